@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * libtds: the decoder-side engine of temporal down-sampling (TDS) video coding.
+ *
+ * A TDS video is two ordinary VVC or HEVC streams: HR, the key frames at full
+ * size, and LR, the frames between them at 1/k of the size. Each is decoded by
+ * any standard decoder. This engine takes the decoded pictures of both, pairs
+ * them by time, rebuilds every LR picture at full size from its HR neighbours,
+ * and hands all pictures out in display order.
+ *
+ * This header is the whole public surface. It is plain C99, includes no codec,
+ * no torch and no CUDA header, and may be included from C++.
+ *
+ * Use:
+ *
+ *     tds_settings s;
+ *     tds_default_settings(&s);
+ *     s.width = 1920; s.height = 1080; s.scale = 2; s.bit_depth = 8;
+ *     tds_session *session = NULL;
+ *     if (tds_session_open(&s, &session) < 0)
+ *         fprintf(stderr, "%s\n", tds_last_error());
+ *
+ *     loop:
+ *         tds_session_send(session, TDS_HR, &picture)  -> OK, AGAIN: receive first
+ *         tds_session_receive(session, &out)           -> OK, AGAIN: send more, END
+ *
+ * Threads: calls on one session must not overlap; different sessions are
+ * independent. No call blocks except in the work of the backend itself.
+ *
+ * Errors are values: every function that can fail returns a tds_result; below
+ * zero is an error, and tds_last_error() then holds one sentence for a person.
+ */
+#ifndef TDS_TDS_H
+#define TDS_TDS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TDS_VERSION_MAJOR 0
+#define TDS_VERSION_MINOR 1
+#define TDS_VERSION_PATCH 0
+
+#if defined(_WIN32)
+#define TDS_API __declspec(dllexport)
+#else
+#define TDS_API __attribute__((visibility("default")))
+#endif
+
+/* No time stamp. Never valid on a picture that is sent. */
+#define TDS_NO_PTS INT64_MIN
+
+/* Hard limits; input beyond them is refused, never truncated. */
+#define TDS_MAX_SIZE 16384  /* width or height, in luma samples */
+#define TDS_MAX_PENDING 256 /* LR pictures a session may ever hold */
+
+/* ------------------------------------------------------------- results -- */
+
+typedef enum tds_result {
+    TDS_OK = 0,
+    TDS_AGAIN = 1, /* not now: receive (after send) or send more (after receive) */
+    TDS_END = 2,   /* both streams have ended and every picture was handed out */
+
+    TDS_ERROR_INVALID = -1,     /* an argument or a picture breaks this contract */
+    TDS_ERROR_MEMORY = -2,      /* out of host or device memory */
+    TDS_ERROR_UNSUPPORTED = -3, /* valid, but this build or machine cannot do it */
+    TDS_ERROR_MODEL = -4,       /* the model file is missing, damaged or does not fit */
+    TDS_ERROR_DEVICE = -5,      /* the named device is not there or failed */
+    TDS_ERROR_BACKEND = -6,     /* the backend failed while it worked */
+    TDS_ERROR_ORDER = -7        /* a time stamp that does not increase within its stream */
+} tds_result;
+
+/* One sentence that says what went wrong in the last failed call on this
+ * thread, and what to do. Never NULL; valid until the next call on the thread. */
+TDS_API const char *tds_last_error(void);
+
+/* "0.1.0" */
+TDS_API const char *tds_version(void);
+
+/* ------------------------------------------------------------ pictures -- */
+
+/* Which of the two streams a picture belongs to. */
+typedef enum tds_role {
+    TDS_HR = 0, /* key frame at full size */
+    TDS_LR = 1  /* frame at 1/k of the size */
+} tds_role;
+
+typedef enum tds_memory {
+    TDS_MEMORY_HOST = 0,
+    TDS_MEMORY_CUDA = 1 /* data[] are CUDA device pointers on device `device_index` */
+} tds_memory;
+
+/* Sample layouts; always 4:2:0. Above 8 bits, samples are 16-bit little-endian. */
+typedef enum tds_layout {
+    TDS_LAYOUT_PLANAR = 0,      /* Y, Cb, Cr; value in the low bits (yuv420p, yuv420p10le) */
+    TDS_LAYOUT_SEMIPLANAR = 1   /* Y, CbCr interleaved; above 8 bits in the high bits (NV12, P010) */
+} tds_layout;
+
+/* How an output picture was made. */
+typedef enum tds_status {
+    TDS_STATUS_PASSED = 0,    /* an HR picture, bit for bit as it was sent */
+    TDS_STATUS_ENHANCED = 1,  /* an LR picture rebuilt by the model */
+    TDS_STATUS_UPSAMPLED = 2, /* an LR picture up-sampled without a model; see reason */
+    TDS_STATUS_REPEATED = 3   /* no picture arrived for this time: the nearest one again */
+} tds_status;
+
+/* Why an output picture is not simply "passed" or "enhanced from both
+ * references". Bits; 0 when there is nothing to say. */
+typedef enum tds_reason {
+    TDS_REASON_NONE = 0,
+    TDS_REASON_NO_FIRST = 1 << 0,     /* no HR picture before this run of LR pictures */
+    TDS_REASON_NO_LAST = 1 << 1,      /* no HR picture after it */
+    TDS_REASON_NO_MODEL = 1 << 2,     /* the backend has no model (bicubic) */
+    TDS_REASON_LOST = 1 << 3,         /* tds_session_send_lost() was told of this picture */
+    TDS_REASON_LONG_GROUP = 1 << 4,   /* the run was longer than max_group; treated in parts */
+    TDS_REASON_REF_LOST = 1 << 5,     /* a reference is itself marked lost or corrupt */
+    TDS_REASON_CORRUPT = 1 << 6       /* the sender marked this picture corrupt */
+} tds_reason;
+
+/* "passed", "enhanced", "upsampled", "repeated". Never NULL. */
+TDS_API const char *tds_status_name(tds_status status);
+/* Writes the reasons as words with commas ("no-first,no-model") into `buffer`,
+ * always terminated; returns the length needed without the terminator. */
+TDS_API size_t tds_reason_names(unsigned reasons, char *buffer, size_t size);
+
+/* A picture, in or out.
+ *
+ * Ownership in: when `release` is NULL the samples are copied during the call.
+ * When it is set, a call that returns TDS_OK takes the picture over: the
+ * samples must stay unchanged until the engine calls release(owner), once,
+ * from any thread. A call that returns anything else takes nothing.
+ * Ownership out: the caller owns what receive gives and ends it with
+ * tds_picture_release(). The planes of a passed picture are those that were
+ * sent, and `owner` is the sender's again until it is released. */
+typedef struct tds_picture {
+    void *data[3];       /* one pointer a plane; data[2] NULL when semiplanar */
+    ptrdiff_t stride[3]; /* bytes from a row to the next; may be negative */
+    int32_t width;       /* luma samples; even */
+    int32_t height;      /* luma samples; even */
+    int32_t bit_depth;   /* 8 or 10 */
+    tds_layout layout;
+    tds_memory memory;
+    int32_t device_index; /* CUDA ordinal; 0 for host memory */
+    void *cuda_stream;    /* CUstream the samples are ready on, NULL: the default one */
+    int64_t pts;          /* display time, in any unit shared by both streams */
+    int32_t corrupt;      /* in: not 0 when the decoder reported damage */
+
+    /* out only */
+    tds_status status;
+    unsigned reason;    /* bits of tds_reason */
+    int64_t first_pts;  /* time of the two references used, or TDS_NO_PTS */
+    int64_t last_pts;
+
+    void *opaque; /* the sender's, never touched; comes out with the same picture's
+                     output (passed, enhanced or upsampled); NULL when repeated */
+    void *owner;
+    void (*release)(void *owner);
+} tds_picture;
+
+/* Sets every field to its default (no planes, pts TDS_NO_PTS, 8 bits, host). */
+TDS_API void tds_picture_init(tds_picture *picture);
+/* Calls release(owner) if set, then tds_picture_init(). NULL is allowed. */
+TDS_API void tds_picture_release(tds_picture *picture);
+
+/* ------------------------------------------------------------ settings -- */
+
+/* Allocates the samples of an output picture, for callers with pools of their
+ * own (FFmpeg). `picture` arrives with width, height, bit_depth, layout,
+ * memory, device_index and pts set; the function fills data, stride, owner and
+ * release. Called from tds_session_receive or _send, on the calling thread. */
+typedef tds_result (*tds_allocate)(void *context, tds_picture *picture);
+
+typedef enum tds_log_level {
+    TDS_LOG_ERROR = 0,
+    TDS_LOG_WARNING = 1,
+    TDS_LOG_INFO = 2,
+    TDS_LOG_DEBUG = 3
+} tds_log_level;
+typedef void (*tds_log)(void *context, tds_log_level level, const char *message);
+
+typedef struct tds_settings {
+    int32_t width;     /* of HR pictures, luma samples; even, 16..TDS_MAX_SIZE */
+    int32_t height;    /* likewise */
+    int32_t scale;     /* k: 1, 2 or 4. LR size is tds_lr_size(size, k) */
+    int32_t bit_depth; /* 8 (default) or 10, of both streams and of the output */
+
+    const char *backend; /* "bicubic", "torchscript", or "auto" (default): torchscript
+                            when a model is given, else bicubic */
+    const char *model;   /* path of the model file; NULL (default): none */
+    const char *model_sha256; /* 64 hex digits the file must have; NULL: not checked */
+    const char *device;  /* "auto" (default): the first CUDA device that works, else the
+                            CPU; "cpu"; "cuda"; "cuda:N" */
+    const char *precision; /* "auto" (default), "float32", "float16", "bfloat16". auto is
+                              float32 on the CPU, what the model's metadata asks for on CUDA */
+    int32_t threads;     /* CPU threads of the backend; 0 (default): as many as there are */
+
+    int32_t max_group; /* LR pictures held at most, the longest run enhanced as one
+                          group; 1..TDS_MAX_PENDING, default 64 */
+    int32_t max_batch; /* pictures handed to the backend at once; 1..TDS_MAX_PENDING,
+                          default 4. Fewer need less memory, more fill a GPU better */
+
+    int32_t hr_qp; /* QPs of the two streams, 0..63, for models that use them; */
+    int32_t lr_qp; /* -1 (default): not known */
+
+    tds_memory output_memory; /* where outputs live; TDS_MEMORY_HOST by default */
+    tds_layout output_layout; /* of enhanced pictures; TDS_LAYOUT_PLANAR by default */
+    tds_allocate allocate;    /* NULL (default): the engine's own pool */
+    void *allocate_context;
+    tds_log log; /* NULL (default): warnings and errors to stderr */
+    void *log_context;
+} tds_settings;
+
+TDS_API void tds_default_settings(tds_settings *settings);
+
+/* The LR size that belongs to an HR size: 2 * ceil(size / (2 k)). The encoder
+ * pads the source at the right and at the bottom, by repeating its last
+ * samples, to k times this size before it down-samples; the engine crops the
+ * up-sampled picture to the HR size. So the ratio is exactly k for any even
+ * size. Returns 0 when an argument is out of range. */
+TDS_API int32_t tds_lr_size(int32_t hr_size, int32_t scale);
+
+/* The k for which (lr_width, lr_height) belongs to (width, height): 1, 2 or 4;
+ * 0 when there is none. */
+TDS_API int32_t tds_scale_of(int32_t width, int32_t height, int32_t lr_width, int32_t lr_height);
+
+/* ------------------------------------------------------------- session -- */
+
+typedef struct tds_session tds_session;
+
+/* Opens a session. The backend library is opened and the model loaded here.
+ * On error *session is NULL. */
+TDS_API tds_result tds_session_open(const tds_settings *settings, tds_session **session);
+
+/* Frees a session and every picture in it. NULL is allowed. */
+TDS_API void tds_session_close(tds_session *session);
+
+/* Sends the next picture of one stream; times must increase within a stream
+ * and share one unit between the two. NULL ends the stream (again is allowed).
+ *
+ * TDS_OK: taken. TDS_AGAIN: this stream is far enough ahead; receive, or send
+ * the other stream (tds_session_wants says which), then send it again.
+ *
+ * An LR picture at the time of an HR picture (in LDP and RA the LR stream starts with
+ * the down-sampled first boundary) is dropped. */
+TDS_API tds_result tds_session_send(tds_session *session, tds_role role, const tds_picture *picture);
+
+/* Says that a picture of this stream is known to exist at time `pts` but was
+ * lost. It is output as TDS_STATUS_REPEATED, or, when the other stream has a
+ * picture for that time, made from that one. Order and TDS_AGAIN as in send. */
+TDS_API tds_result tds_session_send_lost(tds_session *session, tds_role role, int64_t pts);
+
+/* The next picture in display order. TDS_AGAIN: send more. TDS_END: all done. */
+TDS_API tds_result tds_session_receive(tds_session *session, tds_picture *picture);
+
+/* Which streams the session needs before receive can go on: bit (1 << role).
+ * 0 when a picture can be received now or all has ended. A caller that can
+ * choose which stream to decode next follows this and never needs a queue. */
+TDS_API unsigned tds_session_wants(const tds_session *session);
+
+/* Drops all pictures and ends, as after a seek; model and settings stay. */
+TDS_API tds_result tds_session_flush(tds_session *session);
+
+typedef struct tds_info {
+    const char *backend;     /* "bicubic" or "torchscript" */
+    const char *device;      /* "cpu", "cuda:0" */
+    const char *precision;   /* "float32", ... */
+    const char *model_name;  /* from the model's metadata; "" without a model */
+    const char *model_sha256; /* of the file that was loaded; "" without a model */
+    int64_t passed, enhanced, upsampled, repeated; /* pictures handed out so far */
+    int64_t dropped_lr; /* LR pictures at the time of an HR picture */
+    int64_t references; /* reference pictures prepared by the backend */
+    int64_t batches;    /* calls of the backend's enhance */
+} tds_info;
+
+/* Strings live as long as the session. */
+TDS_API tds_result tds_session_info(const tds_session *session, tds_info *info);
+
+/* ------------------------------------------------------------ backends -- */
+
+/* Whether a backend can be used here ("bicubic", "torchscript"): TDS_OK, or an
+ * error whose tds_last_error() says what is missing. Opens its library. */
+TDS_API tds_result tds_backend_available(const char *backend);
+
+/* Writes a comma-separated list of the devices a backend sees ("cpu,cuda:0"). */
+TDS_API tds_result tds_backend_devices(const char *backend, char *buffer, size_t size);
+
+/* Reads a model file's JSON metadata without running the model; *json is freed
+ * with tds_free(). */
+TDS_API tds_result tds_model_metadata(const char *path, char **json);
+TDS_API void tds_free(void *memory);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* TDS_TDS_H */
