@@ -95,8 +95,8 @@ typedef enum tds_memory {
 
 /* Sample layouts; always 4:2:0. Above 8 bits, samples are 16-bit little-endian. */
 typedef enum tds_layout {
-    TDS_LAYOUT_PLANAR = 0,      /* Y, Cb, Cr; value in the low bits (yuv420p, yuv420p10le) */
-    TDS_LAYOUT_SEMIPLANAR = 1   /* Y, CbCr interleaved; above 8 bits in the high bits (NV12, P010) */
+    TDS_LAYOUT_PLANAR = 0,    /* Y, Cb, Cr; value in the low bits (yuv420p, yuv420p10le) */
+    TDS_LAYOUT_SEMIPLANAR = 1 /* Y, CbCr interleaved; above 8 bits in the high bits (NV12, P010) */
 } tds_layout;
 
 /* How an output picture was made. */
@@ -111,13 +111,13 @@ typedef enum tds_status {
  * references". Bits; 0 when there is nothing to say. */
 typedef enum tds_reason {
     TDS_REASON_NONE = 0,
-    TDS_REASON_NO_FIRST = 1 << 0,     /* no HR picture before this run of LR pictures */
-    TDS_REASON_NO_LAST = 1 << 1,      /* no HR picture after it */
-    TDS_REASON_NO_MODEL = 1 << 2,     /* the backend has no model (bicubic) */
-    TDS_REASON_LOST = 1 << 3,         /* tds_session_send_lost() was told of this picture */
-    TDS_REASON_LONG_GROUP = 1 << 4,   /* the run was longer than max_group; treated in parts */
-    TDS_REASON_REF_LOST = 1 << 5,     /* a reference is itself marked lost or corrupt */
-    TDS_REASON_CORRUPT = 1 << 6       /* the sender marked this picture corrupt */
+    TDS_REASON_NO_FIRST = 1 << 0,   /* no HR picture before this run of LR pictures */
+    TDS_REASON_NO_LAST = 1 << 1,    /* no HR picture after it */
+    TDS_REASON_NO_MODEL = 1 << 2,   /* the backend has no model (bicubic) */
+    TDS_REASON_LOST = 1 << 3,       /* tds_session_send_lost() was told of this picture */
+    TDS_REASON_LONG_GROUP = 1 << 4, /* the run was longer than max_group; treated in parts */
+    TDS_REASON_REF_LOST = 1 << 5,   /* a reference is itself marked lost or corrupt */
+    TDS_REASON_CORRUPT = 1 << 6     /* the sender marked this picture corrupt */
 } tds_reason;
 
 /* "passed", "enhanced", "upsampled", "repeated". Never NULL. */
@@ -150,8 +150,8 @@ typedef struct tds_picture {
 
     /* out only */
     tds_status status;
-    unsigned reason;    /* bits of tds_reason */
-    int64_t first_pts;  /* time of the two references used, or TDS_NO_PTS */
+    unsigned reason;   /* bits of tds_reason */
+    int64_t first_pts; /* time of the two references used, or TDS_NO_PTS */
     int64_t last_pts;
 
     void *opaque; /* the sender's, never touched; comes out with the same picture's
@@ -187,15 +187,15 @@ typedef struct tds_settings {
     int32_t scale;     /* k: 1, 2 or 4. LR size is tds_lr_size(size, k) */
     int32_t bit_depth; /* 8 (default) or 10, of both streams and of the output */
 
-    const char *backend; /* "bicubic", "torchscript", or "auto" (default): torchscript
-                            when a model is given, else bicubic */
-    const char *model;   /* path of the model file; NULL (default): none */
+    const char *backend;      /* "bicubic", "torchscript", or "auto" (default): torchscript
+                                 when a model is given, else bicubic */
+    const char *model;        /* path of the model file; NULL (default): none */
     const char *model_sha256; /* 64 hex digits the file must have; NULL: not checked */
-    const char *device;  /* "auto" (default): the first CUDA device that works, else the
-                            CPU; "cpu"; "cuda"; "cuda:N" */
-    const char *precision; /* "auto" (default), "float32", "float16", "bfloat16". auto is
-                              float32 on the CPU, what the model's metadata asks for on CUDA */
-    int32_t threads;     /* CPU threads of the backend; 0 (default): as many as there are */
+    const char *device;       /* "auto" (default): the first CUDA device that works, else the
+                                 CPU; "cpu"; "cuda"; "cuda:N" */
+    const char *precision;    /* "auto" (default), "float32", "float16", "bfloat16". auto is
+                                 float32 on the CPU, what the model's metadata asks for on CUDA */
+    int32_t threads;          /* CPU threads of the backend; 0 (default): as many as there are */
 
     int32_t max_group; /* LR pictures held at most, the longest run enhanced as one
                           group; 1..TDS_MAX_PENDING, default 64 */
@@ -245,7 +245,8 @@ TDS_API void tds_session_close(tds_session *session);
  *
  * An LR picture at the time of an HR picture (in LDP and RA the LR stream starts with
  * the down-sampled first boundary) is dropped. */
-TDS_API tds_result tds_session_send(tds_session *session, tds_role role, const tds_picture *picture);
+TDS_API tds_result tds_session_send(tds_session *session, tds_role role,
+                                    const tds_picture *picture);
 
 /* Says that a picture of this stream is known to exist at time `pts` but was
  * lost. It is output as TDS_STATUS_REPEATED, or, when the other stream has a
@@ -264,15 +265,15 @@ TDS_API unsigned tds_session_wants(const tds_session *session);
 TDS_API tds_result tds_session_flush(tds_session *session);
 
 typedef struct tds_info {
-    const char *backend;     /* "bicubic" or "torchscript" */
-    const char *device;      /* "cpu", "cuda:0" */
-    const char *precision;   /* "float32", ... */
-    const char *model_name;  /* from the model's metadata; "" without a model */
+    const char *backend;      /* "bicubic" or "torchscript" */
+    const char *device;       /* "cpu", "cuda:0" */
+    const char *precision;    /* "float32", ... */
+    const char *model_name;   /* from the model's metadata; "" without a model */
     const char *model_sha256; /* of the file that was loaded; "" without a model */
     int64_t passed, enhanced, upsampled, repeated; /* pictures handed out so far */
-    int64_t dropped_lr; /* LR pictures at the time of an HR picture */
-    int64_t references; /* reference pictures prepared by the backend */
-    int64_t batches;    /* calls of the backend's enhance */
+    int64_t dropped_lr;                            /* LR pictures at the time of an HR picture */
+    int64_t references;                            /* reference pictures prepared by the backend */
+    int64_t batches;                               /* calls of the backend's enhance */
 } tds_info;
 
 /* Strings live as long as the session. */
