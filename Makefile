@@ -1,0 +1,78 @@
+# Build, try, test and check. `make help` lists the targets.
+# Everything is installed into .venv; nothing outside this folder is changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := build/native
+# A CPU build is enough for everything but CUDA; set TORCH=torch for the index's own choice.
+TORCH ?= torch==2.13.0
+DEMO ?= tests/data/city.mkv
+
+.PHONY: help venv install demo test test-cpp test-python lint format bench sanitize clean
+
+help:
+	@echo "make demo      build everything, then code, decode, enhance and compare the bundled clip"
+	@echo "make test      all tests, C++ and Python"
+	@echo "make lint      ruff, mypy, clang-format, cppcheck"
+	@echo "make bench     the benchmarks, side by side (minutes)"
+	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make format    lay the code out as lint wants it"
+	@echo "make clean     remove what was built"
+
+# The stamps hold what pip has installed, so that a second call does nothing.
+$(VENV)/.tools: requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+# torch first and by itself: the engine is built against it, and a build in
+# isolation (or a wider request) would fetch gigabytes of CUDA libraries instead.
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+SOURCES := $(shell find csrc python models -type f -not -name '*.so' -not -path '*/__pycache__/*' 2>/dev/null)
+
+$(VENV)/.installed: $(VENV)/.tools pyproject.toml CMakeLists.txt $(SOURCES)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --no-build-isolation ".[all]"
+	@touch $@
+
+venv: $(VENV)/.tools
+install: $(VENV)/.installed
+
+demo: install
+	$(BIN)/tds demo $(DEMO) --out out
+
+test: test-cpp test-python
+
+test-cpp: venv
+	$(BIN)/cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DTDS_TESTS=ON \
+		-DPython_EXECUTABLE=$(abspath $(BIN))/python >/dev/null
+	$(BIN)/cmake --build $(BUILD)
+	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
+
+test-python: install
+	$(BIN)/python -m pytest tests -q -n 2
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	tests/lint_cpp.sh
+
+format: venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	tests/lint_cpp.sh --fix
+
+bench: install
+	$(BIN)/python benchmarks/run_all.py
+
+sanitize: venv
+	$(BIN)/cmake -S . -B build/asan -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTDS_TESTS=ON \
+		-DTDS_PYTHON=OFF -DTDS_SANITIZE=address,undefined \
+		-DPython_EXECUTABLE=$(abspath $(BIN))/python >/dev/null
+	$(BIN)/cmake --build build/asan
+	$(BIN)/ctest --test-dir build/asan --output-on-failure
+
+clean:
+	rm -rf build out $(VENV)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The command ``tds``: finds its subcommands in tds.commands, prints errors as sentences."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import signal
+import sys
+from types import FrameType
+
+from . import __version__, commands
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tds",
+        description="Temporal down-sampling video coding: key frames at full size, the frames "
+        "between them smaller, rebuilt after decoding.",
+    )
+    parser.add_argument("--version", action="version", version=f"tds-codec {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in sorted(m.name for m in pkgutil.iter_modules(commands.__path__)):
+        if not module.startswith("_"):
+            importlib.import_module(f"{commands.__name__}.{module}").add_parser(subparsers)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, 1 for a failure, 2 for wrong
+    usage, 130 and 143 after Ctrl-C and SIGTERM, 141 when the reader of our pipe went away."""
+    args = build_parser().parse_args(argv)
+    # SIGTERM unwinds like Ctrl-C, so that temporary files go.
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return int(args.func(args) or 0)
+    except KeyboardInterrupt:
+        print("tds: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except _Terminated:
+        print("tds: ended by SIGTERM; nothing was written", file=sys.stderr)
+        return 143
+    except BrokenPipeError:
+        # Standard output is gone: keep Python from failing again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (OSError, ValueError, RuntimeError, MemoryError, NotImplementedError) as e:
+        if os.environ.get("TDS_DEBUG"):
+            raise
+        print(f"tds: {_sentence(e)}", file=sys.stderr)
+        return 1
+
+
+class _Terminated(BaseException):
+    pass
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _sentence(error: BaseException) -> str:
+    """An error's text without the "[Errno 28]" that OSError puts before it."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

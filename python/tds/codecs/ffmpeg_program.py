@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Encoders reached through an ffmpeg program, fed raw pictures by a pipe."""
+
+from __future__ import annotations
+
+import functools
+import os
+import queue
+import re
+import shlex
+import shutil
+import subprocess
+import threading
+from abc import abstractmethod
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from ..errors import ExternalError, MissingError
+from .base import CodedSegment, EncoderAdapter, StreamSettings
+
+QUEUED_PICTURES = 4  # pictures waiting for one encoder; bounds memory
+
+
+@functools.cache
+def find_ffmpeg(encoder: str | None = None) -> str:
+    """The ffmpeg program: $TDS_FFMPEG, imageio-ffmpeg's, or the one on PATH;
+    the first that has ``encoder``. Raises MissingError."""
+    candidates = [os.environ.get("TDS_FFMPEG")]
+    try:
+        import imageio_ffmpeg
+
+        candidates.append(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        pass
+    candidates.append(shutil.which("ffmpeg"))
+    for program in candidates:
+        if program and (encoder is None or encoder in encoders_of(program)):
+            return program
+    what = f"with {encoder}" if encoder else "at all"
+    raise MissingError(
+        f"no ffmpeg program {what} was found: pip install imageio-ffmpeg, "
+        "or set TDS_FFMPEG to one that has it"
+    )
+
+
+@functools.cache
+def encoders_of(program: str) -> frozenset[str]:
+    """Names of the video encoders of an ffmpeg program; empty if it does not run."""
+    try:
+        out = subprocess.run(
+            [program, "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=60
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return frozenset()
+    return frozenset(re.findall(r"^ V\S* (\S+)", out, re.MULTILINE))
+
+
+@functools.cache
+def ffmpeg_version(program: str) -> str:
+    """ "n9.0.2-17-g2a571b6068-20260930", as the program says it."""
+    out = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=60).stdout
+    match = re.match(r"ffmpeg version (\S+)", out)
+    return match.group(1) if match else "unknown"
+
+
+class FFmpegEncoder(EncoderAdapter):
+    """Feeds ``ffmpeg -f rawvideo -i -`` and reads back an MP4 at constant rate.
+
+    Times are given back by the caller at mux time: encoders fed gapped times
+    corrupt them (measured with libvvenc).
+    """
+
+    def __init__(self, settings: StreamSettings, path: Path) -> None:
+        super().__init__(settings, path)
+        self._frames = 0
+        self._error: BaseException | None = None
+        self._log = path.with_suffix(".log")
+        self._log_file = self._log.open("wb")
+        self._process = subprocess.Popen(
+            self._command(settings, find_ffmpeg(self.name), str(path)),
+            stdin=subprocess.PIPE,
+            stdout=self._log_file,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            # Ctrl-C goes to the whole foreground group; the encoder must outlive
+            # it long enough for us to end it in order.
+            start_new_session=True,
+        )
+        self._queue: queue.Queue[bytes | memoryview | None] = queue.Queue(QUEUED_PICTURES)
+        self._thread = threading.Thread(target=self._feed, name=f"feed {self.name}", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    @abstractmethod
+    def codec_arguments(cls, settings: StreamSettings) -> list[str]:
+        """The arguments from -c:v on."""
+
+    @classmethod
+    @abstractmethod
+    def input_pix_fmt(cls, settings: StreamSettings) -> str:
+        """The format the encoder takes; FFmpeg converts to it."""
+
+    @classmethod
+    def version(cls) -> str:
+        program = find_ffmpeg(cls.name)
+        return f"{cls.name} in FFmpeg {ffmpeg_version(program)}"
+
+    @classmethod
+    def describe(cls, settings: StreamSettings) -> str:
+        return shlex.join(cls._command(settings, "ffmpeg", "OUT.mp4"))
+
+    @classmethod
+    def _command(cls, s: StreamSettings, program: str, out: str) -> list[str]:
+        filters = []
+        c = s.colors
+        tags = [
+            f"{name}={value}"
+            for name, value in (
+                ("range", c.range),
+                ("color_primaries", c.primaries),
+                ("color_trc", c.transfer),
+                ("colorspace", c.matrix),
+            )
+            if value
+        ]
+        if tags:
+            filters.append("setparams=" + ":".join(tags))
+        sar = s.sample_aspect_ratio
+        if sar != 1:
+            filters.append(f"setsar={sar.numerator}/{sar.denominator}")
+        rate = Fraction(s.rate).limit_denominator(100_000)
+        command = [program, "-hide_banner", "-nostdin", "-loglevel", "warning", "-y"]
+        command += ["-f", "rawvideo", "-pix_fmt", s.pix_fmt, "-s:v", f"{s.width}x{s.height}"]
+        command += ["-framerate", str(rate), "-i", "-"]
+        if filters:
+            command += ["-vf", ",".join(filters)]
+        command += ["-pix_fmt", cls.input_pix_fmt(s), "-fps_mode", "passthrough"]
+        return [*command, *cls.codec_arguments(s), "-f", "mp4", out]
+
+    def _feed(self) -> None:
+        assert self._process.stdin is not None
+        try:
+            while (picture := self._queue.get()) is not None:
+                view = memoryview(picture)
+                while view:  # an unbuffered pipe may take a part
+                    view = view[self._process.stdin.write(view) or 0 :]
+        except BaseException as e:  # the encoder died; write() reports it
+            self._error = e
+            while self._queue.get() is not None:
+                pass
+        finally:
+            try:
+                self._process.stdin.close()
+            except OSError as e:
+                self._error = self._error or e
+
+    def write(self, picture: bytes | memoryview) -> None:
+        if len(picture) != self.settings.frame_bytes:
+            raise ValueError(f"a picture has {self.settings.frame_bytes} bytes, not {len(picture)}")
+        if self._error is not None:
+            self._fail()
+        self._queue.put(picture)
+        self._frames += 1
+
+    def finish(self) -> CodedSegment:
+        self._queue.put(None)
+        self._thread.join()
+        code = self._process.wait()
+        self._log_file.close()
+        if code != 0 or self._error is not None:
+            self._fail()
+        packets = count_packets(self.path)
+        if packets != self._frames:
+            raise ExternalError(
+                f"{self.name} took {self._frames} frames, exited with 0 and gave {packets} "
+                f"packets; its last words: {self._last_words()}"
+            )
+        self._log.unlink(missing_ok=True)
+        return CodedSegment(self.path, self._frames)
+
+    def abort(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        if self._thread.is_alive():
+            while True:  # let the feeder see the end even when the queue is full
+                try:
+                    self._queue.put_nowait(None)
+                    break
+                except queue.Full:
+                    try:
+                        self._queue.get_nowait()
+                    except queue.Empty:
+                        pass
+            self._thread.join(5)
+        self._log_file.close()
+        self.path.unlink(missing_ok=True)
+        self._log.unlink(missing_ok=True)
+
+    def _fail(self) -> None:
+        self._process.kill()
+        code = self._process.wait()
+        words = self._last_words()
+        if "No space left" in words:
+            raise OSError(28, f"no space left for temporary files in {self.path.parent}")
+        raise ExternalError(f"{self.name} failed (exit status {code}): {words}")
+
+    def _last_words(self) -> str:
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return " / ".join(lines[-3:]) or "none"
+
+
+def count_packets(path: Path) -> int:
+    """Video packets with data in a file; 0 when it does not open."""
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                return 0
+            return sum(1 for p in container.demux(container.streams.video[0]) if p.size)
+    except av.error.FFmpegError:
+        return 0

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""VVC by Fraunhofer's VVenC, through FFmpeg's libvvenc."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from .base import Codec, Config, StreamSettings
+from .ffmpeg_program import FFmpegEncoder
+
+# A fixed QP with no adaptation of any kind, and IDR pictures that really start a
+# stream (VVenC begins with leading pictures otherwise).
+_FIXED_QP = "qpa=0:gopqpa=0:bim=0:sta=0:lookahead=0:poc0idr=1"
+
+
+def _low_delay_p() -> str:
+    """VTM's encoder_lowdelay_P_vtm.cfg as VVenC's GOP entries.
+
+    VVenC's own low delay has B pictures only; P pictures need an entry for each
+    of the 8 in a GOP: type, POC, QP offset, QP model offset and scale, six loop
+    filter offsets and chroma QPs, temporal id, reference pictures.
+    """
+    offsets = (5, 4, 5, 4, 5, 4, 5, 1)
+    entries = []
+    for i, qp in enumerate(offsets, 1):
+        model = "0.0 0.0" if i == 8 else "-6.5 0.2590"
+        # The picture before, and the last three that begin or end a GOP.
+        references = "1 9 17 25" if i == 1 else f"1 {i} {i + 8} {i + 16}"
+        entries.append(f"frame{i}=P {i} {qp} {model} 0 0 1.0 0 0 0 0 0 0 0 4 4 {references} 0 0")
+    return (
+        "intraperiod=-1:gopsize=8:picreordering=0:decodingrefreshtype=none:"
+        "mctffuturereference=0:" + ":".join(entries)
+    )
+
+
+class LibVVenC(FFmpegEncoder):
+    name: ClassVar[str] = "libvvenc"
+    codec: ClassVar[Codec] = Codec.VVC
+    presets: ClassVar[tuple[str, ...]] = ("faster", "fast", "medium", "slow", "slower")
+    default_preset: ClassVar[str] = "fast"
+
+    @classmethod
+    def input_pix_fmt(cls, settings: StreamSettings) -> str:
+        return "yuv420p10le"  # the only one it takes; 8 bits inside by internalbitdepth
+
+    @classmethod
+    def codec_arguments(cls, settings: StreamSettings) -> list[str]:
+        structure = {
+            # VVenC lowers intra QPs by 3 unless told otherwise, also in AI.
+            Config.AI: "intraperiod=1:gopsize=1:intraqpoffset=0",
+            Config.LDP: _low_delay_p(),
+            Config.RA: f"intraperiod={_ra_period(settings.period)}:gopsize=16:"
+            "decodingrefreshtype=cra",
+        }[settings.config]
+        params = f"{_FIXED_QP}:internalbitdepth={settings.bit_depth}:{structure}"
+        return [
+            *("-c:v", cls.name, "-preset", settings.preset, "-qp", str(settings.qp), "-qpa", "0"),
+            *("-vvenc-params", params),
+        ]
+
+
+def _ra_period(period: int) -> int:
+    return max(16, period // 16 * 16)  # a multiple of the GOP size

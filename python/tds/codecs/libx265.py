@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""HEVC by x265, through FFmpeg's libx265."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from .base import Codec, Config, StreamSettings
+from .ffmpeg_program import FFmpegEncoder
+
+
+class LibX265(FFmpegEncoder):
+    name: ClassVar[str] = "libx265"
+    codec: ClassVar[Codec] = Codec.HEVC
+    presets: ClassVar[tuple[str, ...]] = (
+        *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+        *("medium", "slow", "slower", "veryslow", "placebo"),
+    )
+    default_preset: ClassVar[str] = "medium"
+
+    @classmethod
+    def input_pix_fmt(cls, settings: StreamSettings) -> str:
+        return settings.pix_fmt
+
+    @classmethod
+    def codec_arguments(cls, settings: StreamSettings) -> list[str]:
+        structure = {
+            Config.AI: "keyint=1",
+            Config.LDP: "bframes=0:keyint=-1:ref=4",
+            Config.RA: f"bframes=7:b-adapt=0:b-pyramid=1:keyint={settings.period}:open-gop=1:"
+            "pbratio=1",
+        }[settings.config]
+        # info=0: no SEI of settings, so that the segments of a stream have equal headers.
+        params = (
+            f"qp={settings.qp}:aq-mode=0:cutree=0:scenecut=0:ipratio=1:info=0:log-level=warning:"
+            f"{structure}"
+        )
+        # hvc1: parameter sets in the sample entry, which players on Apple systems want.
+        return [
+            *(
+                "-c:v",
+                cls.name,
+                "-preset",
+                settings.preset,
+                "-x265-params",
+                params,
+                "-tag:v",
+                "hvc1",
+            )
+        ]

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Arguments and progress shared by several commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from ..decoder import EnhanceSettings
+from ..sources import RawFormat, parse_rate, parse_size
+
+
+def add_raw(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("raw planar video (.yuv) as input")
+    group.add_argument("--size", help="WIDTHxHEIGHT in luma samples, as in 1920x1080")
+    group.add_argument("--rate", help="frames a second, as in 25 or 30000/1001 (default 25)")
+    group.add_argument("--pix-fmt", default="yuv420p", help="FFmpeg's name (default %(default)s)")
+
+
+def raw_format(args: argparse.Namespace) -> RawFormat | None:
+    """From --size, --rate, --pix-fmt; None without --size."""
+    if args.size is None:
+        return None
+    return RawFormat(parse_size(args.size), parse_rate(args.rate or "25"), args.pix_fmt)
+
+
+def add_enhancer(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("enhancer")
+    group.add_argument(
+        "--backend",
+        choices=("auto", "bicubic", "torchscript"),
+        default="auto",
+        help="what rebuilds LR frames (default: a model if there is one)",
+    )
+    group.add_argument("--model", help="a TorchScript file or the name of an installed model")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    group.add_argument(
+        "--precision",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        default="auto",
+        help="of the model's arithmetic (default: float32 on the CPU, the model's choice on CUDA)",
+    )
+    group.add_argument("--threads", type=int, default=0, help="CPU threads of the model; 0: all")
+
+
+def enhance_settings(args: argparse.Namespace) -> EnhanceSettings:
+    return EnhanceSettings(args.backend, args.model, args.device, args.precision, args.threads)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--format", choices=("y4m", "yuv", "video"), help="default: by the suffix")
+    group.add_argument(
+        "--vcodec", help="FFmpeg's name of the encoder of a video file (default libx264, crf 16)"
+    )
+    group.add_argument(
+        "--vcodec-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of that encoder, as in crf=20; may be repeated",
+    )
+    add_overwrite(group)
+
+
+def add_overwrite(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--overwrite", "-y", action="store_true", help="replace an existing output")
+    group.add_argument("--quiet", "-q", action="store_true", help="no progress, no remarks")
+
+
+class _Rate(ProgressColumn):
+    """Frames a second so far."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} fps" if speed else "- fps", style="progress.data.speed")
+
+
+@contextmanager
+def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar with rate and time left on standard error; nothing when it is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, disable=quiet or not console.is_terminal, transient=True
+    ) as bar:
+        task = bar.add_task(what, total=None)
+
+        def update(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total or None)
+
+        yield update
+
+
+def remark(args: argparse.Namespace, text: str) -> None:
+    """A sentence for a person, on standard error."""
+    if not args.quiet:
+        print(f"tds: {text}", file=sys.stderr)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``tds decode``: a paired file back to one video."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..container.mp4 import PairedFile
+from ..decoder import decoder_of
+from ._arguments import add_enhancer, add_output, enhance_settings
+from ._output import write_pictures
+
+
+def add_parser(subparsers: Any) -> None:
+    p = subparsers.add_parser(
+        "decode",
+        help="decode and enhance a paired file",
+        description="Decode both streams of a TDS file, rebuild the LR frames at full size and "
+        "write one video with the source's frames, times and audio.",
+    )
+    p.add_argument("input", help="a file written by tds encode")
+    p.add_argument("output", help="a video file, .y4m or .yuv, or - for a pipe (y4m)")
+    p.add_argument(
+        "--allow-truncated",
+        action="store_true",
+        help="decode what is there of a file that is cut short",
+    )
+    add_enhancer(p)
+    add_output(p)
+    p.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    file = PairedFile(args.input, args.allow_truncated)
+    total = file.metadata.timeline.frames if file.metadata else file.hr.packets + file.lr.packets
+    return write_pictures(
+        args, lambda: decoder_of(file, enhance_settings(args)), args.input, total, args.input
+    )

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``tds encode``: a video as HR + LR."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..codecs import ADAPTERS, Codec, Config
+from ..encoder import EncodeResult, encode
+from ..measure import Measurement, measure, table
+from ..plan import Boundaries
+from ._arguments import add_overwrite, add_raw, progress_bar, raw_format, remark
+
+
+def add_parser(subparsers: Any) -> None:
+    p = subparsers.add_parser(
+        "encode",
+        help="code a video as HR + LR in one MP4 file",
+        description="Code a video as two ordinary streams, HR key frames at full size and LR "
+        "frames at 1/k of it, in one MP4 file.",
+    )
+    p.add_argument("input", help="any video FFmpeg reads, or - for standard input")
+    p.add_argument("output", help="the MP4 file to write")
+    p.add_argument("--codec", choices=[c.value for c in Codec], default="vvc")
+    p.add_argument(
+        "--config",
+        choices=[c.value for c in Config],
+        default="ai",
+        help="all intra (default), low delay P, random access",
+    )
+    p.add_argument("--qp", type=int, default=32, help="fixed QP (default %(default)s)")
+    p.add_argument("--lr-qp-offset", type=int, default=0, help="added to the QP for LR")
+    p.add_argument("--group", type=int, default=5, help="N, frames in a group, odd (default 5)")
+    p.add_argument(
+        "--boundaries",
+        choices=[b.value for b in Boundaries],
+        default="independent",
+        help="each group its own two HR frames (default, the paper), or shared by neighbours",
+    )
+    p.add_argument("--scale", type=int, choices=(2, 4), default=2, help="k (default 2)")
+    p.add_argument("--encoder", choices=sorted(ADAPTERS), help="default: the codec's")
+    p.add_argument("--preset", help="the encoder's preset (libvvenc: fast, libx265: medium)")
+    p.add_argument(
+        "--intra-period",
+        type=int,
+        default=64,
+        help="in RA, frames after which both streams restart (default 64)",
+    )
+    p.add_argument(
+        "--scene-cut",
+        type=float,
+        default=10.0,
+        help="scene score, 0 to 100, that ends a group (default 10; 0: never)",
+    )
+    p.add_argument("--model", help="name of the model to suggest to decoders")
+    p.add_argument(
+        "--measure",
+        action="store_true",
+        help="also code the plain full-size stream and print bits and PSNR of both",
+    )
+    add_raw(p)
+    add_overwrite(p.add_argument_group("output"))
+    p.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    config = Config(args.config)
+    if config is not Config.AI:
+        remark(
+            args,
+            f"in {config.value.upper()} two streams usually cost more bits than one; TDS pays over "
+            "the whole stream in all-intra (--measure shows it for this video)",
+        )
+    raw = raw_format(args)
+    if args.measure and args.input == "-":
+        raise ValueError(
+            "--measure reads the source again, and standard input cannot be; name a file"
+        )
+    with progress_bar("encode", args.quiet) as progress:
+        result = encode(
+            args.input,
+            args.output,
+            raw=raw,
+            overwrite=args.overwrite,
+            progress=progress,
+            codec=args.codec,
+            config=config,
+            qp=args.qp,
+            lr_qp_offset=args.lr_qp_offset,
+            group=args.group,
+            boundaries=args.boundaries,
+            scale=args.scale,
+            encoder=args.encoder,
+            preset=args.preset,
+            intra_period=args.intra_period,
+            scene_cut=args.scene_cut,
+            model=args.model,
+        )
+    for notice in result.notices:
+        remark(args, notice)
+    if not args.quiet:
+        print(summary(result))
+    if args.measure:
+        with progress_bar("measure", args.quiet) as progress:
+            print(table(_measure(args, result, progress)))
+    return 0
+
+
+def _measure(args: argparse.Namespace, result: EncodeResult, progress: Any) -> Measurement:
+    return measure(args.input, result, raw=raw_format(args), progress=progress)
+
+
+def summary(result: EncodeResult) -> str:
+    m = result.metadata
+    frames = m.timeline.frames
+    seconds = frames / m.timeline.rate
+    kbps = float((result.hr.bits + result.lr.bits) / seconds / 1000)
+    return (
+        f"{result.path}: {frames} frames, HR {result.hr.frames} at {m.width}x{m.height} "
+        f"({result.hr.bits / 8000:.1f} kB), LR {result.lr.frames} at 1/{m.scale} "
+        f"({result.lr.bits / 8000:.1f} kB), {kbps:.1f} kbit/s"
+    )

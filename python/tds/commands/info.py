@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``tds info``: what is in a paired file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from ..container.mp4 import PairedFile
+from ..report import describe
+from ._arguments import progress_bar
+
+
+def add_parser(subparsers: Any) -> None:
+    p = subparsers.add_parser(
+        "info",
+        help="say what is in a paired file, and whether it decodes whole",
+        description="Say what is in a TDS file: plan, groups, codec, QPs, model, bits of each "
+        "stream, and whether both decode whole. Exits with 1 when they do not.",
+    )
+    p.add_argument("input")
+    p.add_argument("--json", action="store_true", help="print JSON")
+    p.add_argument("--no-decode", action="store_true", help="do not decode; read the index only")
+    p.add_argument("--quiet", "-q", action="store_true", help="no progress")
+    p.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    file = PairedFile(args.input, allow_truncated=True)
+    with progress_bar("check", args.quiet or args.json) as progress:
+        facts = describe(file, not args.no_decode, progress)
+    print(json.dumps(facts, indent=1) if args.json else _text(facts))
+    return 0 if facts.get("whole", True) and not file.missing_bytes else 1
+
+
+def _text(f: dict[str, Any]) -> str:
+    hr, lr = f["tracks"]["hr"], f["tracks"]["lr"]
+    lines = [
+        f"{f['file']}: {f.get('frames', hr['packets'] + lr['packets'])} frames, k = {f['scale']}"
+    ]
+    if f.get("plan"):
+        plan, qp = f["plan"], f["qp"]
+        sizes = ", ".join(f"{n} of {size}" for size, n in plan["sizes"][:6])
+        more = " ..." if len(plan["sizes"]) > 6 else ""
+        times = "regular" if f["regular_times"] else "variable"
+        lines += [
+            f"  plan    N = {plan['group']}, {plan['boundaries']} boundaries, "
+            f"{plan['groups']} groups ({sizes}{more} frames)",
+            f"  coded   {hr['codec']}, {f['config'].upper()}, QP {qp['hr']} (HR) and {qp['lr']} (LR), "
+            f"preset {f['preset']}, {f['encoder']}",
+            f"  times   {f['rate']} frames/s, {times}",
+        ]
+        model = f["model"]
+        lines.append(f"  model   {model['name'] + ' suggested' if model else 'none suggested'}")
+    else:
+        lines.append("  no TDS metadata (dropped by a remux?); pairs by the tracks' own times")
+    for name, track in (("HR", hr), ("LR", lr)):
+        rate = f", {track['kbit_per_s']} kbit/s" if "kbit_per_s" in track else ""
+        lines.append(
+            f"  {name}      {track['packets']} pictures {track['width']}x{track['height']}, "
+            f"{track['bit_depth']} bit, {track['bits'] / 8000:.1f} kB{rate}"
+        )
+    if f.get("missing_bytes"):
+        lines.append(f"  CUT SHORT: {f['missing_bytes']} bytes are missing at its end")
+    if "whole" in f:
+        if f["whole"]:
+            lines.append("  decodes whole")
+        else:
+            lines += [
+                f"  NOT WHOLE: {role.upper()} has {d['pictures']} pictures, {d['lost']} lost, "
+                f"{d['damaged']} damaged"
+                for role, d in f["decodes"].items()
+            ]
+    return "\n".join(lines)

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The MP4 profile: HR first and default, LR second, the source's own times.
+
+Specification: docs/container.md. The two tracks are written as they were coded,
+only with their true times: encoders are fed at a constant rate, and here each
+packet's display rank gives it back the time of its source frame.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from .._tds import scale_of
+from ..codecs.base import CodedSegment
+from ..errors import ExternalError, InputError
+from ..plan import Role
+from ..sources import open_container
+from .metadata import KEY, Metadata
+
+# ------------------------------------------------------------------ writing --
+
+
+@dataclass
+class CodedStream:
+    """A coded stream: its segments, and the display time of each of its pictures.
+
+    times: ticks, strictly increasing, as many as the segments have pictures.
+    """
+
+    segments: list[CodedSegment]
+    times: Sequence[int]
+
+    def bits(self) -> int:
+        """Of all packets, and once of the parameter sets kept beside them."""
+        total = 0
+        for i, segment in enumerate(self.segments):
+            with av.open(str(segment.path)) as container:
+                stream = container.streams.video[0]
+                total += sum(p.size for p in container.demux(stream) if p.size)
+                total += len(stream.codec_context.extradata or b"") if i == 0 else 0
+        return 8 * total
+
+
+@dataclass
+class Extras:
+    """What comes along from the source.
+
+    path: a file whose audio and subtitle streams are copied (all MP4 can carry).
+    """
+
+    path: Path | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    chapters: list[dict[str, Any]] = field(default_factory=list)
+    rotation: int = 0
+
+
+def write_paired(
+    path: Path, hr: CodedStream, lr: CodedStream, metadata: Metadata, extras: Extras
+) -> None:
+    """Writes the paired file. ``path`` must be fresh (files.whole_file).
+
+    Raises ExternalError when a segment does not hold what it says, OSError when
+    it cannot be written."""
+    time_base = metadata.timeline.time_base
+    nominal = max(1, round(1 / (metadata.timeline.rate * time_base)))
+    timescale = _timescale(time_base)
+    options = {
+        # Global keys that FFmpeg does not know (ours) are kept only so; the index goes first
+        # so that a cut file is known as cut and a player can start at once.
+        "movflags": "use_metadata_tags+faststart",
+        "video_track_timescale": str(timescale),
+        # Edit lists count in movie ticks: with the default 1000 the first LR picture
+        # of a 29.97 fps video lands on the wrong tick.
+        "movie_timescale": str(timescale),
+    }
+    with av.open(str(path), "w", format="mp4", options=options) as out:
+        out.metadata.update(extras.metadata)
+        out.metadata[KEY] = metadata.to_json()
+        sources = []
+        for role, coded in ((Role.HR, hr), (Role.LR, lr)):
+            stream = _add_video(out, coded.segments[0].path)
+            stream.metadata["handler_name"] = f"TDS {role.name}"
+            stream.disposition = Disposition.default if role is Role.HR else Disposition(0)
+            if extras.rotation:
+                stream.set_display_rotation(extras.rotation)
+            sources.append(_timed_packets(coded, stream, time_base, nominal))
+        if extras.path is not None:
+            aux = av.open(str(extras.path))
+            sources.append(_copied_packets(aux, out))
+        if extras.chapters:
+            out.set_chapters(extras.chapters)  # type: ignore[arg-type]
+        merged = heapq.merge(*sources, key=lambda p: p.dts * p.time_base)
+        for packet in merged:
+            out.mux(packet)
+
+
+def _timescale(time_base: Fraction) -> int:
+    """Ticks a second that hold the source's times exactly, 10000 at least."""
+    scale = time_base.denominator
+    while scale < 10_000:
+        scale *= 2
+    if scale > 0x7FFFFFFF:
+        raise InputError(f"a time base of {time_base} s is finer than MP4 can hold")
+    return scale
+
+
+def _add_video(out: OutputContainer, path: Path) -> VideoStream:
+    with av.open(str(path)) as template:
+        # PyAV's FFmpeg has no VVC encoder, so the stream is added without one.
+        return out.add_stream_from_template(template.streams.video[0], opaque=True)
+
+
+def _timed_packets(
+    coded: CodedStream, stream: VideoStream, time_base: Fraction, nominal: int
+) -> Iterator[Packet]:
+    """Packets in coded order with the source's times.
+
+    Decoding times are the display times in order, delayed by the deepest
+    reordering of the stream, so that they increase and never pass a display time.
+    """
+    ranks = _display_ranks(coded.segments)
+    if len(ranks) != len(coded.times):
+        raise ExternalError(
+            f"{coded.segments[0].path.name}: {len(ranks)} packets for {len(coded.times)} frames"
+        )
+    times = coded.times
+    delay = max((i - rank for i, rank in enumerate(ranks)), default=0)
+    header: bytes | None = None
+    i = 0
+    for segment in coded.segments:
+        with av.open(str(segment.path)) as container:
+            source = container.streams.video[0]
+            extradata = source.codec_context.extradata
+            header = extradata if header is None else header
+            if extradata != header:
+                raise ExternalError(
+                    f"{segment.path.name}: its parameter sets differ from the first segment's"
+                )
+            for packet in container.demux(source):
+                if not packet.size:
+                    continue
+                rank = ranks[i]
+                packet.stream = stream
+                packet.time_base = time_base
+                packet.pts = times[rank]
+                packet.dts = times[i - delay] if i >= delay else times[0] - (delay - i) * nominal
+                after = times[rank + 1] if rank + 1 < len(times) else times[rank] + nominal
+                packet.duration = after - times[rank]
+                yield packet
+                i += 1
+
+
+def _display_ranks(segments: Sequence[CodedSegment]) -> list[int]:
+    """For each packet in coded order its place in display order, over all segments."""
+    ranks: list[int] = []
+    for segment in segments:
+        with av.open(str(segment.path)) as container:
+            stream = container.streams.video[0]
+            pts = [p.pts for p in container.demux(stream) if p.size]
+        if None in pts or len(set(pts)) != len(pts):
+            raise ExternalError(f"{segment.path.name}: its packets have no usable times")
+        order = {time: rank for rank, time in enumerate(sorted(t for t in pts if t is not None))}
+        base = len(ranks)
+        ranks += [base + order[t] for t in pts if t is not None]
+    return ranks
+
+
+def _copied_packets(aux: InputContainer, out: OutputContainer) -> Iterator[Packet]:
+    pairs = {
+        s.index: out.add_stream_from_template(s, opaque=True)
+        for s in aux.streams
+        if s.type in ("audio", "subtitle")
+    }
+    for s in aux.streams:
+        if s.index in pairs:
+            pairs[s.index].metadata.update(
+                {k: v for k, v in s.metadata.items() if k in ("language", "handler_name")}
+            )
+            pairs[s.index].disposition = s.disposition
+
+    def packets() -> Iterator[Packet]:
+        with aux:
+            for packet in aux.demux([s for s in aux.streams if s.index in pairs]):
+                if packet.dts is None:
+                    continue
+                packet.stream = pairs[packet.stream.index]
+                yield packet
+
+    return packets()
+
+
+# ------------------------------------------------------------------ reading --
+
+
+@dataclass(frozen=True)
+class Track:
+    """One of the two tracks, as its index says it.
+
+    bytes, packets: of all samples. times: display times are only known by
+    demuxing; see PairedFile.packets.
+    """
+
+    role: Role
+    index: int
+    codec: str
+    width: int
+    height: int
+    bit_depth: int
+    time_base: Fraction
+    bytes: int
+    packets: int
+
+
+class PairedFile:
+    """A file with an HR and an LR track, read tolerantly: the tracks are told
+    apart by size, and a file whose metadata a remux has dropped still pairs.
+
+    Raises InputError for anything that is not such a file, or is cut short.
+    """
+
+    def __init__(self, path: str, allow_truncated: bool = False) -> None:
+        self.path = path
+        with self.open() as container:
+            videos = [
+                s for s in container.streams.video if not s.disposition & Disposition.attached_pic
+            ]
+            if len(videos) < 2:
+                raise InputError(
+                    f"{path} has {_count(len(videos), 'video track')}, and a TDS file has two, "
+                    "HR and LR; make one with tds encode, or use tds enhance for two files"
+                )
+            text = container.metadata.get(KEY) or container.metadata.get(KEY.upper())
+            self.metadata = Metadata.from_json(text, path) if text else None
+            hr, lr = sorted(videos[:2], key=_area, reverse=True)
+            if _area(hr) == _area(lr):
+                hr, lr = videos[0], videos[1]
+            tracks = {}
+            end = 0
+            for role, stream in ((Role.HR, hr), (Role.LR, lr)):
+                entries = list(stream.index_entries)
+                end = max([end, *(e.pos + e.size for e in entries)])
+                tracks[role] = Track(
+                    role,
+                    stream.index,
+                    stream.codec_context.name,
+                    stream.codec_context.width,
+                    stream.codec_context.height,
+                    _bits(stream, path),
+                    Fraction(stream.time_base or 1),
+                    sum(e.size for e in entries),
+                    len(entries),
+                )
+            self.hr, self.lr = tracks[Role.HR], tracks[Role.LR]
+            self.rate = (
+                self.metadata.timeline.rate
+                if self.metadata
+                else Fraction(hr.guessed_rate or hr.average_rate or 25)
+            )
+        size = Path(path).stat().st_size if Path(path).is_file() else end
+        self.missing_bytes = max(0, end - size)
+        if self.missing_bytes and not allow_truncated:
+            raise InputError(
+                f"{path} is cut short: it has {size} bytes and its index speaks of {end}; get the "
+                "whole file, or decode what is there with --allow-truncated"
+            )
+        self.scale = self._check_scale()
+
+    def _check_scale(self) -> int:
+        hr, lr = self.hr, self.lr
+        scale = scale_of(hr.width, hr.height, lr.width, lr.height)
+        if scale == 0:
+            raise InputError(
+                f"{self.path}: HR is {hr.width}x{hr.height} and LR is {lr.width}x{lr.height}, "
+                "which is no ratio of 1, 2 or 4; these two tracks do not belong together"
+            )
+        if self.metadata is not None and self.metadata.scale != scale:
+            raise InputError(
+                f"{self.path}: its metadata says k = {self.metadata.scale}, its tracks "
+                f"({hr.width}x{hr.height} and {lr.width}x{lr.height}) say {scale}"
+            )
+        if hr.bit_depth != lr.bit_depth:
+            raise InputError(
+                f"{self.path}: HR has {hr.bit_depth} bits and LR has {lr.bit_depth}; "
+                "code both with the same"
+            )
+        return scale
+
+    def open(self) -> InputContainer:
+        return open_container(self.path)
+
+    def track(self, role: Role) -> Track:
+        return self.hr if role is Role.HR else self.lr
+
+    @property
+    def time_base(self) -> Fraction:
+        """A unit in which the times of both tracks are whole numbers."""
+        return Fraction(1, math.lcm(self.hr.time_base.denominator, self.lr.time_base.denominator))
+
+    def expected(self) -> dict[Role, list[int]]:
+        """Times, in ``time_base`` ticks, at which each track should have a picture."""
+        if self.metadata is None:
+            return {Role.HR: [], Role.LR: []}
+        factor = self.metadata.timeline.time_base / self.time_base
+        return {
+            role: [round(t * factor) for t in times]
+            for role, times in self.metadata.expected().items()
+        }
+
+
+def _area(stream: VideoStream) -> int:
+    return stream.codec_context.width * stream.codec_context.height
+
+
+def _count(n: int, what: str) -> str:
+    return f"no {what}" if n == 0 else f"{n} {what}{'s' if n > 1 else ''}"
+
+
+def _bits(stream: VideoStream, path: str) -> int:
+    name = stream.codec_context.pix_fmt
+    if name not in ("yuv420p", "yuvj420p", "yuv420p10le"):
+        raise InputError(
+            f"{path}: its track {stream.index} is {name or 'of an unknown format'}; "
+            "TDS tracks are 8 or 10 bit 4:2:0"
+        )
+    return 10 if name.endswith("10le") else 8

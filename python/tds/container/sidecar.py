@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The metadata as a file beside two raw streams, which have no times of their own.
+
+The same JSON as in the MP4's ``tds`` key, in JSON or YAML (docs/container.md).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+
+from ..errors import InputError, MissingError
+from ..files import whole_file
+from .metadata import MAX_JSON, Metadata
+
+
+def write_sidecar(path: Path, metadata: Metadata, overwrite: bool = False) -> None:
+    """Writes ``metadata`` as indented JSON, whole or not at all."""
+    with whole_file(path, overwrite) as beside:
+        text = json.dumps(json.loads(metadata.to_json()), indent=1)
+        beside.write_text(text + "\n", encoding="utf-8")
+
+
+def read_sidecar(path: Path) -> Metadata:
+    """Reads JSON or YAML. Raises MissingError or InputError."""
+    if not path.is_file():
+        raise MissingError(f"{path}: there is no such sidecar")
+    if path.stat().st_size > MAX_JSON:
+        raise InputError(f"{path}: a sidecar is at most {MAX_JSON} bytes")
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
+        raise InputError(f"{path} is neither JSON nor YAML") from e
+    return Metadata.from_json(json.dumps(value), str(path))

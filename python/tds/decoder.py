@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From two streams back to one video: decode, pair, enhance, in display order.
+
+Each stream is decoded by a thread of its own into a short queue; the session
+says which stream it needs next, so memory is bounded whatever the interleaving.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import Any
+
+import av
+from av.video.frame import VideoFrame
+
+from .container.mp4 import PairedFile
+from .errors import ExternalError, InputError
+from .plan import Role
+from .session import Picture, Session
+
+QUEUED_PICTURES = 4  # decoded pictures that wait, per stream
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Stands for a picture of one stream that should be there and is not."""
+
+    pts: int
+
+
+Item = VideoFrame | Lost
+
+
+@dataclass(frozen=True)
+class EnhanceSettings:
+    """Which enhancer, and where it runs.
+
+    backend: "auto", "bicubic" or "torchscript". model: a TorchScript file or a
+    model's name; None: the one the file names if it is here, else the default
+    for this k and device, else bicubic. device: "auto", "cpu", "cuda", "cuda:N".
+    precision: "auto", "float32", "float16", "bfloat16". threads: of the backend
+    on the CPU, 0: all.
+    """
+
+    backend: str = "auto"
+    model: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+
+
+class Decoder(Iterator[Picture]):
+    """Iterates over the pictures of a pair, every one once, in display order.
+
+    A context manager. Attributes: width, height, bit_depth, scale, time_base
+    (of each picture's ``pts``), rate (nominal), model (a few words for a
+    person), notices (sentences about what is not as asked for).
+    """
+
+    def __init__(
+        self,
+        streams: dict[Role, Iterable[Item]],
+        *,
+        width: int,
+        height: int,
+        bit_depth: int,
+        scale: int,
+        time_base: Fraction,
+        rate: Fraction,
+        regular: bool = True,
+        settings: EnhanceSettings | None = None,
+        named_model: tuple[str | None, str | None] = (None, None),
+        hr_qp: int = -1,
+        lr_qp: int = -1,
+        max_group: int = 64,
+        queued: int = QUEUED_PICTURES,
+    ) -> None:
+        self.width, self.height = width, height
+        self.bit_depth, self.scale = bit_depth, scale
+        self.time_base, self.rate, self.regular = time_base, rate, regular
+        self.notices: list[str] = []
+        wanted = settings or EnhanceSettings()
+        backend, model, sha256 = self._choose(wanted, named_model)
+        self._session = Session(
+            width,
+            height,
+            scale,
+            bit_depth=bit_depth,
+            backend=backend,
+            model=model,
+            model_sha256=sha256,
+            device=wanted.device,
+            precision=wanted.precision,
+            threads=wanted.threads,
+            hr_qp=hr_qp,
+            lr_qp=lr_qp,
+            max_group=max_group,
+        )
+        self._feeds = {role: _Feed(role, items, queued) for role, items in streams.items()}
+        for feed in self._feeds.values():
+            feed.start()
+
+    def _choose(
+        self, wanted: EnhanceSettings, named: tuple[str | None, str | None]
+    ) -> tuple[str, str | None, str | None]:
+        """(backend, model file, its sha256) for the session."""
+        if wanted.backend == "bicubic":
+            if wanted.model is not None:
+                raise InputError("--backend bicubic takes no model; leave --model out")
+            return "bicubic", None, None
+        from . import models
+
+        if wanted.model is not None:
+            found = models.find(wanted.model, self.scale)
+            sha256 = None
+            if named[1] is not None and found.name == named[0]:
+                sha256 = named[1]
+            return "torchscript", str(found.path), sha256
+        if named[0] is not None:
+            try:
+                found = models.find(named[0], self.scale)
+            except FileNotFoundError:
+                self.notices.append(
+                    f"the file asks for the model {named[0]}, which is not here; using another"
+                )
+            else:
+                return "torchscript", str(found.path), named[1]
+        default = models.default(self.scale, wanted.device)
+        if default is not None:
+            return "torchscript", str(default.path), None
+        if wanted.backend == "torchscript":
+            raise InputError(
+                f"no model for k = {self.scale} is installed; name a TorchScript file with --model"
+            )
+        self.notices.append(
+            f"no model for k = {self.scale} is installed: LR pictures are up-sampled by bicubic; "
+            "name a TorchScript file with --model to enhance them"
+        )
+        return "bicubic", None, None
+
+    @property
+    def session(self) -> Session:
+        return self._session
+
+    @property
+    def model(self) -> str:
+        """ "bicubic", or the model's name and where it runs."""
+        info = self._session.info
+        if info.backend == "bicubic":
+            return "bicubic (built in)"
+        return f"{info.model_name} ({info.precision} on {info.device})"
+
+    @property
+    def damaged(self) -> dict[Role, int]:
+        """Packets that did not decode, so far."""
+        return {role: feed.damaged for role, feed in self._feeds.items()}
+
+    def __next__(self) -> Picture:
+        session = self._session
+        while True:
+            picture = session.receive()
+            if picture is not None:
+                return picture
+            if session.ended:
+                raise StopIteration
+            for role in (Role.HR, Role.LR):
+                if role.value in session.wants:
+                    self._feed(role)
+
+    def _feed(self, role: Role) -> None:
+        """Sends one picture of a stream; keeps it for next time when the session is full."""
+        item = self._feeds[role].peek()
+        if item is None:
+            self._session.end(role.value)
+            return
+        if isinstance(item, Lost):
+            taken = self._session.send_lost(role.value, item.pts)
+        else:
+            taken = self._session.send(role.value, item, item.pts, corrupt=item.is_corrupt)
+        if taken:
+            self._feeds[role].take()
+
+    def __iter__(self) -> Decoder:
+        return self
+
+    def close(self) -> None:
+        for feed in self._feeds.values():
+            feed.stop()
+        self._session.close()
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Feed:
+    """Runs an iterator of pictures in a thread, a few pictures ahead."""
+
+    def __init__(self, role: Role, items: Iterable[Item], queued: int) -> None:
+        self._items = items
+        self._queue: queue.Queue[Item | BaseException | None] = queue.Queue(queued)
+        self._stopping = threading.Event()
+        self._head: list[Item | None] = []
+        self._thread = threading.Thread(target=self._run, name=f"decode {role.value}", daemon=True)
+
+    @property
+    def damaged(self) -> int:
+        return int(getattr(self._items, "damaged", 0))
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _put(self, item: Item | BaseException | None) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                self._put(item)
+                if self._stopping.is_set():
+                    return
+            self._put(None)
+        except BaseException as e:
+            self._put(e)
+        finally:
+            close = getattr(self._items, "close", None)
+            if close is not None:  # a generator holds a file, or another feed waits for its end
+                close()
+
+    def peek(self) -> Item | None:
+        if not self._head:
+            item = self._queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            self._head.append(item)
+        return self._head[0]
+
+    def take(self) -> None:
+        self._head.clear()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(10)
+
+
+class TrackPictures:
+    """The pictures of one track of a paired file, decoded, in display order.
+
+    Times are in ``time_base`` ticks. Where the metadata expects a picture and
+    none decodes, ``Lost`` stands for it, so that no frame of the source is missing.
+    ``damaged`` counts packets that did not decode.
+    """
+
+    def __init__(
+        self, file: PairedFile, role: Role, expected: list[int], threads: str = "AUTO"
+    ) -> None:
+        self._file, self._role, self._expected = file, role, expected
+        self._threads = threads
+        self.damaged = 0
+
+    def __iter__(self) -> Iterator[Item]:
+        return fill_lost(self._decode(), self._expected)
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        track = self._file.track(self._role)
+        base = self._file.time_base
+        with self._file.open() as container:
+            stream = container.streams[track.index]
+            assert isinstance(stream, av.VideoStream)
+            stream.codec_context.thread_type = self._threads
+            factor = Fraction(stream.time_base or 1) / base
+            last: int | None = None
+            for frame in _decode_tolerantly(self, container, stream):
+                if frame.pts is None:
+                    self.damaged += 1
+                    continue
+                frame.pts = round(frame.pts * factor)
+                if (frame.width, frame.height) != (track.width, track.height):
+                    raise InputError(
+                        f"{self._file.path}: its {self._role.name} track changes size from "
+                        f"{track.width}x{track.height} to {frame.width}x{frame.height}"
+                    )
+                if last is not None and frame.pts <= last:  # a decoder repeating itself
+                    self.damaged += 1
+                    continue
+                last = frame.pts
+                yield frame
+
+
+def _decode_tolerantly(
+    counter: TrackPictures, container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[VideoFrame]:
+    """Every picture that decodes; packets that do not are counted and passed over."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.FFmpegError:  # a file that ends inside a packet
+            counter.damaged += 1
+            return
+        try:
+            yield from packet.decode()  # type: ignore[misc]
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            counter.damaged += 1
+
+
+def fill_lost(frames: Iterable[VideoFrame], expected: list[int]) -> Iterator[Item]:
+    """``frames`` with ``Lost`` at every expected time none of them has.
+
+    Frames at other times (the LR stream's down-sampled boundaries) stay."""
+    due = 0
+    for frame in frames:
+        assert frame.pts is not None
+        while due < len(expected) and expected[due] < frame.pts:
+            yield Lost(expected[due])
+            due += 1
+        if due < len(expected) and expected[due] == frame.pts:
+            due += 1
+        yield frame
+    for pts in expected[due:]:
+        yield Lost(pts)
+
+
+def decode(
+    path: str | os.PathLike[str],
+    *,
+    settings: EnhanceSettings | None = None,
+    allow_truncated: bool = False,
+    **options: Any,
+) -> Decoder:
+    """Opens a paired file and iterates over its pictures at full size.
+
+    path: an MP4 written by ``tds.encode`` (or any file with an HR and an LR
+    track). settings, or its fields as keywords (``model="fast"``,
+    ``device="cpu"``). Each item is a ``tds.Picture``: ``planes`` (numpy, uint8 or
+    uint16), ``pts`` (ticks of the decoder's ``time_base``), ``status``, ``reason``.
+
+    Raises InputError or MissingError with a sentence, RuntimeError from the backend.
+
+        with tds.decode("clip.mp4") as pictures:
+            for picture in pictures:
+                y, u, v = picture.planes
+    """
+    if settings is None:
+        settings = EnhanceSettings(**options)
+    elif options:
+        raise TypeError("give settings or keywords, not both")
+    file = PairedFile(os.fspath(path), allow_truncated)
+    return decoder_of(file, settings)
+
+
+def decoder_of(file: PairedFile, settings: EnhanceSettings | None = None) -> Decoder:
+    """A Decoder of an open PairedFile."""
+    expected = file.expected()
+    m = file.metadata
+    return Decoder(
+        {role: TrackPictures(file, role, expected[role]) for role in Role},
+        width=file.hr.width,
+        height=file.hr.height,
+        bit_depth=file.hr.bit_depth,
+        scale=file.scale,
+        time_base=file.time_base,
+        rate=file.rate,
+        regular=m is None or (m.timeline.known and m.timeline.deltas is None),
+        settings=settings,
+        named_model=(m.model, m.model_sha256) if m else (None, None),
+        hr_qp=m.hr_qp if m else -1,
+        lr_qp=m.lr_qp if m else -1,
+    )
+
+
+def check_complete(decoder: Decoder, name: str) -> None:
+    """Raises ExternalError when nothing at all came out."""
+    info = decoder.session.info
+    if info.passed + info.enhanced + info.upsampled == 0:
+        raise ExternalError(f"{name}: not one picture of it decodes")

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From a source video to the paired file: plan, two coded streams, mux."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from . import extras as source_extras
+from ._tds import lr_size
+from .codecs import ADAPTERS, DEFAULT, Codec, CodedSegment, Config, EncoderAdapter, StreamSettings
+from .container.metadata import MAX_FRAMES, Metadata, Timeline
+from .container.mp4 import CodedStream, write_paired
+from .errors import InputError
+from .files import whole_file
+from .pictures import SCENE_CUT, FilterChain, down_sample, picture_bytes, scene_score, to_planar
+from .plan import Boundaries, Planned, Planner, PlanSettings, Role, run_lengths
+from .sources import RawFormat, VideoSource
+
+Progress = Callable[[int, int], None]
+"""Called with (frames done, frames there will be, 0 when not known)."""
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """How to code a video as HR + LR.
+
+    codec, config: Codec and Config. qp: fixed QP of HR; LR has qp + lr_qp_offset.
+    group: N, odd. boundaries: Boundaries. scale: k, 2 or 4. encoder: an
+    adapter's name (None: the codec's default). preset: the encoder's own name
+    (None: its default). intra_period: in RA, source frames after which both
+    streams restart, at the next group. scene_cut: FFmpeg's scdet score, 0 to
+    100, from which on a new scene ends a group; 0: never. model: name of the
+    enhancer, a hint in the metadata.
+    """
+
+    codec: Codec = Codec.VVC
+    config: Config = Config.AI
+    qp: int = 32
+    group: int = 5
+    boundaries: Boundaries = Boundaries.INDEPENDENT
+    scale: int = 2
+    lr_qp_offset: int = 0
+    encoder: str | None = None
+    preset: str | None = None
+    intra_period: int = 64
+    scene_cut: float = SCENE_CUT
+    model: str | None = None
+    model_sha256: str | None = None
+
+    def adapter(self) -> type[EncoderAdapter]:
+        if self.encoder is None:
+            return DEFAULT[self.codec]
+        adapter = ADAPTERS.get(self.encoder)
+        if adapter is None:
+            raise InputError(f"no encoder {self.encoder!r}; there are {', '.join(ADAPTERS)}")
+        if adapter.codec is not self.codec:
+            raise InputError(
+                f"{self.encoder} codes {adapter.codec.value}, not {self.codec.value}; "
+                f"leave --encoder out or give --codec {adapter.codec.value}"
+            )
+        return adapter
+
+    def plan(self) -> PlanSettings:
+        restart = self.intra_period if self.config is Config.RA else 0
+        return PlanSettings(self.group, self.boundaries, restart)
+
+    def stream(self, source: VideoSource, role: Role | None) -> StreamSettings:
+        """Of HR, of LR, or (None) of the plain full-size stream."""
+        adapter = self.adapter()
+        lr = role is Role.LR
+        width, height = source.width, source.height
+        if lr:
+            width, height = lr_size(width, self.scale), lr_size(height, self.scale)
+        settings = StreamSettings(
+            width=width,
+            height=height,
+            bit_depth=source.bit_depth,
+            rate=source.rate,
+            config=self.config,
+            qp=self.qp + (self.lr_qp_offset if lr else 0),
+            preset=self.preset or adapter.default_preset,
+            # Segments restart the stream; the encoder's own refresh must not add to them.
+            period=16 * max(64, self.intra_period),
+            colors=source.colors,
+            sample_aspect_ratio=source.sample_aspect_ratio,
+        )
+        adapter.check(settings)
+        return settings
+
+
+@dataclass(frozen=True)
+class StreamStatistics:
+    """Of one coded stream. bits: of all packets and of the parameter sets."""
+
+    frames: int
+    bits: int
+    command: str
+
+
+@dataclass(frozen=True)
+class EncodeResult:
+    """What was written.
+
+    restarts: times (ticks of the metadata's timeline) at which both streams restart.
+    notices: sentences about what of the source did not come along.
+    """
+
+    path: Path
+    settings: EncodeSettings
+    metadata: Metadata
+    hr: StreamStatistics
+    lr: StreamStatistics
+    restarts: frozenset[int]
+    notices: tuple[str, ...]
+
+
+def encode(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    settings: EncodeSettings | None = None,
+    *,
+    raw: RawFormat | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> EncodeResult:
+    """Codes a video as an HR and an LR stream in one MP4 file.
+
+    source: any file FFmpeg reads ("-": standard input); raw planar yuv with
+    ``raw``. output: the MP4 file, written whole or not at all. settings, or its
+    fields as keywords (``codec="vvc"``, ``qp=32``, ...).
+
+    Raises InputError (a ValueError), MissingError (a FileNotFoundError),
+    OutputExistsError (a FileExistsError), ExternalError (a RuntimeError) or
+    OSError; nothing is left behind then.
+    """
+    settings = make_settings(settings, **options)
+    path = os.fspath(source)
+    with whole_file(output, overwrite) as beside, VideoSource(path, raw) as video:
+        with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
+            coded = code_streams(video, settings, Path(folder), progress)
+            extras, notices = source_extras.collect(path, raw, Path(folder))
+            write_paired(beside, coded.hr, coded.lr, coded.metadata, extras)
+            return EncodeResult(
+                Path(output),
+                settings,
+                coded.metadata,
+                statistics(coded.hr, settings, video, Role.HR),
+                statistics(coded.lr, settings, video, Role.LR),
+                frozenset(coded.restarts),
+                tuple(notices),
+            )
+
+
+def make_settings(settings: EncodeSettings | None = None, **options: Any) -> EncodeSettings:
+    """EncodeSettings from keywords, whose enumerations may be given by value ("vvc")."""
+    if settings is not None:
+        if options:
+            raise TypeError("give settings or keywords, not both")
+        checked = settings
+    else:
+        for key, kind in (("codec", Codec), ("config", Config), ("boundaries", Boundaries)):
+            if key in options:
+                try:
+                    options[key] = kind(options[key])
+                except ValueError:
+                    known = ", ".join(str(k.value) for k in kind)  # type: ignore[attr-defined]
+                    raise InputError(f"no {key} {options[key]!r}; there are {known}") from None
+        checked = EncodeSettings(**options)
+    if checked.scale not in (2, 4):
+        raise InputError(f"a scale is 2 or 4, not {checked.scale}")
+    if checked.intra_period < 1:
+        raise InputError("an intra period is 1 frame or more")
+    checked.plan()
+    checked.adapter()
+    return checked
+
+
+@dataclass
+class CodedPair:
+    hr: CodedStream
+    lr: CodedStream
+    metadata: Metadata
+    restarts: list[int]
+
+
+def code_streams(
+    video: VideoSource, settings: EncodeSettings, folder: Path, progress: Progress | None = None
+) -> CodedPair:
+    """Codes both streams of ``video`` into ``folder``, reading it once."""
+    adapter = settings.adapter()
+    version = adapter.version()
+    planner: Planner[tuple[int, bytes, bytes]] = Planner(settings.plan())
+    full = FilterChain(
+        to_planar(
+            video.pix_fmt, video.bit_depth, video.colors.range == "pc", settings.scene_cut > 0
+        ),
+        video.time_base,
+    )
+    lower = FilterChain(down_sample(video.width, video.height, settings.scale), video.time_base)
+    times: list[int] = []
+    restarts: list[int] = []
+    total = video.frames
+    lead = settings.config is not Config.AI
+
+    with (
+        StreamCoder(adapter, settings.stream(video, Role.HR), folder, "hr") as hr,
+        StreamCoder(adapter, settings.stream(video, Role.LR), folder, "lr") as lr,
+    ):
+
+        def code(planned: list[Planned[tuple[int, bytes, bytes]]]) -> None:
+            for p in planned:
+                pts, hr_bytes, lr_bytes = p.frame
+                if p.restarts:
+                    restarts.append(pts)
+                    hr.restart()
+                    lr.restart()
+                    if lead:  # paper, section 3.2: LR starts with the down-sampled boundary
+                        lr.lead(pts, lr_bytes)
+                if p.role is Role.HR:
+                    hr.write(pts, hr_bytes)
+                else:
+                    lr.write(pts, lr_bytes)
+                if progress:
+                    progress(hr.own + lr.own, max(total, len(times)))
+
+        for frame in video:
+            picture = full(frame)
+            assert picture.pts is not None
+            if len(times) >= MAX_FRAMES:
+                raise InputError(f"{video.path} has over {MAX_FRAMES} frames; split it")
+            cut = bool(times) and 0 < settings.scene_cut <= scene_score(picture)
+            times.append(picture.pts)
+            small = picture_bytes(lower(picture))
+            code(planner.push((picture.pts, picture_bytes(picture), small), cut))
+        code(planner.finish())
+        if not times:
+            raise InputError(f"{video.path} has no frames that decode")
+        if not lr.own:
+            raise InputError(
+                f"{video.path} has {len(times)} frame{'s' * (len(times) > 1)} and so none between "
+                "two key frames to down-sample; TDS needs 3 or more in a scene, code this one as "
+                "plain video"
+            )
+        coded_hr, coded_lr = hr.finish(), lr.finish()
+        index = {time: i for i, time in enumerate(times)}
+        leads = [index[time] for time in lr.leads]
+
+    metadata = Metadata(
+        scale=settings.scale,
+        width=video.width,
+        height=video.height,
+        bit_depth=video.bit_depth,
+        codec=settings.codec.value,
+        config=settings.config.value,
+        hr_qp=settings.qp,
+        lr_qp=settings.qp + settings.lr_qp_offset,
+        group=settings.group,
+        boundaries=settings.boundaries,
+        groups=tuple(run_lengths(planner.groups)),
+        timeline=Timeline.of(times, video.time_base, video.rate),
+        leads=tuple(run_lengths(b - a for a, b in pairwise([0, *leads]))),
+        encoder=version,
+        preset=settings.preset or adapter.default_preset,
+        model=settings.model,
+        model_sha256=settings.model_sha256,
+    )
+    return CodedPair(coded_hr, coded_lr, metadata, restarts)
+
+
+def code_plain(
+    video: VideoSource,
+    settings: EncodeSettings,
+    restarts: Collection[int],
+    folder: Path,
+    progress: Progress | None = None,
+) -> CodedStream:
+    """The anchor: every frame at full size, same encoder, preset, QP and configuration,
+    restarted at the times ``restarts`` (so random access costs both the same)."""
+    adapter = settings.adapter()
+    full = FilterChain(
+        to_planar(video.pix_fmt, video.bit_depth, video.colors.range == "pc", False),
+        video.time_base,
+    )
+    total = video.frames
+    with StreamCoder(adapter, settings.stream(video, None), folder, "plain") as coder:
+        for frame in video:
+            picture = full(frame)
+            assert picture.pts is not None
+            if not coder.own or picture.pts in restarts:
+                coder.restart()
+            coder.write(picture.pts, picture_bytes(picture))
+            if progress:
+                progress(coder.own, total)
+        return coder.finish()
+
+
+def statistics(
+    coded: CodedStream, settings: EncodeSettings, video: VideoSource, role: Role | None
+) -> StreamStatistics:
+    return StreamStatistics(
+        len(coded.times),
+        coded.bits(),
+        settings.adapter().describe(settings.stream(video, role)),
+    )
+
+
+class StreamCoder:
+    """One stream as a list of segments, each an encoder run of its own.
+
+    Finishing one run overlaps with feeding the next. As a context manager it
+    ends every encoder that still runs.
+    """
+
+    def __init__(
+        self, adapter: type[EncoderAdapter], settings: StreamSettings, folder: Path, name: str
+    ) -> None:
+        self._adapter, self._settings = adapter, settings
+        self._folder, self._name = folder, name
+        self._current: EncoderAdapter | None = None
+        self._running: list[EncoderAdapter] = []
+        self._segments: list[Future[CodedSegment]] = []
+        self._lead: tuple[int, bytes] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"finish {name}")
+        self._times: list[int] = []
+        self.leads: list[int] = []
+        """Times of the leads that were written."""
+        self.own = 0
+        """Pictures written, without the leads."""
+
+    def restart(self) -> None:
+        """The next picture begins a new segment."""
+        self._lead = None
+        if self._current is not None:
+            encoder, self._current = self._current, None
+            self._segments.append(self._pool.submit(encoder.finish))
+            if len(self._segments) > 1:
+                self._segments[-2].result()  # two encoders a stream at most
+
+    def lead(self, pts: int, picture: bytes) -> None:
+        """A picture that goes first in this segment if any other follows."""
+        self._lead = (pts, picture)
+
+    def write(self, pts: int, picture: bytes) -> None:
+        if self._current is None:
+            path = self._folder / f"{self._name}-{len(self._segments):05d}.mp4"
+            self._current = self._adapter(self._settings, path)
+            self._running.append(self._current)
+            if self._lead is not None:
+                self._times.append(self._lead[0])
+                self.leads.append(self._lead[0])
+                self._current.write(self._lead[1])
+                self._lead = None
+        self._current.write(picture)
+        self._times.append(pts)
+        self.own += 1
+
+    def finish(self) -> CodedStream:
+        self.restart()
+        segments = [future.result() for future in self._segments]
+        self._running.clear()
+        return CodedStream(segments, self._times)
+
+    def __enter__(self) -> StreamCoder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for encoder in self._running:
+            encoder.abort()
+        self._pool.shutdown(wait=True, cancel_futures=True)

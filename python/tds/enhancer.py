@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Enhancing two separate files: raw streams, y4m, yuv, any video, pipes and FIFOs.
+
+Files that hold times (MP4, Matroska) pair by them. Raw ones have none: a
+picture's place in output order and the plan (a sidecar, or a regular group)
+give its time.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.video.frame import VideoFrame
+
+from ._tds import lr_size, scale_of
+from .container.metadata import Metadata
+from .decoder import QUEUED_PICTURES, Decoder, EnhanceSettings, Item, fill_lost
+from .errors import InputError
+from .plan import Boundaries, PlanSettings, Role
+from .sources import RawFormat, open_container
+
+_RAW = frozenset(("vvc", "hevc", "h264", "yuv4mpegpipe", "rawvideo", "obu", "m4v"))
+
+
+@dataclass(frozen=True)
+class RegularPlan:
+    """Groups of ``group`` frames all along, at ``rate`` frames a second; the last may be short.
+
+    lead: the LR stream starts with the down-sampled first boundary (LDP, RA).
+    """
+
+    group: int
+    boundaries: Boundaries = Boundaries.INDEPENDENT
+    rate: Fraction = Fraction(25)
+    lead: bool = False
+
+    def __post_init__(self) -> None:
+        PlanSettings(self.group, self.boundaries)  # checks the group
+
+
+def enhance(
+    hr: str,
+    lr: str,
+    *,
+    sidecar: Metadata | None = None,
+    plan: RegularPlan | None = None,
+    raw: RawFormat | None = None,
+    scale: int = 2,
+    settings: EnhanceSettings | None = None,
+) -> Decoder:
+    """Pairs two files and iterates over the pictures at full size.
+
+    hr, lr: anything FFmpeg reads; raw yuv with ``raw`` (the HR size; LR is 1/``scale``
+    of it). sidecar or plan: where the files themselves hold no times.
+
+    Raises InputError when the two do not belong together, or when nothing tells
+    their times."""
+    files = _Pair(hr, lr, raw, scale)
+    try:
+        if sidecar is not None:
+            streams, time_base, rate = _by_sidecar(files, sidecar)
+        elif plan is not None:
+            streams, time_base, rate = _by_plan(files, plan)
+        elif files.timed:
+            streams, time_base, rate = _by_time(files)
+        else:
+            raise InputError(
+                f"{hr} and {lr} hold no times; give --sidecar FILE, or --group and --rate"
+            )
+        named = (sidecar.model, sidecar.model_sha256) if sidecar else (None, None)
+        return Decoder(
+            dict(streams),
+            width=files.hr.width,
+            height=files.hr.height,
+            bit_depth=files.hr.bit_depth,
+            scale=files.scale,
+            time_base=time_base,
+            rate=rate,
+            settings=settings,
+            named_model=named,
+            hr_qp=sidecar.hr_qp if sidecar else -1,
+            lr_qp=sidecar.lr_qp if sidecar else -1,
+            # An HR picture may wait for all LR pictures of its group to be read.
+            queued=max(QUEUED_PICTURES, plan.group) if plan else QUEUED_PICTURES,
+        )
+    except BaseException:
+        files.close()
+        raise
+
+
+class _File:
+    """One of the two files: its pictures in output order."""
+
+    def __init__(self, path: str, raw: RawFormat | None) -> None:
+        self.path = path
+        self._container = open_container(path, raw if _is_raw_yuv(path, raw) else None)
+        if not self._container.streams.video:
+            raise InputError(f"{path} has no video stream")
+        stream = self._container.streams.video[0]
+        self.timed = self._container.format.name.split(",")[0] not in _RAW
+        self.time_base = Fraction(stream.time_base or 1)
+        self.rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
+        stream.codec_context.thread_type = "AUTO"
+        self.damaged = 0
+        self.width, self.height = stream.codec_context.width, stream.codec_context.height
+        name = stream.codec_context.pix_fmt
+        if name not in ("yuv420p", "yuvj420p", "yuv420p10le"):
+            raise InputError(f"{path} is {name or 'of an unknown format'}, not 8 or 10 bit 4:2:0")
+        self.bit_depth = 10 if name.endswith("10le") else 8
+        self._stream = stream
+
+    def pictures(self) -> Iterator[VideoFrame]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.error.FFmpegError):
+                return
+            try:
+                for frame in packet.decode():
+                    assert isinstance(frame, VideoFrame)
+                    if (frame.width, frame.height) != (self.width, self.height):
+                        raise InputError(f"{self.path}: its pictures change size")
+                    yield frame
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
+                self.damaged += 1
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def _is_raw_yuv(path: str, raw: RawFormat | None) -> bool:
+    return raw is not None and Path(path).suffix.lower() not in (
+        *(".y4m", ".mp4", ".mkv", ".mov", ".266", ".265", ".vvc", ".hevc", ".bin", ".bit"),
+    )
+
+
+class _Pair:
+    def __init__(self, hr: str, lr: str, raw: RawFormat | None, scale: int) -> None:
+        self.hr = _File(hr, raw)
+        lr_raw = None
+        if raw is not None:
+            size = (lr_size(raw.size[0], scale), lr_size(raw.size[1], scale))
+            lr_raw = RawFormat(size, raw.rate, raw.pix_fmt)
+        try:
+            self.lr = _File(lr, lr_raw)
+        except BaseException:
+            self.hr.close()
+            raise
+        self.scale = scale_of(self.hr.width, self.hr.height, self.lr.width, self.lr.height)
+        if not self.scale:
+            sizes = f"{self.hr.width}x{self.hr.height} and {lr} is {self.lr.width}x{self.lr.height}"
+            self.close()
+            raise InputError(
+                f"{hr} is {sizes}, which is no ratio of 1, 2 or 4; "
+                "these two files do not belong together (or are the wrong way round)"
+            )
+        if self.hr.bit_depth != self.lr.bit_depth:
+            self.close()
+            raise InputError(f"{hr} and {lr} have different bit depths; code both with the same")
+
+    @property
+    def timed(self) -> bool:
+        return self.hr.timed and self.lr.timed
+
+    def of(self, role: Role) -> _File:
+        return self.hr if role is Role.HR else self.lr
+
+    def close(self) -> None:
+        self.hr.close()
+        self.lr.close()
+
+
+Streams = dict[Role, Iterator[Item]]
+
+
+def _by_time(files: _Pair) -> tuple[Streams, Fraction, Fraction]:
+    base = Fraction(1, math.lcm(files.hr.time_base.denominator, files.lr.time_base.denominator))
+
+    def timed(file: _File) -> Iterator[Item]:
+        for frame in file.pictures():
+            if frame.pts is not None:
+                frame.pts = round(frame.pts * file.time_base / base)
+                yield frame
+
+    return {role: timed(files.of(role)) for role in Role}, base, files.hr.rate
+
+
+def _by_sidecar(files: _Pair, m: Metadata) -> tuple[Streams, Fraction, Fraction]:
+    if (m.width, m.height, m.scale) != (files.hr.width, files.hr.height, files.scale):
+        raise InputError(
+            f"the sidecar is of a {m.width}x{m.height} video at k = {m.scale}, and "
+            f"{files.hr.path} is {files.hr.width}x{files.hr.height} at k = {files.scale}"
+        )
+    if not m.timeline.known:
+        raise InputError("the sidecar holds no times, and the raw files have none either")
+    expected = m.expected()
+    coded = {Role.HR: expected[Role.HR], Role.LR: sorted(expected[Role.LR] + m.lead_times())}
+
+    def placed(role: Role) -> Iterator[Item]:
+        def frames() -> Iterator[VideoFrame]:
+            file = files.of(role)
+            extra = 0
+            times = iter(coded[role])
+            for frame in file.pictures():
+                pts = next(times, None)
+                if pts is None:
+                    extra += 1
+                    continue
+                frame.pts = pts
+                yield frame
+            if extra:
+                raise InputError(
+                    f"{file.path} has {extra} pictures more than its sidecar tells of; "
+                    "they do not belong together"
+                )
+
+        return fill_lost(frames(), expected[role])
+
+    return {role: placed(role) for role in Role}, m.timeline.time_base, m.timeline.rate
+
+
+def _by_plan(files: _Pair, plan: RegularPlan) -> tuple[Streams, Fraction, Fraction]:
+    """Times from the order alone. Only the LR stream's end tells how long the last
+    group is, so an HR picture that ends a group waits for the LR pictures before it."""
+    inner = plan.group - 2
+    lr_count = _Counter()
+
+    def lr() -> Iterator[Item]:
+        pictures = files.lr.pictures()
+        try:
+            if plan.lead and (first := next(pictures, None)) is not None:
+                first.pts = 0
+                yield first
+            for i, frame in enumerate(pictures):
+                frame.pts = _start(i // inner, plan) + 1 + i % inner
+                lr_count.up()
+                yield frame
+        finally:  # also when the decoder is closed early: HR's thread may be waiting
+            lr_count.end()
+
+    def hr() -> Iterator[Item]:
+        shared = plan.boundaries is Boundaries.SHARED
+        for j, frame in enumerate(files.hr.pictures()):
+            if shared:
+                group, ends = (j - 1, True) if j else (0, False)
+            else:
+                group, ends = j // 2, bool(j % 2)
+            if ends:
+                have = lr_count.wait(inner * (group + 1)) - inner * group
+                frame.pts = _start(group, plan) + 1 + max(0, min(inner, have))
+            else:
+                frame.pts = _start(group, plan)
+            yield frame
+
+    rate = plan.rate
+    return {Role.HR: hr(), Role.LR: lr()}, 1 / rate, rate
+
+
+def _start(group: int, plan: RegularPlan) -> int:
+    shared = plan.boundaries is Boundaries.SHARED
+    return group * (plan.group - 1 if shared else plan.group)
+
+
+class _Counter:
+    """LR pictures read so far, waited for by the thread that reads HR."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._count = 0
+        self._ended = False
+
+    def up(self) -> None:
+        with self._condition:
+            self._count += 1
+            self._condition.notify_all()
+
+    def end(self) -> None:
+        with self._condition:
+            self._ended = True
+            self._condition.notify_all()
+
+    def wait(self, count: int) -> int:
+        """Waits until ``count`` have been read or there are no more; how many were."""
+        with self._condition:
+            while self._count < count and not self._ended:
+                self._condition.wait(0.2)
+            return self._count

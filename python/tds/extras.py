@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What of a source comes along beside its video: audio, subtitles, chapters, tags, rotation."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import av
+
+from .codecs.ffmpeg_program import find_ffmpeg
+from .container.mp4 import Extras
+from .errors import ExternalError
+from .sources import RawFormat, open_container
+
+# What FFmpeg's MP4 muxer takes as it is; other audio is coded to AAC, other text to mov_text.
+_AUDIO = frozenset(
+    [
+        "aac",
+        "ac3",
+        "eac3",
+        "alac",
+        "dts",
+        "flac",
+        "mp1",
+        "mp2",
+        "mp3",
+        "opus",
+        "truehd",
+        "vorbis",
+        "pcm_s16le",
+        "pcm_s16be",
+        "pcm_s24le",
+        "pcm_s24be",
+        "pcm_s32le",
+        "pcm_s32be",
+        "pcm_f32le",
+        "pcm_f32be",
+    ]
+)
+_TEXT = frozenset(["ass", "mov_text", "ssa", "srt", "subrip", "text", "webvtt"])
+# Keys of the source's container that describe that container, not the video.
+_TECHNICAL = frozenset(
+    [
+        "tds",
+        "encoder",
+        "major_brand",
+        "minor_version",
+        "compatible_brands",
+        "duration",
+        "handler_name",
+        "_statistics_tags",
+        "_statistics_writing_app",
+    ]
+)
+
+
+def collect(path: str, raw: RawFormat | None, folder: Path) -> tuple[Extras, list[str]]:
+    """Reads what comes along, and says in sentences what does not.
+
+    folder: where a file with the copied streams may be put.
+    """
+    extras = Extras()
+    notices: list[str] = []
+    if raw is not None or path == "-":
+        return extras, notices
+    with open_container(path) as container:
+        extras.metadata = {
+            k: v for k, v in container.metadata.items() if k.lower() not in _TECHNICAL
+        }
+        extras.chapters = [dict(c) for c in container.chapters()]
+        first = next(container.decode(video=0), None)
+        extras.rotation = first.rotation if first is not None else 0
+        audio = [s.codec_context.name for s in container.streams.audio]
+        subtitles = [s.codec_context.name for s in container.streams.subtitles]
+    if audio or subtitles:
+        extras.path = _copy_streams(path, audio, subtitles, folder / "extras.mp4", notices)
+    return extras, notices
+
+
+def _copy_streams(
+    path: str, audio: list[str], subtitles: list[str], out: Path, notices: list[str]
+) -> Path | None:
+    command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
+    command += ["-copyts", "-i", path, "-map_metadata", "-1", "-map_chapters", "-1"]
+    kept = 0
+    for i, name in enumerate(audio):
+        command += ["-map", f"0:a:{i}", f"-c:a:{i}", "copy" if name in _AUDIO else "aac"]
+        command += [f"-map_metadata:s:a:{i}", f"0:s:a:{i}"]
+        kept += 1
+        if name not in _AUDIO:
+            notices.append(f"audio stream {i} is {name}, which MP4 cannot hold; coded as AAC")
+    text = 0
+    for i, name in enumerate(subtitles):
+        if name not in _TEXT:
+            notices.append(f"subtitle stream {i} is {name}, which MP4 cannot hold; left out")
+            continue
+        command += [
+            "-map",
+            f"0:s:{i}",
+            f"-c:s:{text}",
+            "copy" if name == "mov_text" else "mov_text",
+        ]
+        command += [f"-map_metadata:s:s:{text}", f"0:s:s:{i}"]
+        text += 1
+    if not kept and not text:
+        return None
+    done = subprocess.run(
+        [*command, "-strict", "experimental", "-f", "mp4", str(out)], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise ExternalError(
+            f"{path}: its audio and subtitles could not be copied "
+            f"({' / '.join(done.stderr.strip().splitlines()[-2:])})"
+        )
+    with av.open(str(out)) as made:
+        if not made.streams:
+            return None
+    return out

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The pair against the plain full-size stream: bits and PSNR of both.
+
+Same encoder, version, preset, configuration and QP; the anchor restarts where
+the pair does. Both countings of the field come from the same numbers: *whole
+stream* (all frames, all bits) and *per frame type* (the frames that were
+down-sampled against the same frames of the anchor).
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from .container.mp4 import CodedStream
+from .decoder import Decoder, EnhanceSettings, decode
+from .encoder import EncodeResult, Progress, code_plain
+from .errors import ExternalError
+from .pictures import FilterChain, to_planar
+from .plan import Role
+from .quality import PSNR, Plane
+from .sources import RawFormat, VideoSource
+
+
+@dataclass
+class Measurement:
+    """Bits in bits, PSNR in dB, of the source's own frames.
+
+    lr_bicubic, lr_enhanced: of the frames that were down-sampled; anchor_lr: of
+    the same frames in the plain stream. model: what enhanced; None when only
+    bicubic was measured. fps: frames a second of decoding with the model. anchor_stream:
+    the plain stream, when its folder was given and so outlives the measuring.
+    """
+
+    hr_bits: int
+    lr_bits: int
+    anchor_bits: int
+    anchor_lr_bits: int
+    hr: PSNR = field(default_factory=PSNR)
+    lr_bicubic: PSNR = field(default_factory=PSNR)
+    lr_enhanced: PSNR = field(default_factory=PSNR)
+    anchor: PSNR = field(default_factory=PSNR)
+    anchor_lr: PSNR = field(default_factory=PSNR)
+    model: str = ""
+    fps: float = 0.0
+    bicubic_fps: float = 0.0
+    encoder: str = ""
+    anchor_stream: CodedStream | None = None
+
+    @property
+    def pair(self) -> PSNR:
+        """All frames as they come out: HR, and LR with the model."""
+        return PSNR(self.hr.y + self.lr_enhanced.y, self.hr.u + self.lr_enhanced.u,
+                    self.hr.v + self.lr_enhanced.v)  # fmt: skip
+
+
+def measure(
+    source: str,
+    result: EncodeResult,
+    *,
+    raw: RawFormat | None = None,
+    enhance: EnhanceSettings | None = None,
+    progress: Progress | None = None,
+    anchor_folder: Path | None = None,
+) -> Measurement:
+    """Codes the anchor, decodes everything and compares with the source.
+
+    anchor_folder: where the plain stream is kept; None: nowhere.
+    """
+    settings = result.settings
+    with tempfile.TemporaryDirectory(prefix="tds-measure-") as temporary:
+        folder = anchor_folder or Path(temporary)
+        with VideoSource(source, raw) as video:
+            anchor = code_plain(video, settings, result.restarts, folder, progress)
+        kept = anchor if anchor_folder is not None else None
+        out = Measurement(result.hr.bits, result.lr.bits, anchor.bits(), 0)
+        out.anchor_stream = kept
+        out.encoder = f"{result.metadata.encoder}, preset {result.metadata.preset}"
+        roles = dict(zip(result.metadata.timeline.times(), result.metadata.roles(), strict=True))
+        _compare_anchor(source, raw, anchor, roles, out)
+        start = time.perf_counter()
+        with decode(result.path, settings=EnhanceSettings(backend="bicubic")) as pictures:
+            _compare(source, raw, pictures, out.hr, out.lr_bicubic)
+        out.bicubic_fps = len(roles) / (time.perf_counter() - start)
+        start = time.perf_counter()
+        with decode(result.path, settings=enhance) as pictures:
+            out.model = pictures.model
+            _compare(source, raw, pictures, PSNR(), out.lr_enhanced)
+        out.fps = len(roles) / (time.perf_counter() - start)
+    return out
+
+
+def source_planes(source: str, raw: RawFormat | None) -> Iterator[tuple[int, list[Plane]]]:
+    """(time, planes) of each source frame as it went to the encoder."""
+    with VideoSource(source, raw) as video:
+        full = FilterChain(
+            to_planar(video.pix_fmt, video.bit_depth, video.colors.range == "pc", False),
+            video.time_base,
+        )
+        for frame in video:
+            picture = full(frame)
+            assert picture.pts is not None
+            yield picture.pts, planes_of(picture)
+
+
+def planes_of(frame: av.VideoFrame) -> list[Plane]:
+    """Y, U and V of a planar 4:2:0 frame as views of its memory."""
+    dtype = np.dtype(np.uint8 if frame.format.name in ("yuv420p", "yuvj420p") else np.uint16)
+    out: list[Plane] = []
+    for plane in frame.planes:
+        rows = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
+        out.append(rows[:, : plane.width])
+    return out
+
+
+def _compare(
+    source: str,
+    raw: RawFormat | None,
+    pictures: Decoder,
+    hr: PSNR,
+    lr: PSNR,
+) -> None:
+    depth = pictures.bit_depth
+    originals = source_planes(source, raw)
+    for (_, original), picture in zip(originals, pictures, strict=True):
+        (hr if picture.status == "passed" else lr).add(original, picture.planes, depth)
+
+
+def _compare_anchor(
+    source: str,
+    raw: RawFormat | None,
+    anchor: CodedStream,
+    roles: dict[int, Role],
+    out: Measurement,
+) -> None:
+    decoded = decode_segments(anchor)
+    depth = None
+    for pts, original in source_planes(source, raw):
+        frame = next(decoded, None)
+        if frame is None:
+            raise ExternalError("the plain stream decodes to fewer frames than the source has")
+        depth = 10 if frame.format.name.endswith("10le") else 8
+        planes = planes_of(frame)
+        out.anchor.add(original, planes, depth)
+        if roles[pts] is Role.LR:
+            out.anchor_lr.add(original, planes, depth)
+    if next(decoded, None) is not None:
+        raise ExternalError("the plain stream decodes to more frames than the source has")
+    sizes = _sizes_in_display_order(anchor)
+    out.anchor_lr_bits = sum(
+        8 * size for size, pts in zip(sizes, anchor.times, strict=True) if roles[pts] is Role.LR
+    )
+
+
+def decode_segments(coded: CodedStream) -> Iterator[av.VideoFrame]:
+    """Every picture of a coded stream, in display order."""
+    for segment in coded.segments:
+        with av.open(str(segment.path)) as container:
+            container.streams.video[0].codec_context.thread_type = "AUTO"
+            yield from container.decode(video=0)
+
+
+def _sizes_in_display_order(coded: CodedStream) -> list[int]:
+    sizes: list[int] = []
+    for segment in coded.segments:
+        with av.open(str(segment.path)) as container:
+            packets = [
+                (p.pts, p.size) for p in container.demux(container.streams.video[0]) if p.size
+            ]
+        sizes += [size for _, size in sorted(packets)]  # type: ignore[type-var]
+    return sizes
+
+
+def table(m: Measurement) -> str:
+    """The measurement as a table for a terminal."""
+    t = Table(title=f"{m.encoder}; enhancer: {m.model}")
+    for name in ("", "frames", "kbit", "PSNR Y (dB)", "PSNR UV (dB)"):
+        t.add_column(name, justify="left" if not name else "right")
+
+    def row(name: str, frames: int, bits: int | None, p: PSNR) -> None:
+        kbit = "" if bits is None else f"{bits / 1000:.1f}"
+        t.add_row(name, str(frames), kbit, f"{p.luma:.2f}", f"{p.chroma:.2f}")
+
+    row("HR frames", len(m.hr.y), m.hr_bits, m.hr)
+    row("LR frames, bicubic", len(m.lr_bicubic.y), m.lr_bits, m.lr_bicubic)
+    row("LR frames, enhanced", len(m.lr_enhanced.y), m.lr_bits, m.lr_enhanced)
+    row("the same frames in the plain stream", len(m.anchor_lr.y), m.anchor_lr_bits, m.anchor_lr)
+    t.add_section()
+    row("both (HR + LR, enhanced)", len(m.pair.y), m.hr_bits + m.lr_bits, m.pair)
+    row("plain stream (anchor)", len(m.anchor.y), m.anchor_bits, m.anchor)
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(t)
+    ratio = (m.hr_bits + m.lr_bits) / m.anchor_bits
+    return captured.get() + (
+        f"Whole stream: {100 * (ratio - 1):+.1f} % bits at {m.pair.luma - m.anchor.luma:+.2f} dB "
+        f"luma against the plain stream at the same QP.\n"
+        f"Decoding: {m.bicubic_fps:.1f} frames/s with bicubic, {m.fps:.1f} with {m.model}."
+    )

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Pictures on their way to the encoders: format, scene cuts, down-sampling.
+
+All of it is FFmpeg's own filters, the down-sampling being the paper's
+(``-sws_flags bicubic``, section 3.1).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+from av.filter import Graph
+from av.video.frame import VideoFrame
+
+from ._tds import lr_size
+from .errors import InputError
+
+SCENE_CUT = 10.0  # scdet's own default threshold, in percent of the largest difference
+
+
+class FilterChain:
+    """FFmpeg video filters, one frame in, one frame out.
+
+    Built from the first frame; the filters must not hold or drop frames.
+    """
+
+    def __init__(self, filters: list[tuple[str, str]], time_base: Fraction) -> None:
+        self._filters = filters
+        self._time_base = time_base
+        self._graph: Graph | None = None
+
+    def __call__(self, frame: VideoFrame) -> VideoFrame:
+        if not self._filters:
+            return frame
+        if self._graph is None:
+            self._graph = self._build(frame)
+        frame.time_base = self._time_base
+        try:
+            self._graph.push(frame)
+            out = self._graph.pull()
+        except av.error.FFmpegError as e:
+            raise InputError(f"FFmpeg's filters refuse a picture ({e})") from e
+        assert isinstance(out, VideoFrame)
+        return out
+
+    def _build(self, frame: VideoFrame) -> Graph:
+        graph = Graph()
+        nodes = [
+            graph.add_buffer(
+                width=frame.width,
+                height=frame.height,
+                format=frame.format,
+                time_base=self._time_base,
+            )
+        ]
+        nodes += [graph.add(name, arguments) for name, arguments in self._filters]
+        nodes.append(graph.add("buffersink"))
+        for a, b in pairwise(nodes):
+            a.link_to(b)
+        graph.configure()
+        return graph
+
+
+def to_planar(
+    pix_fmt: str, bit_depth: int, full_range: bool, detect_cuts: bool
+) -> list[tuple[str, str]]:
+    """Filters that bring a source to 8 or 10 bit planar 4:2:0 in its own range,
+    noting scene cuts in each frame's metadata (lavfi.scd.score) on the way."""
+    target = "yuv420p" if bit_depth == 8 else "yuv420p10le"
+    filters = [("scdet", "threshold=100")] if detect_cuts else []
+    if pix_fmt != target:
+        name = "pc" if full_range or pix_fmt.startswith("yuvj") else "tv"
+        # RGB has no range of its own to keep; it becomes limited range, as everywhere in FFmpeg.
+        if not pix_fmt.startswith(("yuv", "nv", "p0", "gray")):
+            filters.append(("scale", "flags=bicubic:out_range=tv"))
+        else:
+            filters.append(("scale", f"flags=bicubic:in_range={name}:out_range={name}"))
+        filters.append(("format", target))
+    return filters
+
+
+def scene_score(frame: VideoFrame) -> float:
+    """How likely a new scene begins here, 0 to 100 (FFmpeg's scdet)."""
+    value = frame.metadata.get("lavfi.scd.score")
+    return float(value) if value is not None else 0.0
+
+
+def down_sample(width: int, height: int, scale: int) -> list[tuple[str, str]]:
+    """Filters from (width, height) to the LR size of ``tds_lr_size``.
+
+    The picture is first padded at the right and bottom, by repeating its last
+    samples, to exactly k times the LR size, so that the ratio is k for any size.
+    """
+    lr_width, lr_height = lr_size(width, scale), lr_size(height, scale)
+    right, bottom = lr_width * scale - width, lr_height * scale - height
+    filters = []
+    if right or bottom:
+        filters.append(("pad", f"{lr_width * scale}:{lr_height * scale}:0:0"))
+        filters.append(("fillborders", f"right={right}:bottom={bottom}:mode=smear"))
+    filters.append(("scale", f"{lr_width}:{lr_height}:flags=bicubic"))
+    return filters
+
+
+def picture_bytes(frame: VideoFrame) -> bytes:
+    """The planes without padding, one after the other (FFmpeg's rawvideo)."""
+    return frame.to_ndarray().tobytes()

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where decoded pictures go: y4m, raw yuv, a video file, a pipe."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from .container.metadata import KEY
+from .errors import InputError, OutputError
+from .files import whole_file
+from .session import Picture
+from .sources import open_container
+
+Y4M, YUV, VIDEO = "y4m", "yuv", "video"
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """What the pictures are and how a video file codes them.
+
+    width, height: luma samples. bit_depth: 8 or 10. time_base: of the pictures'
+    ``pts``. codec: FFmpeg's name of a video encoder (None: by the container).
+    options: that encoder's own (``{"crf": "18"}``). extras: a file whose audio,
+    subtitles, chapters and tags come along (None: none).
+    """
+
+    width: int
+    height: int
+    bit_depth: int
+    time_base: Fraction
+    rate: Fraction
+    codec: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    extras: str | None = None
+
+
+class Sink(ABC):
+    @abstractmethod
+    def write(self, picture: Picture) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+def kind_of(output: str, named: str | None = None) -> str:
+    """Y4M, YUV or VIDEO, by name (``named``) or by the output's suffix; a pipe is y4m."""
+    if named is not None:
+        if named not in (Y4M, YUV, VIDEO):
+            raise InputError(f"no output format {named!r}; there are {Y4M}, {YUV} and {VIDEO}")
+        return named
+    if output == "-":
+        return Y4M
+    return {".y4m": Y4M, ".yuv": YUV, ".raw": YUV}.get(Path(output).suffix.lower(), VIDEO)
+
+
+@contextmanager
+def open_sink(
+    output: str, kind: str, what: OutputFormat, overwrite: bool = False
+) -> Iterator[Sink]:
+    """A sink for ``output`` (``-``: standard output), written whole or not at all."""
+    if output == "-":
+        if kind == VIDEO:
+            raise InputError("a pipe carries y4m or yuv; give --format, or name a file")
+        sink: Sink = _raw_sink(sys.stdout.buffer, kind, what)
+        yield sink
+        sys.stdout.buffer.flush()
+        return
+    with whole_file(output, overwrite) as beside:
+        if kind == VIDEO:
+            sink = VideoSink(beside, what)
+            try:
+                yield sink
+            except BaseException:
+                sink.abort()
+                raise
+            sink.close()
+        else:
+            with open(beside, "wb", buffering=0) as file:
+                yield _raw_sink(file, kind, what)
+
+
+def _raw_sink(file: BinaryIO, kind: str, what: OutputFormat) -> Sink:
+    return Y4MSink(file, what) if kind == Y4M else YUVSink(file)
+
+
+class YUVSink(Sink):
+    """Planar 4:2:0 without padding; 16-bit little-endian above 8 bits."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, picture: Picture) -> None:
+        for plane in picture.planes:
+            if plane.flags.c_contiguous:
+                self._put(memoryview(plane).cast("B"))  # type: ignore[arg-type]
+            else:
+                self._put(memoryview(np.ascontiguousarray(plane)).cast("B"))  # type: ignore[arg-type]
+
+    def _put(self, data: memoryview | bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) or 0 :]
+
+    def close(self) -> None:
+        pass
+
+
+class Y4MSink(YUVSink):
+    """YUV4MPEG2: the same with a header; it has one rate and no times."""
+
+    def __init__(self, file: BinaryIO, what: OutputFormat) -> None:
+        super().__init__(file)
+        chroma = "420mpeg2" if what.bit_depth == 8 else "420p10 XYSCSS=420P10"
+        rate = what.rate.limit_denominator(100_000)
+        self._put(
+            f"YUV4MPEG2 W{what.width} H{what.height} F{rate.numerator}:{rate.denominator} "
+            f"Ip A1:1 C{chroma}\n".encode()
+        )
+
+    def write(self, picture: Picture) -> None:
+        self._put(b"FRAME\n")
+        super().write(picture)
+
+
+# The encoder a container gets when none is named: what plays everywhere, at a
+# quality that adds little to what two codecs have already lost.
+_BY_SUFFIX = {".webm": ("libvpx-vp9", {"crf": "20", "b": "0"})}
+_DEFAULT = ("libx264", {"crf": "16", "preset": "medium"})
+
+
+class VideoSink(Sink):
+    """A video file by PyAV: pictures at their own times, the rest copied."""
+
+    def __init__(self, path: Path, what: OutputFormat) -> None:
+        codec, options = _BY_SUFFIX.get(path.suffix.lower(), _DEFAULT)
+        if what.codec is not None:
+            codec, options = what.codec, {}
+        options = {**options, **what.options}
+        self._what = what
+        try:
+            self._out = av.open(str(path), "w", options=self._muxer_options(path))
+        except (av.error.FFmpegError, ValueError) as e:
+            raise InputError(
+                f"{path.suffix or path.name}: no video container that FFmpeg writes has that "
+                "suffix; use .mp4, .mkv, .mov, .y4m or .yuv"
+            ) from e
+        try:
+            self._stream = self._add_stream(codec, options)
+            self._extras = open_container(what.extras) if what.extras else None
+            self._copies = self._add_copies()
+            self._copied: Iterator[Packet] = self._copy_packets()
+        except BaseException:
+            self.abort()
+            raise
+
+    def _muxer_options(self, path: Path) -> dict[str, str]:
+        if path.suffix.lower() not in (".mp4", ".mov", ".m4v"):
+            return {}
+        # Edit lists count in movie ticks; too few of them would move the first frame.
+        scale = self._what.time_base.denominator
+        while scale < 10_000:
+            scale *= 2
+        return {"movie_timescale": str(scale), "video_track_timescale": str(scale)}
+
+    def _add_stream(self, codec: str, options: dict[str, str]) -> VideoStream:
+        what = self._what
+        try:
+            stream = self._out.add_stream(codec, rate=what.rate, options=options)
+        except (ValueError, av.error.FFmpegError) as e:
+            raise InputError(
+                f"no encoder {codec!r} in this FFmpeg, or not one for this container; "
+                "ffmpeg -encoders lists names, for example libx264, libx265, ffv1"
+            ) from e
+        if not isinstance(stream, VideoStream):
+            raise InputError(f"{codec} is no video encoder")
+        stream.width, stream.height = what.width, what.height
+        stream.pix_fmt = "yuv420p" if what.bit_depth == 8 else "yuv420p10le"
+        stream.time_base = what.time_base
+        stream.codec_context.time_base = what.time_base
+        return stream
+
+    def _add_copies(self) -> dict[int, av.stream.Stream]:
+        copies: dict[int, av.stream.Stream] = {}
+        if self._extras is None:
+            return copies
+        for key, value in self._extras.metadata.items():
+            if key != KEY and key not in ("major_brand", "minor_version", "compatible_brands"):
+                self._out.metadata[key] = value
+        for s in self._extras.streams:
+            if s.type in ("audio", "subtitle"):
+                copy = self._out.add_stream_from_template(s, opaque=True)
+                copy.metadata.update({k: v for k, v in s.metadata.items() if k == "language"})
+                copies[s.index] = copy
+        chapters = self._extras.chapters()
+        if chapters:
+            self._out.set_chapters(chapters)
+        hr = self._extras.streams.video[0]
+        first = next(self._extras.decode(hr), None)
+        if first is not None:
+            if first.rotation:
+                self._stream.set_display_rotation(first.rotation)
+            c = self._stream.codec_context
+            c.color_range = first.color_range
+            c.color_primaries, c.color_trc = first.color_primaries, first.color_trc
+            c.colorspace = first.colorspace
+        if hr.sample_aspect_ratio:
+            self._stream.codec_context.sample_aspect_ratio = hr.sample_aspect_ratio
+        self._extras.seek(0)
+        return copies
+
+    def _copy_packets(self) -> Iterator[Packet]:
+        if self._extras is None or not self._copies:
+            return
+        wanted = [s for s in self._extras.streams if s.index in self._copies]
+        for packet in self._extras.demux(wanted):
+            if packet.dts is not None:
+                packet.stream = self._copies[packet.stream.index]
+                yield packet
+
+    def _mux(self, packet: Packet) -> None:
+        """Muxes a video packet, and before it what belongs before it in the file."""
+        assert packet.dts is not None and packet.time_base is not None
+        now = packet.dts * packet.time_base
+        for copied in self._copied:
+            if copied.dts * copied.time_base > now:
+                self._copied = itertools.chain([copied], self._copied)
+                break
+            self._out.mux(copied)
+        self._out.mux(packet)
+
+    def write(self, picture: Picture) -> None:
+        frame = picture.to_av()
+        frame.pts = picture.pts
+        frame.time_base = self._what.time_base
+        for packet in self._stream.encode(frame):
+            self._mux(packet)
+
+    def close(self) -> None:
+        for packet in self._stream.encode(None):
+            self._mux(packet)
+        for packet in self._copied:
+            self._out.mux(packet)
+        if self._extras is not None:
+            self._extras.close()
+        try:
+            self._out.close()
+        except av.error.FFmpegError as e:
+            raise OutputError(
+                getattr(e, "errno", errno.EIO), f"could not finish the file: {e}"
+            ) from e
+
+    def abort(self) -> None:
+        try:
+            self._out.close()
+        except (av.error.FFmpegError, OSError, ValueError):
+            pass  # it is thrown away
