@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the tests share: clips, small sources made from them, coded files made once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tools
+
+import tds
+
+ROOT = Path(__file__).resolve().parent.parent
+CITY = ROOT / "tests" / "data" / "city.mkv"
+
+
+@pytest.fixture(scope="session")
+def city() -> Path:
+    """The bundled clip: 480x256, 25 frames at 25 fps, 8 bit."""
+    return CITY
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled clip at 128x72, for tests that are not about pictures."""
+    path = tmp_path_factory.mktemp("small") / "small.mkv"
+    tools.ffmpeg("-i", CITY, "-vf", "scale=128:72", "-c:v", "ffv1", path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def evaluation_clip() -> Callable[[str], Path]:
+    """A clip of the evaluation set by name; skips where the set is not, fails in CI."""
+
+    def find(name: str) -> Path:
+        folder = Path(os.environ.get("TDS_DATA", ROOT.parent / "shared" / "data")) / "eval"
+        path = folder / f"{name}.mkv"
+        if not path.is_file():
+            reason = f"the evaluation clip {name}.mkv is not there; set TDS_DATA to its folder"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def coded(
+    small: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tds.EncodeResult]:
+    """``coded(codec="hevc", ...)``: the small clip coded so, once a test process."""
+    folder = tmp_path_factory.mktemp("coded")
+    made: dict[str, tds.EncodeResult] = {}
+
+    def make(source: Path | None = None, **options: Any) -> tds.EncodeResult:
+        options.setdefault("codec", "hevc")
+        options.setdefault("preset", tools.FASTEST[options["codec"]])
+        options.setdefault("qp", 37)
+        key = repr((source, sorted(options.items())))
+        if key not in made:
+            out = folder / f"{len(made)}.mp4"
+            made[key] = tds.encode(source or small, out, **options)
+        return made[key]
+
+    return make

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Bad input gets one clear sentence, a non-zero exit, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+import tools
+
+import tds
+from tds.plan import Role
+
+Coded = Callable[..., tds.EncodeResult]
+
+
+def fails(folder: Path, *arguments: object, says: str, status: int = 1) -> str:
+    """Runs ``tds`` and checks: the status, one sentence with ``says``, nothing new in ``folder``."""
+    before = sorted(p.name for p in folder.iterdir())
+    done = tools.tds(*arguments, status=status)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("tds: in ")]
+    assert len(lines) == 1 and lines[0].startswith("tds: "), done.stderr
+    assert says in lines[0]
+    assert "Traceback" not in done.stderr and "Errno" not in done.stderr
+    assert sorted(p.name for p in folder.iterdir()) == before
+    return lines[0]
+
+
+def encode_fails(folder: Path, source: Path, says: str, *options: object) -> str:
+    return fails(folder, "encode", source, folder / "out.mp4", *options, says=says)
+
+
+def decode_fails(folder: Path, source: Path, says: str, *options: object) -> str:
+    return fails(folder, "decode", source, folder / "out.y4m", *options, says=says)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    encode_fails(tmp_path, tmp_path / "none.mkv", "there is no such file")
+    decode_fails(tmp_path, tmp_path / "none.mp4", "there is no such file")
+
+
+def test_not_a_video(tmp_path: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("this is no video\n" * 100)
+    encode_fails(tmp_path, text, "text.mp4 is not a video file")
+    decode_fails(tmp_path, text, "text.mp4 is not a video file")
+
+
+def test_no_video_stream(tmp_path: Path) -> None:
+    audio = tmp_path / "audio.wav"
+    tools.ffmpeg("-f", "lavfi", "-i", "sine=440:duration=0.2", audio)
+    encode_fails(tmp_path, audio, "has no video stream")
+    decode_fails(tmp_path, audio, "has no video track")
+
+
+def test_a_video_with_one_track(tmp_path: Path, small: Path) -> None:
+    line = decode_fails(tmp_path, small, "has 1 video track")
+    assert "tds encode" in line and "tds enhance" in line
+
+
+def two_tracks(out: Path, source: Path, second: str) -> Path:
+    tools.ffmpeg(
+        *("-i", source, "-filter_complex", f"[0]split[a][b];[b]scale={second}[c]"),
+        *("-map", "[a]", "-map", "[c]", "-c:v", "libx265", "-preset", "ultrafast"),
+        *("-x265-params", "log-level=none", out),
+    )
+    return out
+
+
+def test_tracks_of_a_ratio_that_is_no_k(tmp_path: Path, small: Path) -> None:
+    file = two_tracks(tmp_path / "odd.mp4", small, "100:60")
+    decode_fails(tmp_path, file, "HR is 128x72 and LR is 100x60")
+
+
+def test_tracks_of_another_k_than_the_metadata_says(tmp_path: Path, coded: Coded) -> None:
+    good = coded(codec="hevc", scale=2)
+    quarter = coded(codec="hevc", scale=4)
+    wrong = tmp_path / "wrong.mp4"
+    with av.open(str(good.path)) as a, av.open(str(quarter.path)) as b, av.open(
+        str(wrong), "w", options={"movflags": "use_metadata_tags"}
+    ) as out:
+        out.metadata["tds"] = good.metadata.to_json()
+        for source, index in ((a, 0), (b, 1)):
+            stream = out.add_stream_from_template(source.streams.video[index], opaque=True)
+            for packet in source.demux(source.streams.video[index]):
+                if packet.size:
+                    packet.stream = stream
+                    out.mux(packet)
+    decode_fails(tmp_path, wrong, "its metadata says k = 2")
+
+
+def test_odd_size(tmp_path: Path, small: Path) -> None:
+    odd = tmp_path / "odd.mkv"
+    tools.ffmpeg("-i", small, "-vf", "crop=127:71,format=yuv444p", "-c:v", "ffv1", odd)
+    assert "crop=126:70" in encode_fails(tmp_path, odd, "is 127x71")
+
+
+def test_zero_frames(tmp_path: Path, small: Path) -> None:
+    empty = tmp_path / "empty.y4m"
+    empty.write_bytes(b"YUV4MPEG2 W128 H72 F25:1 Ip A1:1 C420mpeg2\n")
+    encode_fails(tmp_path, empty, "empty.y4m")
+    nothing = tmp_path / "nothing.yuv"
+    nothing.write_bytes(b"")
+    encode_fails(tmp_path, nothing, "nothing.yuv", "--size", "128x72")
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_too_few_frames_to_down_sample_one(tmp_path: Path, small: Path, frames: int) -> None:
+    short = tmp_path / "short.mkv"
+    tools.ffmpeg("-i", small, "-frames:v", frames, "-c:v", "ffv1", short)
+    encode_fails(tmp_path, short, f"has {frames} frame", "--codec", "hevc")
+
+
+def test_raw_video_without_a_size(tmp_path: Path, small: Path) -> None:
+    raw = tools.raw_yuv(tmp_path / "in.yuv", small, 3)
+    encode_fails(tmp_path, raw, "give --size")
+
+
+@pytest.mark.parametrize("size", ["128", "axb", "0x0", "99999x2"])
+def test_a_size_that_is_none(tmp_path: Path, small: Path, size: str) -> None:
+    raw = tools.raw_yuv(tmp_path / "in.yuv", small, 3)
+    encode_fails(tmp_path, raw, "a size is WIDTHxHEIGHT", "--size", size)
+
+
+def test_truncated_file(tmp_path: Path, coded: Coded) -> None:
+    data = coded(codec="hevc").path.read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(data[: len(data) * 2 // 3])
+    assert "--allow-truncated" in decode_fails(tmp_path, cut, "cut.mp4 is cut short")
+    done = tools.tds("decode", cut, tmp_path / "o.y4m", "--allow-truncated", "--backend", "bicubic")
+    assert "25 frames" in done.stderr and "affected by pictures that are missing" in done.stderr
+    headless = tmp_path / "headless.mp4"
+    headless.write_bytes(data[:200])
+    decode_fails(tmp_path, headless, "headless.mp4")
+    assert "CUT SHORT" in tools.tds("info", cut, status=1).stdout
+
+
+@pytest.mark.parametrize("config", ["ai", "ra"])
+@pytest.mark.parametrize("codec", ["hevc", "vvc"])
+@pytest.mark.parametrize(("stream", "drop"), [(1, {4, 5}), (0, {4}), (0, {2, 3})])
+def test_missing_packets_lose_no_frame(
+    tmp_path: Path, coded: Coded, codec: str, config: str, stream: int, drop: set[int]
+) -> None:
+    result = coded(codec=codec, config=config, intra_period=12)
+    lossy = tmp_path / "lossy.mp4"
+    tools.drop_packets(result.path, lossy, stream, drop)
+    times = list(result.metadata.timeline.times())
+    base = result.metadata.timeline.time_base
+    with tds.decode(lossy, backend="bicubic") as pictures:
+        got = list(pictures)
+        assert [p.pts * pictures.time_base for p in got] == [t * base for t in times]
+    affected = [p for p in got if p.reason & {"lost", "ref-lost", "corrupt"}]
+    assert affected and len(affected) < len(got)
+    if config == "ai":  # exactly the dropped ones are gone, and HR's groups know of it
+        role = (Role.HR, Role.LR)[stream]
+        own = [t for t, r in zip(times, result.metadata.roles(), strict=True) if r is role]
+        lost = [t * base for i, t in enumerate(own) if i in drop]
+        marked = [p.pts * pictures.time_base for p in got if "lost" in p.reason]
+        assert marked == lost
+    facts = tools.tds("info", lossy, status=1).stdout
+    assert "NOT WHOLE" in facts
+
+
+def test_a_model_that_is_not_torchscript(tmp_path: Path, coded: Coded) -> None:
+    model = tmp_path / "model.pt"
+    model.write_bytes(b"PK\x03\x04 this is no archive" * 20)
+    decode_fails(tmp_path, coded().path, "model.pt", "--model", model)
+    decode_fails(tmp_path, coded().path, "no such model", "--model", tmp_path / "none.pt")
+    decode_fails(tmp_path, coded().path, "no model 'unheard'", "--model", "unheard")
+
+
+def test_no_cuda(tmp_path: Path, coded: Coded) -> None:
+    torch = pytest.importorskip("torch", reason="without torch there is no device to ask for")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    model = tools.tiny_model(tmp_path / "tiny.pt", scale=2)
+    line = decode_fails(tmp_path, coded().path, "cuda", "--model", model, "--device", "cuda")
+    assert "cpu" in line
+    decode_fails(tmp_path, coded().path, "abc", "--model", model, "--device", "abc")
+
+
+def test_a_model_for_another_k(tmp_path: Path, coded: Coded) -> None:
+    model = tools.tiny_model(tmp_path / "tiny.pt", scale=4)
+    line = decode_fails(tmp_path, coded(scale=2).path, "tiny.pt", "--model", model)
+    assert "4" in line and "2" in line
+
+
+def test_a_model_whose_hash_is_not_the_file_s(tmp_path: Path, small: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    tools.tiny_model(models / "tiny-k2.pt", scale=2)
+    out = tmp_path / "named.mp4"
+    tds.encode(small, out, codec="hevc", preset="ultrafast", model="tiny", model_sha256="0" * 64)
+    environment = {**os.environ, "TDS_MODEL_PATH": str(models)}
+    done = tools.tds("decode", out, tmp_path / "o.y4m", status=1, env=environment)
+    assert "sha256" in done.stderr and not (tmp_path / "o.y4m").exists()
+
+
+def test_output_exists(tmp_path: Path, small: Path, coded: Coded) -> None:
+    out = tmp_path / "out.mp4"
+    out.write_text("precious")
+    fails(tmp_path, "encode", small, out, says="--overwrite")
+    fails(tmp_path, "decode", coded().path, out, says="--overwrite")
+    assert out.read_text() == "precious"
+    tools.tds("encode", small, out, "--codec", "hevc", "--preset", "ultrafast", "--overwrite")
+    assert tds.open(out).scale == 2
+
+
+def test_no_such_folder(tmp_path: Path, small: Path) -> None:
+    fails(tmp_path, "encode", small, tmp_path / "no" / "out.mp4", says="there is no folder")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--qp", 64), "0 to 63"),
+        (("--codec", "hevc", "--qp", 52), "0 to 51"),
+        (("--group", 4), "odd number"),
+        (("--preset", "warp"), "no preset 'warp'"),
+        (("--codec", "hevc", "--encoder", "libvvenc"), "codes vvc, not hevc"),
+    ],
+)
+def test_settings_that_cannot_be(
+    tmp_path: Path, small: Path, options: tuple[object, ...], says: str
+) -> None:
+    encode_fails(tmp_path, small, says, *options)
+
+
+def wrapper(path: Path, script: str) -> Path:
+    """A program that stands between the encoder adapter and the real ffmpeg."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_an_encoder_that_gives_fewer_packets_than_frames(tmp_path: Path, small: Path) -> None:
+    """ffmpeg told to stop after two frames: it exits with 0, as libvvenc was seen to."""
+    program = wrapper(
+        tmp_path / "ffmpeg",
+        f'case "$*" in *rawvideo*) for last; do :; done\n'
+        f'cat | {tools.FFMPEG} -f rawvideo -pix_fmt yuv420p -s:v 128x72 -i - -frames:v 2 '
+        f'-c:v libx265 -preset ultrafast -y -loglevel error -f mp4 "$last"; cat >/dev/null;;\n'
+        f'*) exec {tools.FFMPEG} "$@";; esac',
+    )
+    done = tools.tds(
+        *("encode", small, tmp_path / "out.mp4", "--codec", "hevc", "--preset", "ultrafast"),
+        status=1,
+        env={**os.environ, "TDS_FFMPEG": str(program)},
+    )
+    assert "gave 2 packets" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ffmpeg"]
+
+
+def test_an_encoder_that_dies(tmp_path: Path, small: Path) -> None:
+    program = wrapper(
+        tmp_path / "ffmpeg",
+        f'case "$*" in *rawvideo*) head -c 30000 >/dev/null; echo "out of luck" >&2; exit 3;;\n'
+        f'*) exec {tools.FFMPEG} "$@";; esac',
+    )
+    done = tools.tds(
+        *("encode", small, tmp_path / "out.mp4", "--codec", "hevc"),
+        status=1,
+        env={**os.environ, "TDS_FFMPEG": str(program)},
+    )
+    assert "libx265 failed" in done.stderr and "out of luck" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ffmpeg"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_in_the_middle(tmp_path: Path, city: Path, number: int) -> None:
+    out = tmp_path / "out.mp4"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tds", "encode", str(city), str(out), "--preset", "slower"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".tds-*/*.mp4")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "nothing was written" in said and "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Path:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield folder  # type: ignore[misc]
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_disk_full(tiny_disk: Path, city: Path, coded: Coded) -> None:
+    result = coded()
+    for arguments in (
+        ("encode", city, tiny_disk / "o.mp4", "--codec", "hevc", "--qp", 4),
+        ("decode", result.path, tiny_disk / "o.yuv", "--backend", "bicubic", "--quiet"),
+        ("decode", result.path, tiny_disk / "o.mp4", "--backend", "bicubic", "--quiet")
+        + ("--vcodec", "libx264", "--vcodec-option", "qp=0"),
+    ):
+        fails(tiny_disk, *arguments, says="o space left")
+
+
+def test_a_reader_that_goes_away(coded: Coded) -> None:
+    command = f"{sys.executable} -m tds decode {coded().path} - --backend bicubic | head -c 1000"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False, timeout=120
+    )
+    assert done.returncode == 141
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Outputs, two-file enhancing, and the doors agreeing with each other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import tools
+
+import tds
+from tds.container.sidecar import read_sidecar, write_sidecar
+
+Coded = Callable[..., tds.EncodeResult]
+
+
+def digests(path: Path, **options: object) -> list[str]:
+    with tds.decode(path, **options) as pictures:
+        return [tools.digest(p.planes) for p in pictures]
+
+
+def raw_digests(path: Path, width: int, height: int, sample: int = 1) -> list[str]:
+    """Digests of the pictures of a planar yuv file, as tools.digest makes them."""
+    import hashlib
+
+    data = path.read_bytes()
+    size = width * height * 3 // 2 * sample
+    assert len(data) % size == 0
+    return [hashlib.md5(data[i : i + size]).hexdigest() for i in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("codec", ["hevc", "vvc"])
+def test_every_output_holds_the_same_pictures(tmp_path: Path, coded: Coded, codec: str) -> None:
+    source = coded(codec=codec).path
+    want = digests(source, backend="bicubic")
+    bicubic = ("--backend", "bicubic", "--quiet")
+    tools.tds("decode", source, tmp_path / "o.yuv", *bicubic)
+    assert raw_digests(tmp_path / "o.yuv", 128, 72) == want
+    tools.tds("decode", source, tmp_path / "o.y4m", *bicubic)
+    assert [d for _, d in tools.pictures(tmp_path / "o.y4m")] == want
+    tools.tds("decode", source, tmp_path / "o.mkv", "--vcodec", "ffv1", *bicubic)
+    assert [d for _, d in tools.pictures(tmp_path / "o.mkv")] == want
+    tools.tds("decode", source, tmp_path / "o.mp4", "--vcodec", "libx264", *bicubic,
+              "--vcodec-option", "qp=0")  # fmt: skip
+    assert [d for _, d in tools.pictures(tmp_path / "o.mp4")] == want
+    piped = subprocess.run(
+        [sys.executable, "-m", "tds", "decode", source, "-", *bicubic],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    assert piped == (tmp_path / "o.y4m").read_bytes()
+
+
+def test_ten_bit_outputs(tmp_path: Path, city: Path) -> None:
+    source, coded = tmp_path / "ten.mkv", tmp_path / "ten.mp4"
+    tools.ffmpeg(
+        *("-i", city, "-frames:v", 5, "-vf", "scale=128:72", "-pix_fmt", "yuv420p10le"),
+        *("-c:v", "ffv1", source),
+    )
+    tds.encode(source, coded, codec="hevc", preset="ultrafast")
+    want = digests(coded, backend="bicubic")
+    for name in ("o.yuv", "o.y4m"):
+        tools.tds("decode", coded, tmp_path / name, "--backend", "bicubic", "--quiet")
+    assert raw_digests(tmp_path / "o.yuv", 128, 72, 2) == want
+    assert [d for _, d in tools.pictures(tmp_path / "o.y4m")] == want
+
+
+@pytest.mark.parametrize("name", ["o.mp4", "o.mkv", "o.mov"])
+def test_video_outputs_keep_every_time(tmp_path: Path, coded: Coded, name: str) -> None:
+    result = coded(codec="hevc", config="ra")
+    tools.tds("decode", result.path, tmp_path / name, "--backend", "bicubic")
+    base = result.metadata.timeline.time_base
+    assert tools.times(tmp_path / name) == [t * base for t in result.metadata.timeline.times()]
+
+
+def test_pictures_say_how_they_were_made(coded: Coded) -> None:
+    with tds.decode(coded().path, backend="bicubic") as pictures:
+        for i, picture in enumerate(pictures):
+            if i % 5 in (0, 4):
+                assert picture.status == "passed" and not picture.reason
+            else:
+                assert picture.status == "upsampled" and picture.reason == {"no-model"}
+
+
+def test_a_model_is_used_and_its_references_are_the_group_s(tmp_path: Path, coded: Coded) -> None:
+    """The tiny model is linear, so the paper's order of work can be followed by hand."""
+    source = coded(codec="hevc", config="ai").path
+    model = tools.tiny_model(tmp_path / "tiny.pt")
+    with tds.decode(source, model=str(model), device="cpu") as pictures:
+        got = [(p.status, p.planes[0].astype(float)) for p in pictures]
+        assert "tiny" in pictures.model
+    with av.open(str(source)) as container:
+        lr = [
+            np.kron(f.to_ndarray()[:36, :64].astype(float), np.ones((2, 2)))
+            for f in container.decode(video=1)
+        ]
+    a, b = got[0][1], got[4][1]
+    assert [status for status, _ in got[:5]] == ["passed", *["enhanced"] * 3, "passed"]
+    middle = (a + lr[1] + b) / 3
+    assert np.abs(got[2][1] - middle).max() <= 0.51
+    assert np.abs(got[1][1] - (a + lr[0] + middle) / 3).max() <= 0.51
+    assert np.abs(got[3][1] - (middle + lr[2] + b) / 3).max() <= 0.51
+
+
+def test_times_of_a_y4m_are_the_source_s_rate(tmp_path: Path, small: Path, coded: Coded) -> None:
+    tools.tds("decode", coded().path, tmp_path / "o.y4m", "--backend", "bicubic")
+    assert tools.times(tmp_path / "o.y4m") == tools.times(small)
+
+
+# -- two files --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, coded: Coded) -> Callable[..., Path]:
+    """A folder with a coded clip's two streams as raw files, y4m and yuv, and its sidecar."""
+
+    def make(codec: str, config: str, **options: object) -> Path:
+        folder = tmp_path_factory.mktemp(f"{codec}-{config}")
+        result = coded(codec=codec, config=config, **options)
+        write_sidecar(folder / "plan.json", result.metadata)
+        suffix = {"vvc": "266", "hevc": "265"}[codec]
+        for i, name in enumerate(("hr", "lr")):
+            pick = ("-i", result.path, "-map", f"0:v:{i}")
+            tools.ffmpeg(*pick, "-c", "copy", "-f", codec, folder / f"{name}.{suffix}")
+            tools.ffmpeg(*pick, "-c", "copy", folder / f"{name}.mp4")
+            for kind in ("y4m", "yuv"):
+                tools.ffmpeg(*pick, "-fps_mode", "passthrough", folder / f"{name}.{kind}")
+        (folder / "whole.mp4").symlink_to(result.path)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("codec", ["hevc", "vvc"])
+@pytest.mark.parametrize("config", ["ai", "ldp", "ra"])
+@pytest.mark.parametrize("boundaries", ["independent", "shared"])
+def test_two_files_give_what_the_paired_file_gives(
+    tmp_path: Path, pair: Callable[..., Path], codec: str, config: str, boundaries: str
+) -> None:
+    folder = pair(codec, config, boundaries=boundaries, intra_period=12, group=5)
+    want = digests(folder / "whole.mp4", backend="bicubic")
+    suffix = {"vvc": "266", "hevc": "265"}[codec]
+    for kind in (suffix, "y4m", "yuv"):
+        raw = ("--size", "128x72") if kind == "yuv" else ()
+        out = tmp_path / f"{kind}.yuv"
+        tools.tds(
+            *("enhance", "--hr", folder / f"hr.{kind}", "--lr", folder / f"lr.{kind}", out),
+            *("--sidecar", folder / "plan.json", "--backend", "bicubic", *raw),
+        )
+        assert raw_digests(out, 128, 72) == want
+
+
+@pytest.mark.parametrize("group", [5, 11])
+@pytest.mark.parametrize("boundaries", ["independent", "shared"])
+@pytest.mark.parametrize("config", ["ai", "ldp"])
+def test_a_regular_plan_needs_no_sidecar(
+    tmp_path: Path, pair: Callable[..., Path], config: str, boundaries: str, group: int
+) -> None:
+    folder = pair("hevc", config, boundaries=boundaries, group=group)
+    lead = ("--lead",) if config == "ldp" else ()
+    out = tmp_path / "o.mkv"
+    tools.tds(
+        *("enhance", "--hr", folder / "hr.265", "--lr", folder / "lr.265", out, "--group", group),
+        *("--boundaries", boundaries, "--rate", 50, "--vcodec", "ffv1", "--backend", "bicubic"),
+        *lead,
+    )
+    got = tools.pictures(out)
+    assert [d for _, d in got] == digests(folder / "whole.mp4", backend="bicubic")
+    assert [round(float(t) * 50) for t, _ in got] == list(range(25))
+
+
+def test_two_files_that_hold_times_pair_by_them(
+    tmp_path: Path, pair: Callable[..., Path]
+) -> None:
+    folder = pair("hevc", "ai")
+    with tds.enhance(
+        str(folder / "hr.mp4"), str(folder / "lr.mp4"), settings=tds.EnhanceSettings("bicubic")
+    ) as pictures:
+        got = [tools.digest(p.planes) for p in pictures]
+    assert got == digests(folder / "whole.mp4", backend="bicubic")
+
+
+def test_fifos_in_and_a_pipe_out(tmp_path: Path, pair: Callable[..., Path]) -> None:
+    folder = pair("hevc", "ai")
+    threads = []
+    for name in ("hr", "lr"):
+        fifo = tmp_path / f"{name}.y4m"
+        os.mkfifo(fifo)
+        data = (folder / f"{name}.y4m").read_bytes()
+        threads.append(threading.Thread(target=fifo.write_bytes, args=(data,), daemon=True))
+        threads[-1].start()
+    done = subprocess.run(
+        [sys.executable, "-m", "tds", "enhance", "--hr", tmp_path / "hr.y4m", "--lr"]
+        + [tmp_path / "lr.y4m", "-", "--format", "yuv", "--group", "5", "--backend", "bicubic"],
+        capture_output=True, check=True, timeout=120,
+    )  # fmt: skip
+    for thread in threads:
+        thread.join(10)
+    (tmp_path / "o.yuv").write_bytes(done.stdout)
+    assert raw_digests(tmp_path / "o.yuv", 128, 72) == digests(
+        folder / "whole.mp4", backend="bicubic"
+    )
+
+
+def test_two_files_that_do_not_belong_together(
+    tmp_path: Path, pair: Callable[..., Path], coded: Coded
+) -> None:
+    folder = pair("hevc", "ai")
+    hr, lr = folder / "hr.265", folder / "lr.265"
+    for arguments, says in (
+        (("--hr", lr, "--lr", hr, "--group", 5), "wrong way round"),
+        (("--hr", hr, "--lr", lr), "hold no times"),
+        (("--hr", hr, "--lr", lr, "--group", 4), "odd number"),
+        (("--hr", hr, "--lr", lr, "--sidecar", tmp_path / "none.json"), "no such sidecar"),
+        (("--hr", hr, "--lr", tmp_path / "none.265", "--group", 5), "no such file"),
+    ):
+        done = tools.tds("enhance", *arguments, tmp_path / "o.yuv", status=1)
+        assert says in done.stderr and not (tmp_path / "o.yuv").exists()
+    fewer = coded(codec="hevc", config="ai", group=11).metadata
+    write_sidecar(tmp_path / "other.json", fewer)
+    done = tools.tds(
+        *("enhance", "--hr", hr, "--lr", lr, "--sidecar", tmp_path / "other.json"),
+        tmp_path / "o.yuv",
+        status=1,
+    )
+    assert "more than its sidecar" in done.stderr
+    assert read_sidecar(folder / "plan.json").timeline.frames == 25
+
+
+# -- from Python ------------------------------------------------------------
+
+
+def test_the_session_takes_pictures_from_any_decoder(coded: Coded) -> None:
+    """tds.Session fed by PyAV's own decoding gives what tds.decode gives."""
+    path = coded(codec="hevc", config="ldp").path
+    want = digests(path, backend="bicubic")
+    got = []
+    with av.open(str(path)) as a, av.open(str(path)) as b:
+        streams = {"hr": a.decode(a.streams.video[0]), "lr": b.decode(b.streams.video[1])}
+        heads = {role: next(frames, None) for role, frames in streams.items()}
+        session = tds.Session(128, 72, 2, backend="bicubic")
+        while True:
+            picture = session.receive()
+            if picture is not None:
+                got.append(tools.digest(picture.planes))
+                continue
+            if session.ended:
+                break
+            for role in session.wants:
+                frame = heads[role]
+                if frame is None:
+                    session.end(role)
+                elif session.send(role, frame):
+                    heads[role] = next(streams[role], None)
+    assert got == want
+
+
+def test_the_package_says_what_it_has() -> None:
+    for name in tds.__all__:
+        assert getattr(tds, name) is not None
+    with pytest.raises(AttributeError):
+        tds.nothing  # noqa: B018

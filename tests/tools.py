@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Independent looks at files: by the ffmpeg program and by PyAV, never by the code under test."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import imageio_ffmpeg
+import numpy as np
+
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+FASTEST = {"hevc": "ultrafast", "vvc": "faster"}
+
+
+def ffmpeg(*arguments: Any) -> str:
+    """Runs ffmpeg, overwriting; returns what it wrote to standard output."""
+    command = [FFMPEG, "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def tds(*arguments: Any, status: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs the command ``tds`` in a process of its own and checks its exit status."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tds", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        **options,
+    )
+    assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def digest(planes: list[np.ndarray[Any, Any]]) -> str:
+    """Of the samples of a picture, whatever its strides."""
+    md5 = hashlib.md5()
+    for plane in planes:
+        md5.update(np.ascontiguousarray(plane).tobytes())
+    return md5.hexdigest()
+
+
+def frame_digest(frame: av.VideoFrame) -> str:
+    return hashlib.md5(frame.to_ndarray().tobytes()).hexdigest()
+
+
+def pictures(path: Path, stream: int = 0) -> list[tuple[Fraction, str]]:
+    """(time in seconds, digest) of each picture of a video stream, as PyAV decodes it."""
+    with av.open(str(path)) as container:
+        video = container.streams.video[stream]
+        return [
+            (frame.pts * Fraction(video.time_base), frame_digest(frame))
+            for frame in container.decode(video)
+        ]
+
+
+def times(path: Path, stream: int = 0) -> list[Fraction]:
+    return [time for time, _ in pictures(path, stream)]
+
+
+def variable_source(path: Path, source: Path, ticks: list[int], time_base: Fraction) -> None:
+    """A copy of ``source``'s first pictures at the given times, lossless, in MP4 or Matroska."""
+    scale = str(time_base.denominator)
+    options = {"video_track_timescale": scale, "movie_timescale": scale}
+    with (
+        av.open(str(source)) as inp,
+        av.open(str(path), "w", options=options if path.suffix == ".mp4" else {}) as out,
+    ):
+        stream = out.add_stream("libx264", rate=25, options={"qp": "0", "bf": "0"})
+        assert isinstance(stream, av.VideoStream)
+        video = inp.streams.video[0]
+        stream.width, stream.height = video.width, video.height
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = time_base
+        for frame, pts in zip(inp.decode(video), ticks, strict=False):
+            frame.pts, frame.time_base = pts, time_base
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
+def raw_yuv(path: Path, source: Path, frames: int | None = None) -> Path:
+    limit = ["-frames:v", frames] if frames else []
+    ffmpeg("-i", source, *limit, "-f", "rawvideo", path)
+    return path
+
+
+def drop_packets(source: Path, out: Path, stream: int, drop: set[int]) -> None:
+    """Remuxes a paired file without some packets (by coded order) of one video stream,
+    keeping its metadata, as a lossy channel would leave it."""
+    with (
+        av.open(str(source)) as inp,
+        av.open(
+            str(out),
+            "w",
+            format="mp4",
+            options={
+                "movflags": "use_metadata_tags",
+                "movie_timescale": "90000",
+                "video_track_timescale": str(inp.streams.video[0].time_base.denominator),
+            },
+        ) as container,
+    ):
+        container.metadata.update(inp.metadata)
+        copies = {
+            s.index: container.add_stream_from_template(s, opaque=True)
+            for s in inp.streams
+            if s.type in ("video", "audio")
+        }
+        seen = 0
+        target = inp.streams.video[stream].index
+        for packet in inp.demux([s for s in inp.streams if s.index in copies]):
+            if packet.dts is None:
+                continue
+            if packet.stream.index == target:
+                seen += 1
+                if seen - 1 in drop:
+                    continue
+            packet.stream = copies[packet.stream.index]
+            container.mux(packet)
+
+
+def tiny_model(path: Path, scale: int = 2, gain: float = 1.0) -> Path:
+    """A real TorchScript archive after docs/model.md: the mean of both references and of
+    the target, brought to full size by nearest-neighbour up-sampling, times ``gain``."""
+    import json
+
+    import torch
+
+    class Mean(torch.nn.Module):
+        def __init__(self, scale: int, gain: float) -> None:
+            super().__init__()
+            self.scale, self.gain = scale, gain
+
+        def forward(
+            self,
+            first: torch.Tensor,
+            target: torch.Tensor,
+            last: torch.Tensor,
+            side: torch.Tensor,
+        ) -> torch.Tensor:
+            up = target.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+            return (first + up + last) / 3 * self.gain
+
+    metadata = {"tds_model": 1, "name": path.stem, "version": "1", "scale": scale}
+    torch.jit.save(
+        torch.jit.script(Mean(scale, gain)), str(path), _extra_files={"tds.json": json.dumps(metadata)}
+    )
+    return path
