@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "session/backend_loader.h"
+
+#include "backends/bicubic/bicubic.h"
+#include "session/error.h"
+
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+namespace tds {
+namespace {
+
+// The folder libtds itself was loaded from: its backends lie beside it.
+std::string own_folder() {
+    Dl_info info{};
+    if (!dladdr(reinterpret_cast<const void *>(&tds_version), &info) || !info.dli_fname) {
+        return ".";
+    }
+    const std::string path = info.dli_fname;
+    const size_t slash = path.rfind('/');
+    return slash == std::string::npos ? "." : path.substr(0, slash);
+}
+
+const tds_backend &open_library(const std::string &name) {
+    const std::string file = "libtds_" + name + ".so";
+    std::vector<std::string> folders;
+    if (const char *path = std::getenv("TDS_BACKEND_PATH")) {
+        std::string rest = path;
+        while (!rest.empty()) {
+            const size_t colon = rest.find(':');
+            if (colon != 0) {
+                folders.push_back(rest.substr(0, colon));
+            }
+            rest = colon == std::string::npos ? "" : rest.substr(colon + 1);
+        }
+    }
+    folders.push_back(own_folder());
+    for (const std::string &folder : folders) {
+        const std::string path = folder + "/" + file;
+        if (access(path.c_str(), F_OK) != 0) {
+            continue;
+        }
+        // Local: the backend's libraries (torch) must not change what symbols
+        // the host program sees. Never closed: torch cannot be unloaded.
+        void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+        if (!library) {
+            throw Error(TDS_ERROR_UNSUPPORTED, "the backend \"" + name +
+                                                   "\" does not load: " + dlerror());
+        }
+        const auto entry =
+            reinterpret_cast<tds_backend_entry_function>(dlsym(library, TDS_BACKEND_ENTRY));
+        const tds_backend *backend = entry ? entry() : nullptr;
+        if (!backend || backend->abi != TDS_BACKEND_ABI || name != backend->name) {
+            dlclose(library);
+            throw Error(TDS_ERROR_UNSUPPORTED,
+                        "the backend library " + path +
+                            " does not belong to this libtds: build both from the same source");
+        }
+        return *backend;
+    }
+    std::string places;
+    for (const std::string &folder : folders) {
+        places += (places.empty() ? "" : ", ") + folder;
+    }
+    throw Error(TDS_ERROR_UNSUPPORTED,
+                "the backend \"" + name + "\" is not installed: " + file + " is not in " + places +
+                    "; build libtds where torch is found, or set TDS_BACKEND_PATH");
+}
+
+} // namespace
+
+const tds_backend &find_backend(const std::string &name) {
+    if (name == "bicubic") {
+        return *tds_bicubic_backend();
+    }
+    if (name.empty() || name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") !=
+                            std::string::npos) {
+        invalid("no backend can be named \"" + name + "\": use bicubic, torchscript or auto");
+    }
+    static std::mutex mutex;
+    static auto *found = new std::map<std::string, const tds_backend *>;
+    const std::lock_guard<std::mutex> lock(mutex);
+    const auto at = found->find(name);
+    if (at != found->end()) {
+        return *at->second;
+    }
+    const tds_backend &backend = open_library(name);
+    (*found)[name] = &backend;
+    return backend;
+}
+
+} // namespace tds
