@@ -63,7 +63,8 @@ def _rgb(planes: list[Plane], bit_depth: int) -> Image.Image:
     height, width = planes[0].shape
     flat = np.concatenate([np.ascontiguousarray(p).reshape(-1) for p in planes])
     frame = av.VideoFrame.from_ndarray(flat.reshape(height * 3 // 2, width), format=name)
-    return frame.to_image()
+    image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+    return image
 
 
 def _residual(planes: list[Plane], original: list[Plane], shift: int) -> Image.Image:
@@ -77,7 +78,7 @@ def _heat(value: NDArray[np.float64]) -> NDArray[np.uint8]:
     return (np.stack(parts, -1) * 255).astype(np.uint8)
 
 
-def _legend(draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont, x: int, y: int) -> None:
+def _legend(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, x: int, y: int) -> None:
     draw.text((x, y), "luma residuals, in code values:", (235, 235, 235), font)
     ramp = _heat(np.linspace(0, 1, 160)[None, :])[0]
     for i, color in enumerate(ramp):

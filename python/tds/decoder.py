@@ -319,7 +319,7 @@ def _decode_tolerantly(
             counter.damaged += 1
             return
         try:
-            yield from packet.decode()  # type: ignore[misc]
+            yield from packet.decode()
         except av.error.EOFError:
             return
         except av.error.FFmpegError:

@@ -172,7 +172,7 @@ def make_settings(settings: EncodeSettings | None = None, **options: Any) -> Enc
                 try:
                     options[key] = kind(options[key])
                 except ValueError:
-                    known = ", ".join(str(k.value) for k in kind)  # type: ignore[attr-defined]
+                    known = ", ".join(str(k.value) for k in kind)
                     raise InputError(f"no {key} {options[key]!r}; there are {known}") from None
         checked = EncodeSettings(**options)
     if checked.scale not in (2, 4):

@@ -113,11 +113,15 @@ def source_planes(source: str, raw: RawFormat | None) -> Iterator[tuple[int, lis
 
 def planes_of(frame: av.VideoFrame) -> list[Plane]:
     """Y, U and V of a planar 4:2:0 frame as views of its memory."""
-    dtype = np.dtype(np.uint8 if frame.format.name in ("yuv420p", "yuvj420p") else np.uint16)
+    sample = 2 if frame.format.name.endswith("10le") else 1
     out: list[Plane] = []
     for plane in frame.planes:
-        rows = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
-        out.append(rows[:, : plane.width])
+        data = memoryview(plane)
+        shape = (plane.height, plane.line_size // sample)
+        if sample == 2:
+            out.append(np.frombuffer(data, np.uint16).reshape(shape)[:, : plane.width])
+        else:
+            out.append(np.frombuffer(data, np.uint8).reshape(shape)[:, : plane.width])
     return out
 
 
@@ -173,9 +177,9 @@ def _sizes_in_display_order(coded: CodedStream) -> list[int]:
     for segment in coded.segments:
         with av.open(str(segment.path)) as container:
             packets = [
-                (p.pts, p.size) for p in container.demux(container.streams.video[0]) if p.size
+                (p.pts or 0, p.size) for p in container.demux(container.streams.video[0]) if p.size
             ]
-        sizes += [size for _, size in sorted(packets)]  # type: ignore[type-var]
+        sizes += [size for _, size in sorted(packets)]
     return sizes
 
 

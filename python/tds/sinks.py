@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -20,6 +19,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from .container.metadata import KEY
+from .container.mp4 import decoding_time
 from .errors import InputError, OutputError
 from .files import whole_file
 from .session import Picture
@@ -105,10 +105,8 @@ class YUVSink(Sink):
 
     def write(self, picture: Picture) -> None:
         for plane in picture.planes:
-            if plane.flags.c_contiguous:
-                self._put(memoryview(plane).cast("B"))  # type: ignore[arg-type]
-            else:
-                self._put(memoryview(np.ascontiguousarray(plane)).cast("B"))  # type: ignore[arg-type]
+            # Copies only where rows have padding.
+            self._put(memoryview(np.ascontiguousarray(plane)).cast("B"))  # type: ignore[arg-type]
 
     def _put(self, data: memoryview | bytes) -> None:
         view = memoryview(data)
@@ -162,7 +160,8 @@ class VideoSink(Sink):
             self._stream = self._add_stream(codec, options)
             self._extras = open_container(what.extras) if what.extras else None
             self._copies = self._add_copies()
-            self._copied: Iterator[Packet] = self._copy_packets()
+            self._copies_left = self._copy_packets()
+            self._copied = next(self._copies_left, None)
         except BaseException:
             self.abort()
             raise
@@ -222,7 +221,7 @@ class VideoSink(Sink):
         self._extras.seek(0)
         return copies
 
-    def _copy_packets(self) -> Iterator[Packet]:
+    def _copy_packets(self) -> Iterator[Packet[Any]]:
         if self._extras is None or not self._copies:
             return
         wanted = [s for s in self._extras.streams if s.index in self._copies]
@@ -231,15 +230,12 @@ class VideoSink(Sink):
                 packet.stream = self._copies[packet.stream.index]
                 yield packet
 
-    def _mux(self, packet: Packet) -> None:
+    def _mux(self, packet: Packet[Any]) -> None:
         """Muxes a video packet, and before it what belongs before it in the file."""
-        assert packet.dts is not None and packet.time_base is not None
-        now = packet.dts * packet.time_base
-        for copied in self._copied:
-            if copied.dts * copied.time_base > now:
-                self._copied = itertools.chain([copied], self._copied)
-                break
-            self._out.mux(copied)
+        now = decoding_time(packet)
+        while self._copied is not None and decoding_time(self._copied) <= now:
+            self._out.mux(self._copied)
+            self._copied = next(self._copies_left, None)
         self._out.mux(packet)
 
     def write(self, picture: Picture) -> None:
@@ -252,8 +248,9 @@ class VideoSink(Sink):
     def close(self) -> None:
         for packet in self._stream.encode(None):
             self._mux(packet)
-        for packet in self._copied:
-            self._out.mux(packet)
+        while self._copied is not None:
+            self._out.mux(self._copied)
+            self._copied = next(self._copies_left, None)
         if self._extras is not None:
             self._extras.close()
         try:

@@ -101,9 +101,14 @@ def write_paired(
             sources.append(_copied_packets(aux, out))
         if extras.chapters:
             out.set_chapters(extras.chapters)  # type: ignore[arg-type]
-        merged = heapq.merge(*sources, key=lambda p: p.dts * p.time_base)
-        for packet in merged:
+        for packet in heapq.merge(*sources, key=decoding_time):
             out.mux(packet)
+
+
+def decoding_time(packet: Packet[Any]) -> Fraction:
+    """In seconds, of a packet that has one (of the caller's making, or checked)."""
+    assert packet.dts is not None
+    return packet.dts * Fraction(packet.time_base)
 
 
 def _timescale(time_base: Fraction) -> int:
@@ -124,7 +129,7 @@ def _add_video(out: OutputContainer, path: Path) -> VideoStream:
 
 def _timed_packets(
     coded: CodedStream, stream: VideoStream, time_base: Fraction, nominal: int
-) -> Iterator[Packet]:
+) -> Iterator[Packet[Any]]:
     """Packets in coded order with the source's times.
 
     Decoding times are the display times in order, delayed by the deepest
@@ -177,7 +182,7 @@ def _display_ranks(segments: Sequence[CodedSegment]) -> list[int]:
     return ranks
 
 
-def _copied_packets(aux: InputContainer, out: OutputContainer) -> Iterator[Packet]:
+def _copied_packets(aux: InputContainer, out: OutputContainer) -> Iterator[Packet[Any]]:
     pairs = {
         s.index: out.add_stream_from_template(s, opaque=True)
         for s in aux.streams
@@ -190,7 +195,7 @@ def _copied_packets(aux: InputContainer, out: OutputContainer) -> Iterator[Packe
             )
             pairs[s.index].disposition = s.disposition
 
-    def packets() -> Iterator[Packet]:
+    def packets() -> Iterator[Packet[Any]]:
         with aux:
             for packet in aux.demux([s for s in aux.streams if s.index in pairs]):
                 if packet.dts is None:
@@ -320,7 +325,7 @@ class PairedFile:
 
 
 def _area(stream: VideoStream) -> int:
-    return stream.codec_context.width * stream.codec_context.height
+    return int(stream.codec_context.width * stream.codec_context.height)
 
 
 def _count(n: int, what: str) -> str:
