@@ -14,9 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import CITY, FFMPEG, alternate, looped
-
 import tds
+from common import CITY, FFMPEG, alternate, looped
 
 
 def main() -> int:

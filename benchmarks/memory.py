@@ -12,9 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import CITY, looped
-
 import tds
+from common import CITY, looped
 
 
 def peak(command: list[str]) -> int:

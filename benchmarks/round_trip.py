@@ -23,10 +23,9 @@ CLIPS = ("davis_breakdance", "park_joy_480x256_10f", "jct_KristenAndSara")
 
 def one(job: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     """Runs one cell of the grid; "" or what went wrong."""
+    import tds
     import test_round_trip
     import tools
-
-    import tds
 
     clip, codec, config, scale, group, boundaries = job
     data = Path(os.environ.get("TDS_DATA", ROOT.parent / "shared" / "data"))
@@ -51,9 +50,13 @@ def main() -> int:
     args = parser.parse_args()
     grid = list(
         itertools.product(
-            args.clips, ("hevc", "vvc"), ("ai", "ldp", "ra"), ("2", "4"),
-            ("3", "5", "7", "11"), ("independent", "shared"),
-        )  # fmt: skip
+            args.clips,
+            ("hevc", "vvc"),
+            ("ai", "ldp", "ra"),
+            ("2", "4"),
+            ("3", "5", "7", "11"),
+            ("independent", "shared"),
+        )
     )
     bad = 0
     with ProcessPoolExecutor(args.workers) as pool:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tools
-
 import tds
+import tools
 
 ROOT = Path(__file__).resolve().parent.parent
 CITY = ROOT / "tests" / "data" / "city.mkv"
@@ -49,9 +48,7 @@ def evaluation_clip() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def coded(
-    small: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., tds.EncodeResult]:
+def coded(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tds.EncodeResult]:
     """``coded(codec="hevc", ...)``: the small clip coded so, once a test process."""
     folder = tmp_path_factory.mktemp("coded")
     made: dict[str, tds.EncodeResult] = {}

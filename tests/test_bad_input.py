@@ -13,16 +13,15 @@ from pathlib import Path
 
 import av
 import pytest
-import tools
-
 import tds
+import tools
 from tds.plan import Role
 
 Coded = Callable[..., tds.EncodeResult]
 
 
 def fails(folder: Path, *arguments: object, says: str, status: int = 1) -> str:
-    """Runs ``tds`` and checks: the status, one sentence with ``says``, nothing new in ``folder``."""
+    """Runs ``tds``; checks the status, one sentence with ``says``, nothing new in ``folder``."""
     before = sorted(p.name for p in folder.iterdir())
     done = tools.tds(*arguments, status=status)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("tds: in ")]
@@ -83,9 +82,11 @@ def test_tracks_of_another_k_than_the_metadata_says(tmp_path: Path, coded: Coded
     good = coded(codec="hevc", scale=2)
     quarter = coded(codec="hevc", scale=4)
     wrong = tmp_path / "wrong.mp4"
-    with av.open(str(good.path)) as a, av.open(str(quarter.path)) as b, av.open(
-        str(wrong), "w", options={"movflags": "use_metadata_tags"}
-    ) as out:
+    with (
+        av.open(str(good.path)) as a,
+        av.open(str(quarter.path)) as b,
+        av.open(str(wrong), "w", options={"movflags": "use_metadata_tags"}) as out,
+    ):
         out.metadata["tds"] = good.metadata.to_json()
         for source, index in ((a, 0), (b, 1)):
             stream = out.add_stream_from_template(source.streams.video[index], opaque=True)
@@ -245,7 +246,7 @@ def test_an_encoder_that_gives_fewer_packets_than_frames(tmp_path: Path, small: 
     program = wrapper(
         tmp_path / "ffmpeg",
         f'case "$*" in *rawvideo*) for last; do :; done\n'
-        f'cat | {tools.FFMPEG} -f rawvideo -pix_fmt yuv420p -s:v 128x72 -i - -frames:v 2 '
+        f"cat | {tools.FFMPEG} -f rawvideo -pix_fmt yuv420p -s:v 128x72 -i - -frames:v 2 "
         f'-c:v libx265 -preset ultrafast -y -loglevel error -f mp4 "$last"; cat >/dev/null;;\n'
         f'*) exec {tools.FFMPEG} "$@";; esac',
     )
@@ -296,7 +297,9 @@ def tiny_disk(tmp_path: Path) -> Path:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip("mounting a small tmpfs needs root")

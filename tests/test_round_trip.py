@@ -11,9 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-import tools
-
 import tds
+import tools
 from tds.plan import Role
 
 Coded = Callable[..., tds.EncodeResult]
@@ -39,9 +38,7 @@ def check(source: Path, result: tds.EncodeResult) -> None:
     """Every frame of the source comes out once, at its time, and HR frames are
     what FFmpeg decodes from the HR track alone."""
     with tds.decode(result.path, backend="bicubic") as pictures:
-        got = [
-            (p.pts * pictures.time_base, p.status, tools.digest(p.planes)) for p in pictures
-        ]
+        got = [(p.pts * pictures.time_base, p.status, tools.digest(p.planes)) for p in pictures]
         info = pictures.session.info
     assert [time for time, _, _ in got] == tools.times(source)
     hr = {time: digest for time, status, digest in got if status == "passed"}

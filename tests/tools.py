@@ -15,6 +15,9 @@ import imageio_ffmpeg
 import numpy as np
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+# The filter by name: FFmpeg's raw muxers take a first length of 256 to 511 bytes for a start
+# code, and then write a stream that nothing reads.
+ANNEX_B = {c: ("-bsf:v", f"{c}_mp4toannexb", "-f", c) for c in ("hevc", "vvc")}
 FASTEST = {"hevc": "ultrafast", "vvc": "faster"}
 
 
@@ -60,6 +63,12 @@ def pictures(path: Path, stream: int = 0) -> list[tuple[Fraction, str]]:
             (frame.pts * Fraction(video.time_base), frame_digest(frame))
             for frame in container.decode(video)
         ]
+
+
+def digests(path: Path, stream: int = 0) -> list[str]:
+    """Of each picture in output order, for files that hold no times."""
+    with av.open(str(path)) as container:
+        return [frame_digest(frame) for frame in container.decode(container.streams.video[stream])]
 
 
 def times(path: Path, stream: int = 0) -> list[Fraction]:
@@ -151,6 +160,8 @@ def tiny_model(path: Path, scale: int = 2, gain: float = 1.0) -> Path:
 
     metadata = {"tds_model": 1, "name": path.stem, "version": "1", "scale": scale}
     torch.jit.save(
-        torch.jit.script(Mean(scale, gain)), str(path), _extra_files={"tds.json": json.dumps(metadata)}
+        torch.jit.script(Mean(scale, gain)),
+        str(path),
+        _extra_files={"tds.json": json.dumps(metadata)},
     )
     return path

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .decoder import Decoder, EnhanceSettings, decode
     from .encoder import EncodeResult, EncodeSettings, encode
     from .enhancer import RegularPlan, enhance
+    from .opening import RawFormat
     from .session import Picture, Session
-    from .sources import RawFormat
 
 # Loaded when first used, so that `import tds` and `tds --help` are quick.
 _HOME = {
@@ -47,7 +47,7 @@ _HOME = {
     "enhance": "enhancer",
     "Picture": "session",
     "Session": "session",
-    "RawFormat": "sources",
+    "RawFormat": "opening",
 }
 
 __all__ = [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -19,8 +20,8 @@ TITLE = 18
 
 def side_by_side(
     path: Path,
-    original: list[Plane],
-    versions: list[tuple[str, list[Plane]]],
+    original: Sequence[Plane],
+    versions: Sequence[tuple[str, Sequence[Plane]]],
     bit_depth: int,
     heading: str,
 ) -> None:
@@ -58,7 +59,7 @@ def side_by_side(
     sheet.save(path, "PNG")
 
 
-def _rgb(planes: list[Plane], bit_depth: int) -> Image.Image:
+def _rgb(planes: Sequence[Plane], bit_depth: int) -> Image.Image:
     name = "yuv420p" if bit_depth == 8 else "yuv420p10le"
     height, width = planes[0].shape
     flat = np.concatenate([np.ascontiguousarray(p).reshape(-1) for p in planes])
@@ -67,7 +68,7 @@ def _rgb(planes: list[Plane], bit_depth: int) -> Image.Image:
     return image
 
 
-def _residual(planes: list[Plane], original: list[Plane], shift: int) -> Image.Image:
+def _residual(planes: Sequence[Plane], original: Sequence[Plane], shift: int) -> Image.Image:
     error = np.abs(planes[0].astype(np.int32) - original[0].astype(np.int32)) >> shift
     return Image.fromarray(_heat(np.minimum(error / RESIDUAL_PEAK, 1.0)))
 
@@ -78,7 +79,9 @@ def _heat(value: NDArray[np.float64]) -> NDArray[np.uint8]:
     return (np.stack(parts, -1) * 255).astype(np.uint8)
 
 
-def _legend(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, x: int, y: int) -> None:
+def _legend(
+    draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, x: int, y: int
+) -> None:
     draw.text((x, y), "luma residuals, in code values:", (235, 235, 235), font)
     ramp = _heat(np.linspace(0, 1, 160)[None, :])[0]
     for i, color in enumerate(ramp):

@@ -16,10 +16,11 @@ from fractions import Fraction
 from types import TracebackType
 from typing import Any
 
-import av
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from .container.mp4 import PairedFile
+from .decoding import frames
 from .errors import ExternalError, InputError
 from .plan import Role
 from .session import Picture, Session
@@ -269,12 +270,12 @@ class TrackPictures:
     ``damaged`` counts packets that did not decode.
     """
 
-    def __init__(
-        self, file: PairedFile, role: Role, expected: list[int], threads: str = "AUTO"
-    ) -> None:
+    def __init__(self, file: PairedFile, role: Role, expected: list[int]) -> None:
         self._file, self._role, self._expected = file, role, expected
-        self._threads = threads
         self.damaged = 0
+
+    def _damage(self) -> None:
+        self.damaged += 1
 
     def __iter__(self) -> Iterator[Item]:
         return fill_lost(self._decode(), self._expected)
@@ -284,11 +285,10 @@ class TrackPictures:
         base = self._file.time_base
         with self._file.open() as container:
             stream = container.streams[track.index]
-            assert isinstance(stream, av.VideoStream)
-            stream.codec_context.thread_type = self._threads
+            assert isinstance(stream, VideoStream)
             factor = Fraction(stream.time_base or 1) / base
             last: int | None = None
-            for frame in _decode_tolerantly(self, container, stream):
+            for frame in frames(self._file.path, container, stream, self._damage):
                 if frame.pts is None:
                     self.damaged += 1
                     continue
@@ -305,33 +305,12 @@ class TrackPictures:
                 yield frame
 
 
-def _decode_tolerantly(
-    counter: TrackPictures, container: av.container.InputContainer, stream: av.VideoStream
-) -> Iterator[VideoFrame]:
-    """Every picture that decodes; packets that do not are counted and passed over."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except av.error.FFmpegError:  # a file that ends inside a packet
-            counter.damaged += 1
-            return
-        try:
-            yield from packet.decode()
-        except av.error.EOFError:
-            return
-        except av.error.FFmpegError:
-            counter.damaged += 1
-
-
-def fill_lost(frames: Iterable[VideoFrame], expected: list[int]) -> Iterator[Item]:
-    """``frames`` with ``Lost`` at every expected time none of them has.
+def fill_lost(decoded: Iterable[VideoFrame], expected: list[int]) -> Iterator[Item]:
+    """``decoded`` with ``Lost`` at every expected time none of them has.
 
     Frames at other times (the LR stream's down-sampled boundaries) stay."""
     due = 0
-    for frame in frames:
+    for frame in decoded:
         assert frame.pts is not None
         while due < len(expected) and expected[due] < frame.pts:
             yield Lost(expected[due])

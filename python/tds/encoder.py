@@ -20,9 +20,10 @@ from .container.metadata import MAX_FRAMES, Metadata, Timeline
 from .container.mp4 import CodedStream, write_paired
 from .errors import InputError
 from .files import whole_file
+from .opening import RawFormat
 from .pictures import SCENE_CUT, FilterChain, down_sample, picture_bytes, scene_score, to_planar
 from .plan import Boundaries, Planned, Planner, PlanSettings, Role, run_lengths
-from .sources import RawFormat, VideoSource
+from .sources import VideoSource
 
 Progress = Callable[[int, int], None]
 """Called with (frames done, frames there will be, 0 when not known)."""

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 from av.video.frame import VideoFrame
 
 from ._tds import lr_size, scale_of
 from .container.metadata import Metadata
 from .decoder import QUEUED_PICTURES, Decoder, EnhanceSettings, Item, fill_lost
+from .decoding import frames
 from .errors import InputError
+from .opening import RawFormat, open_container
 from .plan import Boundaries, PlanSettings, Role
-from .sources import RawFormat, open_container
 
 _RAW = frozenset(("vvc", "hevc", "h264", "yuv4mpegpipe", "rawvideo", "obu", "m4v"))
 
@@ -106,7 +106,6 @@ class _File:
         self.timed = self._container.format.name.split(",")[0] not in _RAW
         self.time_base = Fraction(stream.time_base or 1)
         self.rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
-        stream.codec_context.thread_type = "AUTO"
         self.damaged = 0
         self.width, self.height = stream.codec_context.width, stream.codec_context.height
         name = stream.codec_context.pix_fmt
@@ -116,22 +115,13 @@ class _File:
         self._stream = stream
 
     def pictures(self) -> Iterator[VideoFrame]:
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-            except (StopIteration, av.error.FFmpegError):
-                return
-            try:
-                for frame in packet.decode():
-                    assert isinstance(frame, VideoFrame)
-                    if (frame.width, frame.height) != (self.width, self.height):
-                        raise InputError(f"{self.path}: its pictures change size")
-                    yield frame
-            except av.error.EOFError:
-                return
-            except av.error.FFmpegError:
-                self.damaged += 1
+        for frame in frames(self.path, self._container, self._stream, self._damage):
+            if (frame.width, frame.height) != (self.width, self.height):
+                raise InputError(f"{self.path}: its pictures change size")
+            yield frame
+
+    def _damage(self) -> None:
+        self.damaged += 1
 
     def close(self) -> None:
         self._container.close()
@@ -206,7 +196,7 @@ def _by_sidecar(files: _Pair, m: Metadata) -> tuple[Streams, Fraction, Fraction]
     coded = {Role.HR: expected[Role.HR], Role.LR: sorted(expected[Role.LR] + m.lead_times())}
 
     def placed(role: Role) -> Iterator[Item]:
-        def frames() -> Iterator[VideoFrame]:
+        def at_their_times() -> Iterator[VideoFrame]:
             file = files.of(role)
             extra = 0
             times = iter(coded[role])
@@ -223,7 +213,7 @@ def _by_sidecar(files: _Pair, m: Metadata) -> tuple[Streams, Fraction, Fraction]
                     "they do not belong together"
                 )
 
-        return fill_lost(frames(), expected[role])
+        return fill_lost(at_their_times(), expected[role])
 
     return {role: placed(role) for role in Role}, m.timeline.time_base, m.timeline.rate
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import av
 
-from .codecs.ffmpeg_program import find_ffmpeg
 from .container.mp4 import Extras
 from .errors import ExternalError
-from .sources import RawFormat, open_container
+from .opening import RawFormat, open_container
+from .programs import find_ffmpeg
 
 # What FFmpeg's MP4 muxer takes as it is; other audio is coded to AAC, other text to mov_text.
 _AUDIO = frozenset(

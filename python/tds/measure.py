@@ -22,12 +22,14 @@ from rich.table import Table
 
 from .container.mp4 import CodedStream
 from .decoder import Decoder, EnhanceSettings, decode
+from .decoding import frames
 from .encoder import EncodeResult, Progress, code_plain
 from .errors import ExternalError
+from .opening import RawFormat
 from .pictures import FilterChain, to_planar
 from .plan import Role
 from .quality import PSNR, Plane
-from .sources import RawFormat, VideoSource
+from .sources import VideoSource
 
 
 @dataclass
@@ -168,8 +170,7 @@ def decode_segments(coded: CodedStream) -> Iterator[av.VideoFrame]:
     """Every picture of a coded stream, in display order."""
     for segment in coded.segments:
         with av.open(str(segment.path)) as container:
-            container.streams.video[0].codec_context.thread_type = "AUTO"
-            yield from container.decode(video=0)
+            yield from frames(str(segment.path), container, container.streams.video[0])
 
 
 def _sizes_in_display_order(coded: CodedStream) -> list[int]:

@@ -122,9 +122,9 @@ class Planner(Generic[T]):
         restarts = False
         if (
             self._since_restart is None
-            or starts
+            or (starts
             and self._settings.restart
-            and self._since_restart >= self._settings.restart
+            and self._since_restart >= self._settings.restart)
         ):
             restarts = True
         self._since_restart = 1 if restarts else (self._since_restart or 0) + 1

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,7 +38,7 @@ class PSNR:
     u: list[float] = field(default_factory=list)
     v: list[float] = field(default_factory=list)
 
-    def add(self, a: list[Plane], b: list[Plane], bit_depth: int = 8) -> None:
+    def add(self, a: Sequence[Plane], b: Sequence[Plane], bit_depth: int = 8) -> None:
         for values, pa, pb in zip((self.y, self.u, self.v), a, b, strict=True):
             values.append(psnr(pa, pb, bit_depth))
 

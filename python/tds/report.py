@@ -17,7 +17,9 @@ from . import __version__, _tds
 from .codecs import ADAPTERS
 from .container.mp4 import PairedFile
 from .decoder import Lost, TrackPictures
+from .decoding import in_process, program_that_decodes
 from .plan import Role
+from .programs import ffmpeg_version
 
 
 def describe(file: PairedFile, decode: bool, progress: Any = None) -> dict[str, Any]:
@@ -106,10 +108,27 @@ def _dotted(library: str) -> str:
 
 
 def _decoder(name: str) -> Finding:
-    if name in av.codecs_available:
+    if name not in av.codecs_available:
+        return Finding(
+            f"decoder {name}", "missing", False, "pip install 'av>=18', whose FFmpeg decodes it"
+        )
+    wrong = [depth for depth in (8, 10) if name == "vvc" and not in_process(depth)]
+    if not wrong:
         return Finding(f"decoder {name}", "in PyAV")
+    depths = " and ".join(str(depth) for depth in wrong)
+    program = program_that_decodes(wrong[0])
+    if program is None:
+        return Finding(
+            f"decoder {name}",
+            f"in PyAV, but wrong at {depths} bit",
+            False,
+            "pip install -U imageio-ffmpeg, or set TDS_FFMPEG to an ffmpeg that decodes it right",
+        )
     return Finding(
-        f"decoder {name}", "missing", False, "pip install 'av>=18', whose FFmpeg decodes it"
+        f"decoder {name}",
+        f"in PyAV; at {depths} bit by ffmpeg {ffmpeg_version(program)}",
+        True,
+        f"this PyAV's FFmpeg decodes {depths}-bit VVC wrongly on this processor",
     )
 
 

@@ -22,8 +22,8 @@ from .container.metadata import KEY
 from .container.mp4 import decoding_time
 from .errors import InputError, OutputError
 from .files import whole_file
+from .opening import open_container
 from .session import Picture
-from .sources import open_container
 
 Y4M, YUV, VIDEO = "y4m", "yuv", "video"
 

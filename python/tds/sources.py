@@ -7,25 +7,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import av
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .errors import InputError, MissingError
-
-
-@dataclass(frozen=True)
-class RawFormat:
-    """What a raw planar file does not say itself.
-
-    size: luma (width, height). rate: frames a second. pix_fmt: FFmpeg's name.
-    """
-
-    size: tuple[int, int]
-    rate: Fraction = Fraction(25)
-    pix_fmt: str = "yuv420p"
+from .decoding import frames
+from .errors import InputError
+from .opening import RawFormat, open_container, reason
 
 
 @dataclass(frozen=True)
@@ -76,48 +65,6 @@ def check_even(what: str, width: int, height: int) -> None:
             f"{what} is {width}x{height}; 4:2:0 needs an even width and height: crop it first, "
             f"for example with ffmpeg -vf crop={width // 2 * 2}:{height // 2 * 2}"
         )
-
-
-def open_container(
-    path: str, raw: RawFormat | None = None, options: dict[str, str] | None = None
-) -> av.container.InputContainer:
-    """PyAV's container for a path, ``-`` being standard input.
-
-    Raises MissingError or InputError with a sentence in place of FFmpeg's codes."""
-    name = "pipe:0" if path == "-" else path
-    format_name = None
-    if raw is not None:
-        format_name = "rawvideo"
-        options = {
-            **(options or {}),
-            "video_size": f"{raw.size[0]}x{raw.size[1]}",
-            "pixel_format": raw.pix_fmt,
-            "framerate": str(raw.rate),
-        }
-    if path != "-" and "://" not in path:
-        p = Path(path)
-        if not p.exists():
-            raise MissingError(f"{path}: there is no such file")
-        if p.is_dir():
-            raise InputError(f"{path} is a folder, not a video file")
-    try:
-        return av.open(name, format=format_name, options=options or {})
-    except PermissionError as e:
-        raise InputError(f"{path}: not allowed to read it") from e
-    except av.error.FFmpegError as e:
-        if raw is None and Path(path).suffix.lower() in {".yuv", ".raw", ".rgb"}:
-            raise InputError(
-                f"{path}: raw video says nothing of itself; give --size (and --rate, --pix-fmt)"
-            ) from e
-        raise InputError(
-            f"{path} is not a video file that FFmpeg can read, or it is cut short "
-            f"({_reason(e)}); check it with ffprobe"
-        ) from e
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return text.strip().rstrip(".")
 
 
 class VideoSource:
@@ -181,7 +128,7 @@ class VideoSource:
         step = max(1, round(1 / (self.rate * self.time_base)))
         last: int | None = None
         try:
-            for frame in self._container.decode(self._stream):
+            for frame in frames(self.path, self._container, self._stream):
                 if (frame.width, frame.height) != (self.width, self.height):
                     raise InputError(
                         f"{self.path}: its size changes from {self.width}x{self.height} to "
@@ -194,7 +141,7 @@ class VideoSource:
                 frame.pts = last = pts
                 yield frame
         except av.error.FFmpegError as e:
-            raise InputError(f"{self.path}: damaged after {last or 0} ticks ({_reason(e)})") from e
+            raise InputError(f"{self.path}: damaged after {last or 0} ticks ({reason(e)})") from e
 
     @property
     def colors(self) -> ColorTags:

@@ -3,12 +3,8 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import queue
-import re
 import shlex
-import shutil
 import subprocess
 import threading
 from abc import abstractmethod
@@ -17,52 +13,11 @@ from pathlib import Path
 
 import av
 
-from ..errors import ExternalError, MissingError
+from ..errors import ExternalError
+from ..programs import ffmpeg_version, find_ffmpeg
 from .base import CodedSegment, EncoderAdapter, StreamSettings
 
 QUEUED_PICTURES = 4  # pictures waiting for one encoder; bounds memory
-
-
-@functools.cache
-def find_ffmpeg(encoder: str | None = None) -> str:
-    """The ffmpeg program: $TDS_FFMPEG, imageio-ffmpeg's, or the one on PATH;
-    the first that has ``encoder``. Raises MissingError."""
-    candidates = [os.environ.get("TDS_FFMPEG")]
-    try:
-        import imageio_ffmpeg
-
-        candidates.append(imageio_ffmpeg.get_ffmpeg_exe())
-    except (ImportError, RuntimeError):
-        pass
-    candidates.append(shutil.which("ffmpeg"))
-    for program in candidates:
-        if program and (encoder is None or encoder in encoders_of(program)):
-            return program
-    what = f"with {encoder}" if encoder else "at all"
-    raise MissingError(
-        f"no ffmpeg program {what} was found: pip install imageio-ffmpeg, "
-        "or set TDS_FFMPEG to one that has it"
-    )
-
-
-@functools.cache
-def encoders_of(program: str) -> frozenset[str]:
-    """Names of the video encoders of an ffmpeg program; empty if it does not run."""
-    try:
-        out = subprocess.run(
-            [program, "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=60
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return frozenset()
-    return frozenset(re.findall(r"^ V\S* (\S+)", out, re.MULTILINE))
-
-
-@functools.cache
-def ffmpeg_version(program: str) -> str:
-    """ "n9.0.2-17-g2a571b6068-20260930", as the program says it."""
-    out = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=60).stdout
-    match = re.match(r"ffmpeg version (\S+)", out)
-    return match.group(1) if match else "unknown"
 
 
 class FFmpegEncoder(EncoderAdapter):

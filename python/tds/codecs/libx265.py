@@ -27,8 +27,9 @@ class LibX265(FFmpegEncoder):
         structure = {
             Config.AI: "keyint=1",
             Config.LDP: "bframes=0:keyint=-1:ref=4",
+            # The fastest presets look ahead less than the B pictures need.
             Config.RA: f"bframes=7:b-adapt=0:b-pyramid=1:keyint={settings.period}:open-gop=1:"
-            "pbratio=1",
+            "pbratio=1:rc-lookahead=20",
         }[settings.config]
         # info=0: no SEI of settings, so that the segments of a stream have equal headers.
         params = (

@@ -21,7 +21,8 @@ from rich.progress import (
 from rich.text import Text
 
 from ..decoder import EnhanceSettings
-from ..sources import RawFormat, parse_rate, parse_size
+from ..opening import RawFormat
+from ..sources import parse_rate, parse_size
 
 
 def add_raw(parser: argparse.ArgumentParser) -> None:

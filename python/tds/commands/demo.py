@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..decoder import EnhanceSettings, decode
 from ..encoder import EncodeResult, encode
 from ..measure import Measurement, decode_segments, measure, planes_of, source_planes, table
 from ..plan import Boundaries, Role
+from ..quality import Plane
 from ._arguments import add_enhancer, enhance_settings, progress_bar
 from .encode import summary
 
@@ -88,7 +90,7 @@ def draw(
     lr = [i for i, role in enumerate(roles) if role is Role.LR]
     index = min(lr, key=lambda i: abs(i - len(roles) // 2))
     original = next(islice(source_planes(source, None), index, None))[1]
-    versions = []
+    versions: list[tuple[str, Sequence[Plane]]] = []
     bicubic = EnhanceSettings(backend="bicubic")
     wanted = [("bicubic", bicubic)]
     if not m.model.startswith("bicubic"):

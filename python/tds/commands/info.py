@@ -47,8 +47,8 @@ def _text(f: dict[str, Any]) -> str:
         lines += [
             f"  plan    N = {plan['group']}, {plan['boundaries']} boundaries, "
             f"{plan['groups']} groups ({sizes}{more} frames)",
-            f"  coded   {hr['codec']}, {f['config'].upper()}, QP {qp['hr']} (HR) and {qp['lr']} (LR), "
-            f"preset {f['preset']}, {f['encoder']}",
+            f"  coded   {hr['codec']}, {f['config'].upper()}, QP {qp['hr']} (HR) and {qp['lr']} "
+            f"(LR), preset {f['preset']}, {f['encoder']}",
             f"  times   {f['rate']} frames/s, {times}",
         ]
         model = f["model"]

@@ -25,8 +25,8 @@ from av.video.stream import VideoStream
 from .._tds import scale_of
 from ..codecs.base import CodedSegment
 from ..errors import ExternalError, InputError
+from ..opening import open_container
 from ..plan import Role
-from ..sources import open_container
 from .metadata import KEY, Metadata
 
 # ------------------------------------------------------------------ writing --

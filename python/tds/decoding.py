@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Decoded pictures that can be trusted to be what the standard says.
+
+PyAV decodes in this process, and that is what is used wherever it is right. It
+is not always: FFmpeg 8.1's VVC decoder, which PyAV 18 carries, gives wrong
+pictures for 8-bit streams on processors with AVX2 (its adaptive loop filter; off
+by up to 20 code values and more, against VTM and FFmpeg 9). So before a VVC stream is
+decoded, a small stream with a known answer is, once a process. Where PyAV fails
+it, an ffmpeg program that passes decodes instead and hands raw pictures over by
+a pipe, with their times.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from .errors import InputError, MissingError
+from .programs import candidates
+
+# MD5 of all pictures of data/vvc-*bit.266 as planar yuv, from VTM 23.13's decoder.
+KNOWN = {8: "8da3b88e6847a584867deb1b61a851cc", 10: "f8a8e38593bce7f015998fa750074c14"}
+
+
+def frames(
+    path: str,
+    container: InputContainer,
+    stream: VideoStream,
+    damaged: Callable[[], None] | None = None,
+) -> Iterator[VideoFrame]:
+    """Decodes a stream of an open container; ``pts`` in the stream's time base.
+
+    path: of the file, for when another program must decode it. damaged: called for
+    each packet that does not decode, which is then passed over; None: the first
+    one raises FFmpegError. Raw Annex-B has no times, and none should be read from it.
+    """
+    depth = bit_depth(stream)
+    if stream.codec_context.name != "vvc" or in_process(depth):
+        stream.codec_context.thread_type = "AUTO"
+        yield from _decode(container, stream, damaged)
+        return
+    timed = container.format.name not in ("vvc", "hevc")
+    with _by_program(path, stream.index, depth, timed) as decoded:
+        raw = decoded.streams.video[0]
+        factor = Fraction(raw.time_base or 1) / Fraction(stream.time_base or 1)
+        for frame in _decode(decoded, raw, damaged):
+            if frame.pts is not None:
+                frame.pts = round(frame.pts * factor)
+            yield frame
+
+
+def bit_depth(stream: VideoStream) -> int:
+    """8 or 10, by the stream's pixel format."""
+    return 10 if (stream.codec_context.pix_fmt or "").endswith("10le") else 8
+
+
+def _decode(
+    container: InputContainer, stream: VideoStream, damaged: Callable[[], None] | None
+) -> Iterator[VideoFrame]:
+    if damaged is None:
+        yield from container.decode(stream)
+        return
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.FFmpegError:  # a file that ends inside a packet
+            damaged()
+            return
+        try:
+            yield from packet.decode()
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            damaged()
+
+
+@contextmanager
+def _by_program(path: str, index: int, depth: int, timed: bool) -> Iterator[InputContainer]:
+    program = program_that_decodes(depth)
+    if program is None:
+        raise MissingError(
+            f"{path}: this PyAV's FFmpeg decodes {depth}-bit VVC wrongly, and no ffmpeg program "
+            "that does it right was found: pip install -U imageio-ffmpeg, or set TDS_FFMPEG"
+        )
+    if not Path(path).is_file():
+        raise InputError(
+            f"{path}: this PyAV's FFmpeg decodes {depth}-bit VVC wrongly, and a pipe cannot be "
+            "read again by another program; name a file"
+        )
+    command = [program, "-hide_banner", "-nostdin", "-loglevel", "quiet", "-copyts", "-i", path]
+    command += ["-map", f"0:{index}", "-fps_mode", "passthrough", "-enc_time_base", "demux"]
+    if not timed:  # what FFmpeg makes up for a stream without times need not even increase
+        command += ["-vf", "setpts=N/25/TB"]
+    command += ["-c:v", "rawvideo", "-f", "nut", "-write_index", "0", "pipe:1"]
+    reading, writing = os.pipe()
+    try:
+        process = subprocess.Popen(command, stdout=writing, start_new_session=True)
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    try:
+        try:
+            container = av.open(f"pipe:{reading}", format="nut")
+        except av.error.FFmpegError as e:
+            raise InputError(f"{path}: not one picture of its track {index} decodes") from e
+        with container:
+            yield container
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reading)
+
+
+# ------------------------------------------------------------- known answers --
+
+
+@functools.cache
+def in_process(depth: int) -> bool:
+    """Whether PyAV's own FFmpeg decodes VVC of this bit depth (8 or 10) right."""
+    digest = hashlib.md5()
+    try:
+        with as_file(files(__package__) / "data" / f"vvc-{depth}bit.266") as path:
+            with av.open(str(path), format="vvc") as container:
+                for frame in container.decode(video=0):
+                    digest.update(frame.to_ndarray().tobytes())
+    except av.error.FFmpegError:
+        return False
+    return digest.hexdigest() == KNOWN[depth]
+
+
+@functools.cache
+def program_that_decodes(depth: int) -> str | None:
+    """The first ffmpeg program at hand that decodes VVC of this bit depth right."""
+    with as_file(files(__package__) / "data" / f"vvc-{depth}bit.266") as path:
+        for program in candidates():
+            command = [program, "-nostdin", "-loglevel", "quiet", "-f", "vvc", "-i", str(path)]
+            command += ["-f", "rawvideo", "pipe:1"]
+            try:
+                done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+            except (OSError, subprocess.SubprocessError):
+                continue
+            if hashlib.md5(done.stdout).hexdigest() == KNOWN[depth]:
+                return program
+    return None
