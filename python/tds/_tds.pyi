@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The engine: sessions that pair HR and LR pictures by time and enhance them."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Literal, Protocol, SupportsInt
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+class _DLPack(Protocol):
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+class _Role(Protocol):
+    """An enumeration member whose value is "hr" or "lr", such as ``tds.plan.Role.HR``."""
+
+    @property
+    def value(self) -> str: ...
+
+Plane = NDArray[np.uint8] | NDArray[np.uint16]
+Frame = VideoFrame | Sequence[Plane | _DLPack] | Plane
+Role = Literal["hr", "lr", "HR", "LR"] | str | _Role
+Status = Literal["passed", "enhanced", "upsampled", "repeated"]
+Reason = Literal["no-first", "no-last", "no-model", "lost", "long-group", "ref-lost", "corrupt"]
+
+class CudaPlane:
+    """A plane in CUDA memory. ``torch.from_dlpack(plane)`` views it without a copy; its
+    samples are ready on any stream."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+class Picture:
+    """A picture at full size, in display order.
+
+    Its planes are views of the engine's memory, which lives as long as any of
+    them. Those of a passed picture are the very samples that were sent: they
+    cannot be written to, since they serve as references.
+    """
+
+    @property
+    def planes(self) -> tuple[Any, ...]:
+        """Y [height, width], Cb and Cr [height / 2, width / 2]: numpy arrays, uint8 at
+        8 bits and uint16 (values up to 1023) at 10. In CUDA memory: ``CudaPlane``. A passed
+        NV12 or P010 picture has two: Y, and CbCr interleaved [height / 2, width]."""
+
+    @property
+    def pts(self) -> int:
+        """Display time, in the unit the pictures were sent with."""
+
+    @property
+    def width(self) -> int:
+        """Luma samples."""
+
+    @property
+    def height(self) -> int:
+        """Luma samples."""
+
+    @property
+    def bit_depth(self) -> int:
+        """8 or 10."""
+
+    @property
+    def memory(self) -> str:
+        """ "host" or "cuda:N"."""
+
+    @property
+    def status(self) -> Status:
+        """How it was made: "passed" (an HR picture, bit for bit), "enhanced" (by the model),
+        "upsampled" (by bicubic) or "repeated" (none arrived: the nearest one again)."""
+
+    @property
+    def reason(self) -> frozenset[Reason]:
+        """Why it is not simply passed or enhanced from both references; empty when it is."""
+
+    @property
+    def references(self) -> tuple[int | None, int | None]:
+        """Times of the two references it was enhanced from, None where there was none."""
+
+    @property
+    def corrupt(self) -> bool:
+        """The sender marked this HR picture as damaged."""
+
+    @property
+    def opaque(self) -> Any:
+        """What ``send`` was given with it; None for a repeated picture."""
+
+    def to_ndarray(self) -> NDArray[Any]:
+        """A copy, [height * 3 / 2, width]: Y, Cb and Cr below each other, as
+        ``av.VideoFrame.to_ndarray`` lays them out. NotImplementedError in CUDA memory."""
+
+    def to_av(self) -> VideoFrame:
+        """A copy as an ``av.VideoFrame`` (yuv420p or yuv420p10le) with ``pts`` set and
+        without a time base. NotImplementedError in CUDA memory."""
+
+class Info:
+    """What a session runs on, and what it has handed out so far."""
+
+    @property
+    def backend(self) -> str:
+        """ "bicubic" or "torchscript"."""
+
+    @property
+    def device(self) -> str:
+        """ "cpu", "cuda:0", ..."""
+
+    @property
+    def precision(self) -> str:
+        """ "float32", "float16", "bfloat16"; "integer" for bicubic."""
+
+    @property
+    def model_name(self) -> str:
+        """From the model's metadata; "" without a model."""
+
+    @property
+    def model_sha256(self) -> str:
+        """Of the file that was loaded; "" without a model."""
+
+    @property
+    def passed(self) -> int: ...
+    @property
+    def enhanced(self) -> int: ...
+    @property
+    def upsampled(self) -> int: ...
+    @property
+    def repeated(self) -> int: ...
+    @property
+    def dropped_lr(self) -> int:
+        """LR pictures at the time of an HR picture, which are dropped."""
+
+    @property
+    def references(self) -> int:
+        """References the backend prepared: once a boundary, once a middle."""
+
+    @property
+    def batches(self) -> int:
+        """Calls of the backend."""
+
+class Session:
+    """Pairs HR and LR pictures by time alone and hands all out at full size, in order.
+
+    width, height: of HR pictures, luma samples, even, 16 to 16384. scale: k, 1, 2 or
+    4; LR pictures are ``lr_size(width, scale)`` x ``lr_size(height, scale)``.
+    bit_depth: 8 or 10. backend: "bicubic", "torchscript" or "auto" (torchscript when a
+    model is given). model: path of a TorchScript archive (docs/model.md); model_sha256:
+    64 hex digits it must have. device: "auto" (the first CUDA device that works, else
+    the CPU), "cpu", "cuda", "cuda:N". precision: "auto" (float32 on the CPU, the
+    model's own on CUDA), "float32", "float16", "bfloat16". threads: of the backend on
+    the CPU, 0: all. max_group: the longest run of LR pictures enhanced as one group,
+    1 to 256. max_batch: pictures given to the model at once. hr_qp, lr_qp: 0 to 63, -1:
+    not known. output_memory: "host" or "cuda". log: called with (level, message),
+    level "error", "warning", "info" or "debug"; None: the logger "tds" of ``logging``.
+
+    Raises ValueError for a bad argument or a model that does not fit,
+    FileNotFoundError for a model that is not there, NotImplementedError for what this
+    build cannot do, RuntimeError for a device that is not there, MemoryError.
+
+    A context manager. Iterating yields the pictures that can go out now. Calls on
+    one session take turns; the GIL is released while the engine works.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        scale: int,
+        bit_depth: int = 8,
+        backend: str = "auto",
+        model: str | os.PathLike[str] | None = None,
+        model_sha256: str | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int = 0,
+        max_group: int = 64,
+        max_batch: int = 4,
+        hr_qp: int = -1,
+        lr_qp: int = -1,
+        output_memory: str = "host",
+        log: Callable[[str, str], object] | None = None,
+    ) -> None: ...
+    def send(
+        self,
+        role: Role,
+        frame: Frame | None,
+        pts: SupportsInt | None = None,
+        opaque: object = None,
+        corrupt: bool | None = None,
+    ) -> bool:
+        """Sends the next picture of the "hr" or "lr" stream. None ends the stream.
+
+        frame: an ``av.VideoFrame`` (yuv420p, yuv420p10le, nv12, p010le, or a CUDA frame
+        of these); three planes Y, Cb, Cr, or two (Y, interleaved CbCr, 10 bits in the
+        high bits as in P010), each a numpy array or an object with ``__dlpack__`` (torch
+        on the CPU or CUDA), uint8 or uint16, rows dense; or one array [height * 3 / 2,
+        width]. Nothing is copied: the samples must stay unchanged until the frame is no
+        longer held. pts: display time in any unit both streams share, increasing
+        within a stream; None: the frame's own. opaque: comes out with the picture.
+        corrupt: the decoder reported damage; None: the frame's ``is_corrupt``.
+
+        Returns False when the session is full and took nothing: receive, or send the
+        other stream, then send it again. Raises ValueError for a picture that does not
+        fit or a time that does not increase, TypeError, NotImplementedError.
+        """
+
+    def send_lost(self, role: Role, pts: int) -> bool:
+        """Says that the stream's picture at ``pts`` exists but was lost: the nearest one is
+        repeated, or the other stream's picture of that time is used. Returns as send."""
+
+    def end(self, role: Role) -> None:
+        """Ends a stream. May be called again."""
+
+    def receive(self) -> Picture | None:
+        """The next picture in display order, or None: send more, or all is done (``ended``).
+
+        Raises RuntimeError when the backend fails, MemoryError."""
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """The streams ("hr", "lr") that must be sent or ended before receive can go on;
+        empty when a picture is ready or all has ended."""
+
+    @property
+    def ended(self) -> bool:
+        """Both streams have ended and ``receive`` has given every picture and then None."""
+
+    @property
+    def info(self) -> Info: ...
+    def flush(self) -> None:
+        """Drops all pictures, as after a seek; both streams start anew."""
+
+    def close(self) -> None:
+        """Frees the session. Pictures received stay valid. May be called again."""
+
+    def __iter__(self) -> Iterator[Picture]: ...
+    def __next__(self) -> Picture: ...
+    def __enter__(self) -> Session: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+def lr_size(hr_size: int, scale: int) -> int:
+    """The LR width or height that belongs to an HR one: 2 * ceil(hr_size / (2 * scale)); 0 when
+    an argument is out of range."""
+
+def scale_of(width: int, height: int, lr_width: int, lr_height: int) -> int:
+    """The k (1, 2 or 4) for which the two sizes belong together, 0 when there is none."""
+
+def backend_available(backend: str) -> Literal[True]:
+    """True, or NotImplementedError whose text says what is missing for it."""
+
+def backend_devices(backend: str) -> list[str]:
+    """Devices a backend sees: ["cpu", "cuda:0"]."""
+
+def model_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The tds.json of a model file; no code of the model is run and torch is not needed.
+
+    Raises FileNotFoundError, or ValueError when it is no TDS model."""
+
+def version() -> str:
+    """Of the engine, "0.1.0"."""
+
+def native_dir() -> str:
+    """The prefix with the engine's include, lib, lib/pkgconfig and lib/cmake folders."""
