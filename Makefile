@@ -33,7 +33,7 @@ $(VENV)/.tools: requirements-dev.txt
 SOURCES := $(shell find csrc python models -type f -not -name '*.so' -not -path '*/__pycache__/*' 2>/dev/null)
 
 $(VENV)/.installed: $(VENV)/.tools pyproject.toml CMakeLists.txt $(SOURCES)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --no-build-isolation ".[all]"
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --no-build-isolation .
 	@touch $@
 
 venv: $(VENV)/.tools

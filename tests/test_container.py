@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import pytest
+
 import tds
 import tools
 from tds.plan import Role

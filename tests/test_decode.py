@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 import tds
 import tools
 from tds.container.sidecar import read_sidecar, write_sidecar

@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 import tds
 import tools
 from tds.measure import measure, source_planes

@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tds.container.metadata import MAX_FRAMES, Metadata, Timeline
 from tds.plan import Boundaries, Role
 

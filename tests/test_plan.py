@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tds.plan import Boundaries, Planned, Planner, PlanSettings, Role, roles_of_groups, run_lengths
 
 ODD = st.integers(1, 8).map(lambda n: 2 * n + 1)

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+
 import tds
 import tools
 from tds.plan import Role

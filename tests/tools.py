@@ -51,24 +51,40 @@ def digest(planes: list[np.ndarray[Any, Any]]) -> str:
     return md5.hexdigest()
 
 
-def frame_digest(frame: av.VideoFrame) -> str:
-    return hashlib.md5(frame.to_ndarray().tobytes()).hexdigest()
-
-
 def pictures(path: Path, stream: int = 0) -> list[tuple[Fraction, str]]:
-    """(time in seconds, digest) of each picture of a video stream, as PyAV decodes it."""
-    with av.open(str(path)) as container:
-        video = container.streams.video[stream]
-        return [
-            (frame.pts * Fraction(video.time_base), frame_digest(frame))
-            for frame in container.decode(video)
-        ]
+    """(time in seconds, digest) of each picture of a video stream, as the ffmpeg program
+    decodes it (PyAV 18 decodes 8-bit VVC wrongly; see tds/decoding.py)."""
+    text = ffmpeg(
+        *(
+            "-copyts",
+            "-noautorotate",
+            "-i",
+            path,
+            "-map",
+            f"0:v:{stream}",
+            "-fps_mode",
+            "passthrough",
+        ),
+        *("-enc_time_base", "demux", "-f", "framemd5", "-"),
+    )
+    base = Fraction(1)
+    out = []
+    for line in text.splitlines():
+        if line.startswith("#tb 0: "):
+            base = Fraction(line.split()[-1])
+        elif line and line[0] != "#":
+            fields = [field.strip() for field in line.split(",")]
+            out.append((int(fields[2]) * base, fields[5]))
+    return out
 
 
 def digests(path: Path, stream: int = 0) -> list[str]:
-    """Of each picture in output order, for files that hold no times."""
-    with av.open(str(path)) as container:
-        return [frame_digest(frame) for frame in container.decode(container.streams.video[stream])]
+    """Of each picture in output order, also for files that hold no times."""
+    text = ffmpeg(
+        *("-noautorotate", "-i", path, "-map", f"0:v:{stream}", "-fps_mode", "passthrough"),
+        *("-vf", "setpts=N/25/TB", "-f", "framemd5", "-"),
+    )
+    return [line.split(",")[5].strip() for line in text.splitlines() if line and line[0] != "#"]
 
 
 def times(path: Path, stream: int = 0) -> list[Fraction]:

@@ -102,7 +102,8 @@ def _by_program(path: str, index: int, depth: int, timed: bool) -> Iterator[Inpu
             f"{path}: this PyAV's FFmpeg decodes {depth}-bit VVC wrongly, and a pipe cannot be "
             "read again by another program; name a file"
         )
-    command = [program, "-hide_banner", "-nostdin", "-loglevel", "quiet", "-copyts", "-i", path]
+    command = [program, "-hide_banner", "-nostdin", "-loglevel", "quiet", "-copyts"]
+    command += ["-noautorotate", "-i", path]
     command += ["-map", f"0:{index}", "-fps_mode", "passthrough", "-enc_time_base", "demux"]
     if not timed:  # what FFmpeg makes up for a stream without times need not even increase
         command += ["-vf", "setpts=N/25/TB"]

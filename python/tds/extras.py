@@ -117,3 +117,24 @@ def _copy_streams(
         if not made.streams:
             return None
     return out
+
+
+# How containers other than MP4 hold text; those not named hold none.
+_TEXT_IN = {".mkv": "srt", ".mka": "srt", ".webm": "webvtt"}
+
+
+def subtitles_for(path: str, suffix: str, out: Path) -> Path | None:
+    """The MP4 file's subtitles as a container with this suffix holds them, written to
+    ``out``; None when MP4's own will do, or when it holds none."""
+    codec = _TEXT_IN.get(suffix.lower())
+    if codec is None:
+        return None
+    command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-copyts"]
+    command += ["-i", path, "-map", "0:s", "-c:s", codec, "-f", "matroska", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ExternalError(
+            f"{path}: its subtitles could not be converted "
+            f"({' / '.join(done.stderr.strip().splitlines()[-2:])})"
+        )
+    return out

@@ -120,11 +120,8 @@ class Planner(Generic[T]):
 
     def _planned(self, frame: T, hr: bool, starts: bool) -> Planned[T]:
         restarts = False
-        if (
-            self._since_restart is None
-            or (starts
-            and self._settings.restart
-            and self._since_restart >= self._settings.restart)
+        if self._since_restart is None or (
+            starts and self._settings.restart and self._since_restart >= self._settings.restart
         ):
             restarts = True
         self._since_restart = 1 if restarts else (self._since_restart or 0) + 1

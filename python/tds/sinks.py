@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import errno
+import heapq
 import sys
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +17,14 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from .container.copying import copied_packets, decoding_time
 from .container.metadata import KEY
-from .container.mp4 import decoding_time
 from .errors import InputError, OutputError
+from .extras import subtitles_for
 from .files import whole_file
 from .opening import open_container
 from .session import Picture
@@ -149,6 +153,7 @@ class VideoSink(Sink):
             codec, options = what.codec, {}
         options = {**options, **what.options}
         self._what = what
+        self._folder = tempfile.TemporaryDirectory(prefix="tds-")
         try:
             self._out = av.open(str(path), "w", options=self._muxer_options(path))
         except (av.error.FFmpegError, ValueError) as e:
@@ -158,10 +163,8 @@ class VideoSink(Sink):
             ) from e
         try:
             self._stream = self._add_stream(codec, options)
-            self._extras = open_container(what.extras) if what.extras else None
-            self._copies = self._add_copies()
-            self._copies_left = self._copy_packets()
-            self._copied = next(self._copies_left, None)
+            self._left = self._bring_extras(path.suffix)
+            self._next = next(self._left, None)
         except BaseException:
             self.abort()
             raise
@@ -192,51 +195,55 @@ class VideoSink(Sink):
         stream.codec_context.time_base = what.time_base
         return stream
 
-    def _add_copies(self) -> dict[int, av.stream.Stream]:
-        copies: dict[int, av.stream.Stream] = {}
-        if self._extras is None:
-            return copies
-        for key, value in self._extras.metadata.items():
+    def _bring_extras(self, suffix: str) -> Iterator[Packet[Any]]:
+        """Tags, chapters and rotation now; audio and subtitles as packets."""
+        path = self._what.extras
+        if path is None:
+            return iter(())
+        with open_container(path) as source:
+            self._copy_tags(source)
+            text = bool(source.streams.subtitles)
+        converted = None
+        if text:
+            converted = subtitles_for(path, suffix, Path(self._folder.name) / "text.mkv")
+        if converted is None:
+            return copied_packets(self._out, path, ("audio", "subtitle"))
+        return heapq.merge(
+            copied_packets(self._out, path, ("audio",)),
+            copied_packets(self._out, str(converted), ("subtitle",)),
+            key=decoding_time,
+        )
+
+    def _copy_tags(self, source: InputContainer) -> None:
+        for key, value in source.metadata.items():
             if key != KEY and key not in ("major_brand", "minor_version", "compatible_brands"):
                 self._out.metadata[key] = value
-        for s in self._extras.streams:
-            if s.type in ("audio", "subtitle"):
-                copy = self._out.add_stream_from_template(s, opaque=True)
-                copy.metadata.update({k: v for k, v in s.metadata.items() if k == "language"})
-                copies[s.index] = copy
-        chapters = self._extras.chapters()
+        chapters = source.chapters()
         if chapters:
             self._out.set_chapters(chapters)
-        hr = self._extras.streams.video[0]
-        first = next(self._extras.decode(hr), None)
+        hr = source.streams.video[0]
+        context = self._stream.codec_context
+        first = next(source.decode(hr), None)
         if first is not None:
             if first.rotation:
                 self._stream.set_display_rotation(first.rotation)
-            c = self._stream.codec_context
-            c.color_range = first.color_range
-            c.color_primaries, c.color_trc = first.color_primaries, first.color_trc
-            c.colorspace = first.colorspace
+            context.color_range = first.color_range
+            context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
+            context.colorspace = first.colorspace
         if hr.sample_aspect_ratio:
-            self._stream.codec_context.sample_aspect_ratio = hr.sample_aspect_ratio
-        self._extras.seek(0)
-        return copies
-
-    def _copy_packets(self) -> Iterator[Packet[Any]]:
-        if self._extras is None or not self._copies:
-            return
-        wanted = [s for s in self._extras.streams if s.index in self._copies]
-        for packet in self._extras.demux(wanted):
-            if packet.dts is not None:
-                packet.stream = self._copies[packet.stream.index]
-                yield packet
+            context.sample_aspect_ratio = hr.sample_aspect_ratio
 
     def _mux(self, packet: Packet[Any]) -> None:
         """Muxes a video packet, and before it what belongs before it in the file."""
         now = decoding_time(packet)
-        while self._copied is not None and decoding_time(self._copied) <= now:
-            self._out.mux(self._copied)
-            self._copied = next(self._copies_left, None)
+        while self._next is not None and decoding_time(self._next) <= now:
+            self._mux_extra()
         self._out.mux(packet)
+
+    def _mux_extra(self) -> None:
+        assert self._next is not None
+        self._out.mux(self._next)
+        self._next = next(self._left, None)
 
     def write(self, picture: Picture) -> None:
         frame = picture.to_av()
@@ -248,20 +255,21 @@ class VideoSink(Sink):
     def close(self) -> None:
         for packet in self._stream.encode(None):
             self._mux(packet)
-        while self._copied is not None:
-            self._out.mux(self._copied)
-            self._copied = next(self._copies_left, None)
-        if self._extras is not None:
-            self._extras.close()
+        while self._next is not None:
+            self._mux_extra()
         try:
             self._out.close()
         except av.error.FFmpegError as e:
             raise OutputError(
                 getattr(e, "errno", errno.EIO), f"could not finish the file: {e}"
             ) from e
+        finally:
+            self._folder.cleanup()
 
     def abort(self) -> None:
         try:
             self._out.close()
         except (av.error.FFmpegError, OSError, ValueError):
             pass  # it is thrown away
+        finally:
+            self._folder.cleanup()

@@ -27,6 +27,7 @@ from ..codecs.base import CodedSegment
 from ..errors import ExternalError, InputError
 from ..opening import open_container
 from ..plan import Role
+from .copying import copied_packets, decoding_time
 from .metadata import KEY, Metadata
 
 # ------------------------------------------------------------------ writing --
@@ -97,18 +98,11 @@ def write_paired(
                 stream.set_display_rotation(extras.rotation)
             sources.append(_timed_packets(coded, stream, time_base, nominal))
         if extras.path is not None:
-            aux = av.open(str(extras.path))
-            sources.append(_copied_packets(aux, out))
+            sources.append(copied_packets(out, str(extras.path), ("audio", "subtitle")))
         if extras.chapters:
             out.set_chapters(extras.chapters)  # type: ignore[arg-type]
         for packet in heapq.merge(*sources, key=decoding_time):
             out.mux(packet)
-
-
-def decoding_time(packet: Packet[Any]) -> Fraction:
-    """In seconds, of a packet that has one (of the caller's making, or checked)."""
-    assert packet.dts is not None
-    return packet.dts * Fraction(packet.time_base)
 
 
 def _timescale(time_base: Fraction) -> int:
@@ -123,8 +117,12 @@ def _timescale(time_base: Fraction) -> int:
 
 def _add_video(out: OutputContainer, path: Path) -> VideoStream:
     with av.open(str(path)) as template:
+        source = template.streams.video[0]
         # PyAV's FFmpeg has no VVC encoder, so the stream is added without one.
-        return out.add_stream_from_template(template.streams.video[0], opaque=True)
+        stream = out.add_stream_from_template(source, opaque=True)
+        if source.sample_aspect_ratio:  # VVC's is in the container alone
+            stream.codec_context.sample_aspect_ratio = source.sample_aspect_ratio
+        return stream
 
 
 def _timed_packets(
@@ -180,30 +178,6 @@ def _display_ranks(segments: Sequence[CodedSegment]) -> list[int]:
         base = len(ranks)
         ranks += [base + order[t] for t in pts if t is not None]
     return ranks
-
-
-def _copied_packets(aux: InputContainer, out: OutputContainer) -> Iterator[Packet[Any]]:
-    pairs = {
-        s.index: out.add_stream_from_template(s, opaque=True)
-        for s in aux.streams
-        if s.type in ("audio", "subtitle")
-    }
-    for s in aux.streams:
-        if s.index in pairs:
-            pairs[s.index].metadata.update(
-                {k: v for k, v in s.metadata.items() if k in ("language", "handler_name")}
-            )
-            pairs[s.index].disposition = s.disposition
-
-    def packets() -> Iterator[Packet[Any]]:
-        with aux:
-            for packet in aux.demux([s for s in aux.streams if s.index in pairs]):
-                if packet.dts is None:
-                    continue
-                packet.stream = pairs[packet.stream.index]
-                yield packet
-
-    return packets()
 
 
 # ------------------------------------------------------------------ reading --
