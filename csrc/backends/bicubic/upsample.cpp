@@ -59,11 +59,13 @@ TDS_CLONES void widen16(const uint16_t *__restrict in, int16_t *__restrict out, 
     }
 }
 
+// As in swscale, overshoot beyond white does not reach the second pass.
 TDS_CLONES void filter_across(const int16_t *__restrict in, int16_t *__restrict out, int n,
-                              int16_t w0, int16_t w1, int16_t w2, int16_t w3) {
+                              int16_t w0, int16_t w1, int16_t w2, int16_t w3, int16_t most) {
     for (int i = 0; i < n; i++) {
-        out[i] = sum4(scaled(in[i], w0), scaled(in[i + 1], w1), scaled(in[i + 2], w2),
-                      scaled(in[i + 3], w3));
+        const int16_t v = sum4(scaled(in[i], w0), scaled(in[i + 1], w1), scaled(in[i + 2], w2),
+                               scaled(in[i + 3], w3));
+        out[i] = std::min(v, most);
     }
 }
 
@@ -125,10 +127,12 @@ void filter_row(const Plane &plane, const Phase *phases, int32_t y, Scratch &s,
     }
     std::fill(s.line.begin(), s.line.begin() + kPad, line[0]);
     std::fill(s.line.begin() + kPad + w, s.line.end(), line[w - 1]);
+    const auto most =
+        static_cast<int16_t>((1 << (plane.bit_depth + fraction_bits(plane.bit_depth))) - 1);
     for (int p = 0; p < plane.scale; p++) {
         const Phase &phase = phases[p];
         filter_across(line + phase.base - 1, s.phases[p].data(), w, phase.weight[0],
-                      phase.weight[1], phase.weight[2], phase.weight[3]);
+                      phase.weight[1], phase.weight[2], phase.weight[3], most);
     }
     if (plane.scale == 2) {
         interleave2(s.phases[0].data(), s.phases[1].data(), out.data(), w);
