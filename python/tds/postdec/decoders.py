@@ -131,9 +131,10 @@ class DecoderProcess:
 
     def __init__(self, start: Start, role: Role, path: str) -> None:
         self.role = role
+        self.ended = False
         self.program = Path(start.command[0]).name
         self.name = f"the {role.name} decoder ({self.program})"
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # without a name: nothing to leave behind
         ours, theirs = _channel(start.channel)
         try:
             words = {
@@ -193,7 +194,9 @@ class DecoderProcess:
         return " / ".join(lines[-2:])[-300:]
 
     def end(self) -> None:
-        """Ends it and whatever it started; never raises, leaves no zombie."""
+        """Ends it and whatever it started; never raises, leaves no zombie. Again is allowed."""
+        if self.ended:
+            return
         for how in (signal.SIGTERM, signal.SIGKILL):
             if self._process.poll() is not None:
                 break
@@ -202,7 +205,7 @@ class DecoderProcess:
             self.wait(TERM_GRACE if how == signal.SIGTERM else GRACE)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)  # children that outlived it
-        self._log.close()
+        self.ended = True
 
 
 def _channel(kind: str) -> tuple[int, int]:

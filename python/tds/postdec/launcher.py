@@ -291,9 +291,12 @@ class _Pair:
         for stream in self._streams:
             stream.interrupt()
 
-    def close(self) -> None:
+    def end_processes(self) -> None:
         for process in self._processes:
             process.end()
+
+    def close(self) -> None:
+        self.end_processes()
         for stream in self._streams:
             stream.close()
 
@@ -328,7 +331,9 @@ class PostDecoder(Decoder):
         )
 
     def close(self) -> None:
-        self._pair.interrupt()  # the threads that read may be waiting for a decoder
+        # The threads that read may be waiting for a decoder: first end those.
+        self._pair.interrupt()
+        self._pair.end_processes()
         super().close()
         self._pair.close()
 
