@@ -64,9 +64,9 @@ def enhance(
     files = _Pair(hr, lr, raw, scale)
     try:
         if sidecar is not None:
-            streams, time_base, rate = _by_sidecar(files, sidecar)
+            streams, time_base, rate = by_sidecar(files, sidecar)
         elif plan is not None:
-            streams, time_base, rate = _by_plan(files, plan)
+            streams, time_base, rate = by_plan(files, plan)
         elif files.timed:
             streams, time_base, rate = _by_time(files)
         else:
@@ -184,7 +184,7 @@ def _by_time(files: _Pair) -> tuple[Streams, Fraction, Fraction]:
     return {role: timed(files.of(role)) for role in Role}, base, files.hr.rate
 
 
-def _by_sidecar(files: _Pair, m: Metadata) -> tuple[Streams, Fraction, Fraction]:
+def by_sidecar(files: _Pair, m: Metadata) -> tuple[Streams, Fraction, Fraction]:
     if (m.width, m.height, m.scale) != (files.hr.width, files.hr.height, files.scale):
         raise InputError(
             f"the sidecar is of a {m.width}x{m.height} video at k = {m.scale}, and "
@@ -218,7 +218,7 @@ def _by_sidecar(files: _Pair, m: Metadata) -> tuple[Streams, Fraction, Fraction]
     return {role: placed(role) for role in Role}, m.timeline.time_base, m.timeline.rate
 
 
-def _by_plan(files: _Pair, plan: RegularPlan) -> tuple[Streams, Fraction, Fraction]:
+def by_plan(files: _Pair, plan: RegularPlan) -> tuple[Streams, Fraction, Fraction]:
     """Times from the order alone. Only the LR stream's end tells how long the last
     group is, so an HR picture that ends a group waits for the LR pictures before it."""
     inner = plan.group - 2

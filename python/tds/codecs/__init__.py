@@ -9,10 +9,13 @@ whose packets can be demuxed.
 from __future__ import annotations
 
 from .base import Codec, CodedSegment, Config, EncoderAdapter, StreamSettings
+from .hm import HM
 from .libvvenc import LibVVenC
 from .libx265 import LibX265
+from .reference import ReferenceEncoder
+from .vtm import VTM
 
-ADAPTERS: dict[str, type[EncoderAdapter]] = {a.name: a for a in (LibVVenC, LibX265)}
+ADAPTERS: dict[str, type[EncoderAdapter]] = {a.name: a for a in (LibVVenC, LibX265, VTM, HM)}
 DEFAULT = {Codec.VVC: LibVVenC, Codec.HEVC: LibX265}
 
 __all__ = [
@@ -22,7 +25,10 @@ __all__ = [
     "CodedSegment",
     "Config",
     "EncoderAdapter",
+    "HM",
     "LibVVenC",
     "LibX265",
+    "ReferenceEncoder",
     "StreamSettings",
+    "VTM",
 ]

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -13,8 +16,45 @@ from av.bitstream import BitStreamFilterContext
 
 from ..codecs.base import CodedSegment
 from ..errors import ExternalError
+from ..files import check_output, whole_file
+from .metadata import Metadata
+from .mp4 import CodedStream
 
 _FILTERS = {"vvc": "vvc_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+_SUFFIXES = {"vvc": ".266", "hevc": ".265"}
+
+
+def is_sidecar(path: str | os.PathLike[str]) -> bool:
+    """Whether an output asked for is a sidecar with two raw streams beside it."""
+    return Path(path).suffix.lower() in (".json", ".yaml", ".yml")
+
+
+def raw_paths(sidecar: Path, codec: str) -> tuple[Path, Path]:
+    """(HR, LR): ``clip.json`` has ``clip.hr.266`` and ``clip.lr.266`` beside it."""
+    suffix = _SUFFIXES[codec]
+    return sidecar.with_suffix(f".hr{suffix}"), sidecar.with_suffix(f".lr{suffix}")
+
+
+def write_raw_pair(
+    sidecar: Path,
+    beside: Path,
+    hr: CodedStream,
+    lr: CodedStream,
+    metadata: Metadata,
+    overwrite: bool,
+) -> None:
+    """Writes both raw streams beside ``sidecar``, each whole or not at all, and the
+    sidecar's text to ``beside`` (of files.whole_file), which comes to its name last."""
+    paths = raw_paths(sidecar, metadata.codec)
+    for path in paths:
+        check_output(path, overwrite)
+    with ExitStack() as stack:
+        files = [stack.enter_context(whole_file(path, overwrite)) for path in paths]
+        for path, coded in zip(files, (hr, lr), strict=True):
+            with path.open("wb") as file:
+                write_annexb(coded.segments, file)
+        text = json.dumps(json.loads(metadata.to_json()), indent=1)
+        beside.write_text(text + "\n", encoding="utf-8")
 
 
 def to_mp4(raw: Path, mp4: Path, frames: int, name: str) -> None:
