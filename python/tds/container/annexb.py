@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from fractions import Fraction
@@ -15,10 +16,11 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from ..codecs.base import CodedSegment
-from ..errors import ExternalError
+from ..errors import ExternalError, InputError, MissingError
 from ..files import check_output, whole_file
+from ..plan import Role
 from .metadata import Metadata
-from .mp4 import CodedStream
+from .mp4 import CodedStream, Extras, write_paired
 
 _FILTERS = {"vvc": "vvc_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 _SUFFIXES = {"vvc": ".266", "hevc": ".265"}
@@ -45,6 +47,11 @@ def write_raw_pair(
 ) -> None:
     """Writes both raw streams beside ``sidecar``, each whole or not at all, and the
     sidecar's text to ``beside`` (of files.whole_file), which comes to its name last."""
+    if not metadata.timeline.known:
+        raise InputError(
+            "the source's times are too irregular for a sidecar, and raw streams have none of "
+            "their own; write an MP4 file"
+        )
     paths = raw_paths(sidecar, metadata.codec)
     for path in paths:
         check_output(path, overwrite)
@@ -76,10 +83,11 @@ def to_mp4(raw: Path, mp4: Path, frames: int, name: str) -> None:
                     coded += 1
                 shown += [f.pts for f in packet.decode() if f.pts is not None]
     except av.error.FFmpegError as e:
-        raise ExternalError(f"{name} gave a stream that does not decode ({e})") from e
+        raise ExternalError(f"{name}: the stream does not decode ({e})") from e
     if coded != frames or sorted(shown) != list(range(frames)):
         raise ExternalError(
-            f"{name} took {frames} frames and gave {coded} packets, of which {len(shown)} decode"
+            f"{name}: {frames} frames should be there, and there are {coded} packets, of which "
+            f"{len(shown)} decode"
         )
     rank = {index: place for place, index in enumerate(shown)}
     delay = max(index - place for index, place in rank.items())
@@ -95,6 +103,34 @@ def to_mp4(raw: Path, mp4: Path, frames: int, name: str) -> None:
             packet.pts, packet.dts, packet.duration = rank[index] + delay, index, 1
             out.mux(packet)
             index += 1
+
+
+def mux_raw_pair(
+    hr: Path, lr: Path, metadata: Metadata, output: str | os.PathLike[str], overwrite: bool = False
+) -> tuple[int, int]:
+    """Muxes two raw streams into the MP4 profile; how many pictures each has.
+
+    Raises MissingError, InputError when a stream is not what ``metadata`` speaks
+    of, ExternalError when it does not decode."""
+    if not metadata.timeline.known:
+        raise InputError("the sidecar holds no times, and the raw streams have none either")
+    expected = metadata.expected()
+    times = {
+        Role.HR: expected[Role.HR],
+        Role.LR: sorted(expected[Role.LR] + metadata.lead_times()),
+    }
+    with whole_file(output, overwrite) as beside:
+        with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
+            coded = {}
+            for role, raw in ((Role.HR, hr), (Role.LR, lr)):
+                if not raw.is_file():
+                    raise MissingError(f"{raw}: there is no such {role.name} stream")
+                mp4 = Path(folder) / f"{role.value}.mp4"
+                frames = len(times[role])
+                to_mp4(raw, mp4, frames, f"{raw} (for which the sidecar tells {frames} frames)")
+                coded[role] = CodedStream([CodedSegment(mp4, frames)], times[role])
+            write_paired(beside, coded[Role.HR], coded[Role.LR], metadata, Extras())
+    return len(times[Role.HR]), len(times[Role.LR])
 
 
 def write_annexb(segments: Iterable[CodedSegment], file: BinaryIO) -> None:
