@@ -32,15 +32,30 @@ VTM = (
     "vtm.patch",
     "source/App/DecoderApp",
     [
-        ("CMakeLists.txt", "add_executable(", "find_package( tds", "target_link_libraries("),
+        (
+            "CMakeLists.txt",
+            "add_executable(",
+            "find_package( tds",
+            "target_link_libraries(",
+        ),
         (
             "CMakeLists.txt",
             "find_package( tds",
             "target_link_libraries( ${EXE_NAME} tds",
             "include_dir",
         ),
-        ("DecAppCfg.h", '#include "CommonLib/CommonDef.h"', "#include <tds/push.h>", "#include <"),
-        ("DecAppCfg.h", "std::string   m_bitstreamFileName;", "tds::PictureSender", "std::string"),
+        (
+            "DecAppCfg.h",
+            '#include "CommonLib/CommonDef.h"',
+            "#include <tds/push.h>",
+            "#include <",
+        ),
+        (
+            "DecAppCfg.h",
+            "std::string   m_bitstreamFileName;",
+            "tds::PictureSender",
+            "std::string",
+        ),
         ("DecAppCfg.cpp", '("WarnUnknowParameter,w"', '("TdsSession"', '("TdsRole"'),
         ("DecAppCfg.cpp", '("TdsSession"', '("TdsRole"', '("SkipFrames,s"'),
         ("DecApp.cpp", "{", "m_tds.send_vtm(*pcPic);", "if (m_oplFileStream.is_open()"),
@@ -49,7 +64,8 @@ VTM = (
     # once per output picture.
     (
         "DecApp.cpp",
-        r"void DecApp::writeLineToOutputLog\(Picture \* ?pcPic\)\n\{\n  m_tds\.send_vtm\(\*pcPic\);\n",
+        r"void DecApp::writeLineToOutputLog\(Picture \* ?pcPic\)\n\{\n"
+        r"  m_tds\.send_vtm\(\*pcPic\);\n",
         1,
     ),
     ["DecApp.cpp", "DecAppCfg.cpp"],
@@ -58,15 +74,30 @@ HM = (
     "hm.patch",
     "source/App/TAppDecoder",
     [
-        ("CMakeLists.txt", "add_executable(", "find_package( tds", "target_link_libraries("),
+        (
+            "CMakeLists.txt",
+            "add_executable(",
+            "find_package( tds",
+            "target_link_libraries(",
+        ),
         (
             "CMakeLists.txt",
             "find_package( tds",
             "target_link_libraries( ${EXE_NAME} tds",
             "include_dir",
         ),
-        ("TAppDecCfg.h", '#include "TLibCommon/CommonDef.h"', "#include <tds/push.h>", "#include"),
-        ("TAppDecCfg.h", "std::string   m_bitstreamFileName;", "tds::PictureSender", "std::string"),
+        (
+            "TAppDecCfg.h",
+            '#include "TLibCommon/CommonDef.h"',
+            "#include <tds/push.h>",
+            "#include",
+        ),
+        (
+            "TAppDecCfg.h",
+            "std::string   m_bitstreamFileName;",
+            "tds::PictureSender",
+            "std::string",
+        ),
         ("TAppDecCfg.cpp", '("WarnUnknowParameter,w"', '("TdsSession"', '("TdsRole"'),
         ("TAppDecCfg.cpp", '("TdsSession"', '("TdsRole"', '("SkipFrames,s"'),
         (
@@ -133,11 +164,10 @@ def compiles(tree: Path, app: Path, sources: list[str]) -> str | None:
 
 def check(tree: Path, compile_too: bool) -> str | None:
     """None when the patch fits, else what is wrong."""
-    for patch, folder, places, (pushed, pattern, times), sources in (VTM, HM):
-        if (tree / folder / "CMakeLists.txt").exists():
-            break
-    else:
+    kind = next((k for k in (VTM, HM) if (tree / k[1] / "CMakeLists.txt").exists()), None)
+    if kind is None:
         return "is no VTM or HM source tree with a CMake build (VTM 8.0 on, HM 16.21 on)"
+    patch, folder, places, (pushed, pattern, times), sources = kind
     if compile_too and (wrong := compiles(tree, tree / folder, sources)):
         return f"unpatched already, {wrong}"
 
@@ -169,7 +199,15 @@ def check(tree: Path, compile_too: bool) -> str | None:
             return f"patched, {wrong}"
 
         undone = subprocess.run(
-            ["patch", "-p1", "-F0", "-R", "--no-backup-if-mismatch", "-i", str(HERE / patch)],
+            [
+                "patch",
+                "-p1",
+                "-F0",
+                "-R",
+                "--no-backup-if-mismatch",
+                "-i",
+                str(HERE / patch),
+            ],
             cwd=scratch,
             capture_output=True,
             text=True,

@@ -18,13 +18,13 @@ PATCHES = Path(__file__).resolve().parents[2] / "vtm_patches"
 @pytest.mark.parametrize("name", ["vtm.patch", "hm.patch"])
 def test_a_patch_adds_under_ten_lines_and_removes_none(name: str) -> None:
     body = (PATCHES / name).read_text().split("diff --git", 1)[1]
-    assert 0 < len(re.findall(r"^\+(?!\+\+)", body, re.M)) < 10
-    assert not re.findall(r"^-(?!--)", body, re.M)
+    assert 0 < len(re.findall(r"^\+(?!\+\+)", body, re.MULTILINE)) < 10
+    assert not re.findall(r"^-(?!--)", body, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["vtm.patch", "hm.patch"])
 def test_every_hunk_has_one_line_of_context_on_each_side(name: str) -> None:
-    hunks = re.split(r"^@@.*@@.*\n", (PATCHES / name).read_text(), flags=re.M)[1:]
+    hunks = re.split(r"^@@.*@@.*\n", (PATCHES / name).read_text(), flags=re.MULTILINE)[1:]
     assert hunks
     for hunk in hunks:
         lines = hunk.split("\ndiff ")[0].rstrip("\n").split("\n")

@@ -20,9 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MakePair, Pair, Planes, running_with
-
 import tds
+from postdec_helpers import MakePair, Pair, Planes, running_with
 from tds.codecs.ffmpeg_program import find_ffmpeg
 from tds.errors import ExternalError, InputError, MissingError
 from tds.plan import Boundaries, Role
@@ -47,9 +46,7 @@ def run(pair: Pair, decoder: str, **more: object) -> list[tuple[Planes, int, str
 
 
 def reference(pair: Pair) -> list[tuple[Planes, int, str]]:
-    return drain(
-        tds.enhance(str(pair.hr), str(pair.lr), sidecar=pair.metadata, settings=BICUBIC)
-    )
+    return drain(tds.enhance(str(pair.hr), str(pair.lr), sidecar=pair.metadata, settings=BICUBIC))
 
 
 def assert_same(a: list[tuple[Planes, int, str]], b: list[tuple[Planes, int, str]]) -> None:
@@ -87,14 +84,21 @@ def test_patched_decoders_give_what_enhance_gives(
 
 
 @pytest.mark.parametrize("size", [(66, 50), (100, 34), (18, 16)])
-def test_sizes_that_are_no_multiple_of_k(pusher: str, make_pair: MakePair, size: tuple[int, int]) -> None:
+def test_sizes_that_are_no_multiple_of_k(
+    pusher: str, make_pair: MakePair, size: tuple[int, int]
+) -> None:
     pair = make_pair(size=size, scale=4)
     assert_same(run(pair, pusher), reference(pair))
 
 
 @pytest.mark.parametrize(
     "command",
-    ["cat {input}", "sh -c 'cat {input} > {output}'", "ffmpeg", "dd if={input} bs=1000 status=none"],
+    [
+        "cat {input}",
+        "sh -c 'cat {input} > {output}'",
+        "ffmpeg",
+        "dd if={input} bs=1000 status=none",
+    ],
 )
 @pytest.mark.parametrize("depth", [8, 10])
 def test_unpatched_decoders_join_by_pipes_and_descriptors(
@@ -105,7 +109,9 @@ def test_unpatched_decoders_join_by_pipes_and_descriptors(
     nothing_left(pair)
 
 
-def test_a_decoder_that_writes_raw_yuv_is_read_by_the_sidecar(make_pair: MakePair) -> None:
+def test_a_decoder_that_writes_raw_yuv_is_read_by_the_sidecar(
+    make_pair: MakePair,
+) -> None:
     pair = make_pair()
     decoder = f"{find_ffmpeg()} -loglevel error -i {{input}} -f rawvideo -y {{output}}"
     assert_same(run(pair, decoder), reference(pair))
@@ -142,7 +148,9 @@ def test_decoders_started_by_someone_else_connect_to_a_socket(
     assert not path.exists()
 
 
-def test_nobody_who_connects_is_an_error_and_leaves_no_socket(make_pair: MakePair) -> None:
+def test_nobody_who_connects_is_an_error_and_leaves_no_socket(
+    make_pair: MakePair,
+) -> None:
     pair = make_pair()
     path = pair.folder / "s"
     with pytest.raises(ExternalError, match="no two decoders connected"):
@@ -241,7 +249,7 @@ def test_a_decoder_killed_from_outside_is_named(
         next(decoder)
         process = next(p for p in decoder._pair._processes if p.role is role)
         os.kill(process.pid, signal.SIGKILL)
-        with pytest.raises(ExternalError, match=f"the {role.name} decoder .*SIGKILL"):
+        with pytest.raises(ExternalError, match=rf"the {role.name} decoder .*SIGKILL"):
             list(decoder)
     nothing_left(pair)
 
@@ -254,12 +262,14 @@ def test_a_decoder_stopped_by_sigstop_counts_as_hanging(
     with postdec(str(pair.hr), str(pair.lr), wanted) as decoder:
         next(decoder)
         os.kill(decoder._pair._processes[0].pid, signal.SIGSTOP)
-        with pytest.raises(ExternalError, match="the HR decoder .* wrote nothing for 0.5 s"):
+        with pytest.raises(ExternalError, match=r"the HR decoder .* wrote nothing for 0.5 s"):
             list(decoder)
     nothing_left(pair)
 
 
-def test_half_a_y4m_picture_names_the_decoder(make_pair: MakePair, nothing_left: NothingLeft) -> None:
+def test_half_a_y4m_picture_names_the_decoder(
+    make_pair: MakePair, nothing_left: NothingLeft
+) -> None:
     pair = make_pair()
     with pytest.raises(ExternalError, match=r"the HR decoder \(head\) ended in the middle"):
         run(pair, "head -c 6000 {input}")
@@ -400,9 +410,13 @@ def test_a_failure_is_one_sentence_and_leaves_no_output(
     pair = make_pair(frames=20)
     out = pair.folder / "out.y4m"
     done = subprocess.run(
-        command(pair, f"{pusher} die=2", str(out)), capture_output=True, text=True, timeout=60
+        command(pair, f"{pusher} die=2", str(out)),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and "decoder (push_y4m) ended after" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "decoder (push_y4m) ended after" in done.stderr
     assert not out.exists()
     nothing_left(pair)

@@ -21,14 +21,14 @@ DEFAULT = {Codec.VVC: LibVVenC, Codec.HEVC: LibX265}
 __all__ = [
     "ADAPTERS",
     "DEFAULT",
+    "HM",
+    "VTM",
     "Codec",
     "CodedSegment",
     "Config",
     "EncoderAdapter",
-    "HM",
     "LibVVenC",
     "LibX265",
     "ReferenceEncoder",
     "StreamSettings",
-    "VTM",
 ]

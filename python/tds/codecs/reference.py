@@ -76,7 +76,9 @@ class ReferenceEncoder(EncoderAdapter):
             for place in (given / name, given / "cfg" / name):
                 if place.is_file():
                     return place
-            raise MissingError(f"{given}: there is no {name}; --encoder-cfg names a file or a folder")
+            raise MissingError(
+                f"{given}: there is no {name}; --encoder-cfg names a file or a folder"
+            )
         program = Path(cls.program()).resolve()
         for folder in program.parents:  # bin/umake/gcc-12/x86_64/release/ in the source tree
             if (folder / "cfg" / name).is_file():
@@ -106,10 +108,26 @@ class ReferenceEncoder(EncoderAdapter):
 
     @classmethod
     def _command(
-        cls, s: StreamSettings, program: Path, cfg: Path, source: Path, out: Path, frames: int
+        cls,
+        s: StreamSettings,
+        program: Path,
+        cfg: Path,
+        source: Path,
+        out: Path,
+        frames: int,
     ) -> list[str]:
         return [
-            *(str(program), "-c", str(cfg), "-i", str(source), "-b", str(out), "-o", ""),
+            *(
+                str(program),
+                "-c",
+                str(cfg),
+                "-i",
+                str(source),
+                "-b",
+                str(out),
+                "-o",
+                "",
+            ),
             *(f"--{key}={value}" for key, value in cls._overrides(s, frames).items()),
         ]
 
@@ -159,9 +177,7 @@ class ReferenceEncoder(EncoderAdapter):
 
         self._file.close()
         program, cfg = Path(self.program()), self.cfg(self.settings)
-        command = self._command(
-            self.settings, program, cfg, self._raw, self._stream, self._frames
-        )
+        command = self._command(self.settings, program, cfg, self._raw, self._stream, self._frames)
         with self._log.open("wb") as log:
             try:
                 self._process = subprocess.Popen(
@@ -201,10 +217,14 @@ class ReferenceEncoder(EncoderAdapter):
 
 @functools.cache
 def _version(program: str, name: str) -> str:
-    """"VTM 23.13" from the first line a reference encoder prints."""
+    """ "VTM 23.13" from the first line a reference encoder prints."""
     try:
         out = subprocess.run(
-            [program, "--help"], capture_output=True, text=True, errors="replace", timeout=60
+            [program, "--help"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60,
         ).stdout
     except OSError as e:
         raise MissingError(f"{program} does not run: {e.strerror}") from e

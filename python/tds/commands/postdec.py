@@ -38,7 +38,10 @@ def add_parser(subparsers: Any) -> None:
     )
     group.add_argument("--decoder-path", help="its program, or the folder that holds it")
     group.add_argument(
-        "--decoder-args", default="", metavar="ARGS", help="more arguments for it, in one string"
+        "--decoder-args",
+        default="",
+        metavar="ARGS",
+        help="more arguments for it, in one string",
     )
     group.add_argument(
         "--listen",

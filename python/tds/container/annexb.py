@@ -106,7 +106,11 @@ def to_mp4(raw: Path, mp4: Path, frames: int, name: str) -> None:
 
 
 def mux_raw_pair(
-    hr: Path, lr: Path, metadata: Metadata, output: str | os.PathLike[str], overwrite: bool = False
+    hr: Path,
+    lr: Path,
+    metadata: Metadata,
+    output: str | os.PathLike[str],
+    overwrite: bool = False,
 ) -> tuple[int, int]:
     """Muxes two raw streams into the MP4 profile; how many pictures each has.
 
@@ -119,7 +123,7 @@ def mux_raw_pair(
         Role.HR: expected[Role.HR],
         Role.LR: sorted(expected[Role.LR] + metadata.lead_times()),
     }
-    with whole_file(output, overwrite) as beside:
+    with whole_file(output, overwrite) as beside:  # noqa: SIM117
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
             coded = {}
             for role, raw in ((Role.HR, hr), (Role.LR, lr)):
@@ -127,7 +131,12 @@ def mux_raw_pair(
                     raise MissingError(f"{raw}: there is no such {role.name} stream")
                 mp4 = Path(folder) / f"{role.value}.mp4"
                 frames = len(times[role])
-                to_mp4(raw, mp4, frames, f"{raw} (for which the sidecar tells {frames} frames)")
+                to_mp4(
+                    raw,
+                    mp4,
+                    frames,
+                    f"{raw} (for which the sidecar tells {frames} frames)",
+                )
                 coded[role] = CodedStream([CodedSegment(mp4, frames)], times[role])
             write_paired(beside, coded[Role.HR], coded[Role.LR], metadata, Extras())
     return len(times[Role.HR]), len(times[Role.LR])
@@ -144,7 +153,5 @@ def write_annexb(segments: Iterable[CodedSegment], file: BinaryIO) -> None:
             bsf = BitStreamFilterContext(name, stream)
             for packet in container.demux(stream):
                 if packet.size:
-                    for filtered in bsf.filter(packet):
-                        file.write(bytes(filtered))
-            for filtered in bsf.filter(None):
-                file.write(bytes(filtered))
+                    file.writelines(bytes(filtered) for filtered in bsf.filter(packet))
+            file.writelines(bytes(filtered) for filtered in bsf.filter(None))

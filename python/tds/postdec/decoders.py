@@ -94,7 +94,13 @@ def start_of(decoder: str, path: str | None, extra: Sequence[str] = ()) -> Start
     if decoder in ("vtm", "hm"):
         program = find_program(decoder, path)
         if is_patched(program):
-            command = (program, "-b", "{input}", "--TdsSession={session}", "--TdsRole={role}")
+            command = (
+                program,
+                "-b",
+                "{input}",
+                "--TdsSession={session}",
+                "--TdsRole={role}",
+            )
             return Start((*command, *extra), "socket", patched=True)
         # Without -d, raw output has the bit depth of the stream.
         return Start((program, "-b", "{input}", "-o", "{output}", *extra), "fd")
@@ -105,9 +111,26 @@ def start_of(decoder: str, path: str | None, extra: Sequence[str] = ()) -> Start
         from ..codecs.ffmpeg_program import find_ffmpeg
 
         program = path or find_ffmpeg()
-        command = (program, "-hide_banner", "-nostdin", "-loglevel", "error", "-i", "{input}")
+        command = (
+            program,
+            "-hide_banner",
+            "-nostdin",
+            "-loglevel",
+            "error",
+            "-i",
+            "{input}",
+        )
         # Raw streams have no times; every picture once, whatever times FFmpeg makes up.
-        out = ("-map", "0:v:0", "-fps_mode", "passthrough", "-f", "yuv4mpegpipe", "-strict", "-1")
+        out = (
+            "-map",
+            "0:v:0",
+            "-fps_mode",
+            "passthrough",
+            "-f",
+            "yuv4mpegpipe",
+            "-strict",
+            "-1",
+        )
         return Start((*command, *extra, *out, "pipe:1"), "stdout")
     words = shlex.split(decoder)
     if not any("{input}" in w for w in words):
@@ -132,9 +155,10 @@ class DecoderProcess:
     def __init__(self, start: Start, role: Role, path: str) -> None:
         self.role = role
         self.ended = False
+        self._words = ""
         self.program = Path(start.command[0]).name
         self.name = f"the {role.name} decoder ({self.program})"
-        self._log = tempfile.TemporaryFile()  # without a name: nothing to leave behind
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it has no name, so nothing to leave behind)
         ours, theirs = _channel(start.channel)
         try:
             words = {
@@ -188,6 +212,8 @@ class DecoderProcess:
         return what + (f"; its last words: {words}" if words else "")
 
     def last_words(self) -> str:
+        if self.ended:
+            return self._words
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4096))
         text = self._log.read().decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -205,7 +231,9 @@ class DecoderProcess:
             self.wait(TERM_GRACE if how == signal.SIGTERM else GRACE)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)  # children that outlived it
+        self._words = self.last_words()
         self.ended = True
+        self._log.close()
 
 
 def _channel(kind: str) -> tuple[int, int]:
@@ -248,7 +276,7 @@ class Listener:
             self._socket.close()
             reason = "there is something at that path" if Path(path).exists() else str(e)
             raise InputError(f"{path}: cannot listen there ({reason})") from e
-        os.chmod(path, 0o600)
+        Path(path).chmod(0o600)
         self._socket.listen(2)
 
     def accept(self, count: int, timeout: float) -> list[int]:
@@ -270,4 +298,4 @@ class Listener:
     def close(self) -> None:
         self._socket.close()
         with suppress(FileNotFoundError):
-            os.unlink(self.path)
+            Path(self.path).unlink()

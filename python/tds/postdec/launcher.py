@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .._tds import lr_size, scale_of
 from ..container.metadata import Metadata
@@ -51,7 +52,9 @@ class PostdecSettings:
 
 
 def postdec(
-    hr: str | None = None, lr: str | None = None, settings: PostdecSettings | None = None
+    hr: str | None = None,
+    lr: str | None = None,
+    settings: PostdecSettings | None = None,
 ) -> PostDecoder:
     """Decodes an HR and an LR stream with two decoder processes and enhances on the fly.
 
@@ -129,13 +132,12 @@ class _Decoded:
             raise ExternalError(self._died(e.clean)) from None
         except Stopped:
             return
-        if self.process is not None:
-            # A decoder that tells of a failure by its exit status alone has not
-            # given all its pictures, or has given wrong ones.
-            if self.process.wait(stream.timeout) != 0:
-                raise ExternalError(
-                    f"{stream.name} {self.process.fate()}, after {_pictures(stream.count)}"
-                )
+        # A decoder that tells of a failure by its exit status alone has not given
+        # all its pictures, or has given wrong ones.
+        if self.process is not None and self.process.wait(stream.timeout) != 0:
+            raise ExternalError(
+                f"{stream.name} {self.process.fate()}, after {_pictures(stream.count)}"
+            )
 
     def _died(self, clean: bool) -> str:
         name, count = self.stream.name, self.stream.count
@@ -208,14 +210,14 @@ class _Pair:
         formats = {}
         for role, path in self._paths.items():
             assert path is not None
-            if not os.path.exists(path):
+            if not Path(path).exists():
                 raise MissingError(f"{path}: there is no such file")
             formats[role] = self._known_format(role)
             if formats[role] is None and start.channel == "fd":
                 formats[role] = _probe(path)
         for role, path in self._paths.items():
             assert path is not None
-            process = DecoderProcess(start, role, os.path.abspath(path))
+            process = DecoderProcess(start, role, str(Path(path).resolve()))
             self._processes.append(process)
             expects = role if start.channel == "socket" else None
             self._add(role, process.fd, process.name, formats[role], expects, process)
@@ -275,7 +277,7 @@ class _Pair:
         if not self.scale:
             raise InputError(
                 f"HR is {hr.width}x{hr.height} and LR is {lr.width}x{lr.height}, which is no ratio "
-                "of 1, 2 or 4; these two streams do not belong together (or are the wrong way round)"
+                "of 1, 2 or 4; these two streams do not belong together, or are the wrong way round"
             )
         for format in (hr, lr):
             if format.bit_depth not in (8, 10):
@@ -358,5 +360,3 @@ def _probe(path: str) -> Format:
 
 def _pictures(count: int) -> str:
     return "1 picture" if count == 1 else f"{count} pictures"
-
-

@@ -98,12 +98,15 @@ def parse_picture(data: bytes, payload: int) -> PictureHead:
     """The head of a PICTURE message whose payload has ``payload`` bytes in all."""
     width, height, depth, flags, ordinal, poc = PICTURE.unpack(data)
     if not (2 <= width <= MAX_SIZE and 2 <= height <= MAX_SIZE) or width % 2 or height % 2:
-        raise ProtocolError(f"it sent a picture of {width}x{height}; sizes are even, 2 to {MAX_SIZE}")
+        raise ProtocolError(
+            f"it sent a picture of {width}x{height}; sizes are even, 2 to {MAX_SIZE}"
+        )
     if not 8 <= depth <= 16:
         raise ProtocolError(f"it sent a picture of {depth} bits")
     head = PictureHead(width, height, depth, bool(flags & 1), ordinal, poc)
     if head.size + PICTURE.size != payload:
         raise ProtocolError(
-            f"it sent {payload - PICTURE.size} bytes for a picture of {width}x{height}, {depth} bits"
+            f"it sent {payload - PICTURE.size} bytes for a picture of {width}x{height} and "
+            f"{depth} bits"
         )
     return head

@@ -12,6 +12,7 @@ import re
 import select
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -127,10 +128,8 @@ class PictureStream:
 
     def close(self) -> None:
         for fd in (self._fd, self._wake, self._waker):
-            try:
+            with suppress(OSError):
                 os.close(fd)
-            except OSError:
-                pass
 
     def handshake(self) -> Role:
         """Reads the first message of a decoder that speaks the protocol; its role."""
@@ -154,6 +153,8 @@ class PictureStream:
             yield from self._y4m(start)
         elif not start:
             raise StreamEnded(clean=True)
+        elif len(start) < _SNIFF and self._format is None:
+            raise StreamEnded(clean=False)
         else:
             yield from self._yuv(start)
 
@@ -245,8 +246,14 @@ class PictureStream:
                 if any(fd == self._wake for fd, _ in ready):
                     raise Stopped
                 if not ready:
-                    where = f"in the middle of picture {self.count}" if done else (
-                        f"after {self.count} pictures" if self.count else "before its first picture"
+                    where = (
+                        f"in the middle of picture {self.count}"
+                        if done
+                        else (
+                            f"after {self.count} pictures"
+                            if self.count
+                            else "before its first picture"
+                        )
                     )
                     raise ExternalError(
                         f"{self.name} wrote nothing for {self.timeout:g} s, {where}; it was ended "
