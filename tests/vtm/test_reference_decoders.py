@@ -188,7 +188,7 @@ def test_an_encoder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
     program = tmp_path / "EncoderApp"
-    program.write_text("#!/bin/sh\n")
+    program.write_text("#!/bin/sh\necho 'VTM Encoder Version 23.13'\n")
     program.chmod(0o755)
     with pytest.raises(MissingError, match="no encoder_intra_vtm"):
         code(tmp_path, "vtm", "vvc", tmp_path)
