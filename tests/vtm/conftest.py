@@ -22,6 +22,7 @@ from postdec_helpers import (
     smaller,
     write_y4m,
 )
+
 from tds.container.metadata import Metadata, Timeline
 from tds.container.sidecar import write_sidecar
 from tds.plan import Boundaries, Planner, PlanSettings, Role, run_lengths

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tds._tds import lr_size
 from tds.container.metadata import Metadata
 from tds.plan import Role

@@ -20,12 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tds
 from postdec_helpers import MakePair, Pair, Planes, running_with
-from tds.codecs.ffmpeg_program import find_ffmpeg
+
+import tds
 from tds.errors import ExternalError, InputError, MissingError
 from tds.plan import Boundaries, Role
 from tds.postdec import PostdecSettings, postdec
+from tds.programs import find_ffmpeg
 
 NothingLeft = Callable[[Pair], None]
 BICUBIC = tds.EnhanceSettings(backend="bicubic")

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from postdec_helpers import MakePair
+
 from tds.errors import ExternalError, InputError
 from tds.plan import Role
 from tds.postdec import protocol

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import av
 import pytest
-import tds
 from postdec_helpers import pictures, write_y4m
+
+import tds
 from tds.container.sidecar import read_sidecar
 from tds.errors import ExternalError, MissingError
 from tds.plan import Role

@@ -123,7 +123,7 @@ def mux_raw_pair(
         Role.HR: expected[Role.HR],
         Role.LR: sorted(expected[Role.LR] + metadata.lead_times()),
     }
-    with whole_file(output, overwrite) as beside:  # noqa: SIM117
+    with whole_file(output, overwrite) as beside:
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
             coded = {}
             for role, raw in ((Role.HR, hr), (Role.LR, lr)):

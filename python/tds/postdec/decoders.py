@@ -86,10 +86,11 @@ def is_patched(program: str) -> bool:
     return b"TdsSession" in done.stdout
 
 
-def start_of(decoder: str, path: str | None, extra: Sequence[str] = ()) -> Start:
+def start_of(decoder: str, path: str | None, extra: Sequence[str] = (), vvc: bool = True) -> Start:
     """How a decoder named on the command line is started.
 
     decoder: one of NAMES, or a command with {input}. extra: arguments for it.
+    vvc: whether the streams may be VVC, which not every FFmpeg decodes right.
     """
     if decoder in ("vtm", "hm"):
         program = find_program(decoder, path)
@@ -108,30 +109,11 @@ def start_of(decoder: str, path: str | None, extra: Sequence[str] = ()) -> Start
         program = find_program(decoder, path)
         return Start((program, "-b", "{input}", "--y4m", "-o", "-", *extra), "stdout")
     if decoder == "ffmpeg":
-        from ..codecs.ffmpeg_program import find_ffmpeg
-
-        program = path or find_ffmpeg()
-        command = (
-            program,
-            "-hide_banner",
-            "-nostdin",
-            "-loglevel",
-            "error",
-            "-i",
-            "{input}",
-        )
+        program = path or _find_ffmpeg(vvc)
+        reads = (program, *"-hide_banner -nostdin -loglevel error -i {input}".split())
         # Raw streams have no times; every picture once, whatever times FFmpeg makes up.
-        out = (
-            "-map",
-            "0:v:0",
-            "-fps_mode",
-            "passthrough",
-            "-f",
-            "yuv4mpegpipe",
-            "-strict",
-            "-1",
-        )
-        return Start((*command, *extra, *out, "pipe:1"), "stdout")
+        out = "-map 0:v:0 -fps_mode passthrough -f yuv4mpegpipe -strict -1 pipe:1".split()
+        return Start((*reads, *extra, *out), "stdout")
     words = shlex.split(decoder)
     if not any("{input}" in w for w in words):
         raise InputError(
@@ -143,6 +125,21 @@ def start_of(decoder: str, path: str | None, extra: Sequence[str] = ()) -> Start
     if any("{session}" in w for w in words):
         return Start((*words, *extra), "socket", patched=True)
     return Start((*words, *extra), "fd" if any("{output}" in w for w in words) else "stdout")
+
+
+def _find_ffmpeg(vvc: bool) -> str:
+    from ..decoding import program_that_decodes
+    from ..programs import find_ffmpeg
+
+    if not vvc:
+        return find_ffmpeg()
+    program = program_that_decodes(8)
+    if program is None:
+        raise MissingError(
+            "no ffmpeg program that decodes 8-bit VVC right was found: pip install -U "
+            "imageio-ffmpeg, set TDS_FFMPEG, or name one with --decoder-path"
+        )
+    return program
 
 
 class DecoderProcess:
@@ -158,7 +155,7 @@ class DecoderProcess:
         self._words = ""
         self.program = Path(start.command[0]).name
         self.name = f"the {role.name} decoder ({self.program})"
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it has no name, so nothing to leave behind)
+        self._log = tempfile.TemporaryFile()
         ours, theirs = _channel(start.channel)
         try:
             words = {

@@ -206,7 +206,8 @@ class _Pair:
 
     def _launch(self) -> None:
         s = self._settings
-        start = start_of(s.decoder, s.decoder_path, s.decoder_arguments)
+        hevc = s.sidecar is not None and s.sidecar.codec == "hevc"
+        start = start_of(s.decoder, s.decoder_path, s.decoder_arguments, vvc=not hevc)
         formats = {}
         for role, path in self._paths.items():
             assert path is not None
