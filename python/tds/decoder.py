@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -35,7 +35,18 @@ class Lost:
     pts: int
 
 
-Item = VideoFrame | Lost
+class DecodedPicture(Protocol):
+    """A picture of a decoder that is not FFmpeg. planes: Y, Cb, Cr, numpy."""
+
+    pts: int | None
+    is_corrupt: bool
+
+    @property
+    def planes(self) -> tuple[Any, Any, Any]: ...
+
+
+Decoded = VideoFrame | DecodedPicture
+Item = Decoded | Lost
 
 
 @dataclass(frozen=True)
@@ -183,7 +194,8 @@ class Decoder(Iterator[Picture]):
         if isinstance(item, Lost):
             taken = self._session.send_lost(role.value, item.pts)
         else:
-            taken = self._session.send(role.value, item, item.pts, corrupt=item.is_corrupt)
+            frame = item if isinstance(item, VideoFrame) else item.planes
+            taken = self._session.send(role.value, frame, item.pts, corrupt=item.is_corrupt)
         if taken:
             self._feeds[role].take()
 
@@ -305,7 +317,7 @@ class TrackPictures:
                 yield frame
 
 
-def fill_lost(decoded: Iterable[VideoFrame], expected: list[int]) -> Iterator[Item]:
+def fill_lost(decoded: Iterable[Decoded], expected: list[int]) -> Iterator[Item]:
     """``decoded`` with ``Lost`` at every expected time none of them has.
 
     Frames at other times (the LR stream's down-sampled boundaries) stay."""

@@ -15,7 +15,17 @@ from typing import Any
 
 from . import extras as source_extras
 from ._tds import lr_size
-from .codecs import ADAPTERS, DEFAULT, Codec, CodedSegment, Config, EncoderAdapter, StreamSettings
+from .codecs import (
+    ADAPTERS,
+    DEFAULT,
+    Codec,
+    CodedSegment,
+    Config,
+    EncoderAdapter,
+    ReferenceEncoder,
+    StreamSettings,
+)
+from .container.annexb import is_sidecar, write_raw_pair
 from .container.metadata import MAX_FRAMES, Metadata, Timeline
 from .container.mp4 import CodedStream, write_paired
 from .errors import InputError
@@ -39,7 +49,8 @@ class EncodeSettings:
     (None: its default). intra_period: in RA, source frames after which both
     streams restart, at the next group. scene_cut: FFmpeg's scdet score, 0 to
     100, from which on a new scene ends a group; 0: never. model: name of the
-    enhancer, a hint in the metadata.
+    enhancer, a hint in the metadata. encoder_path, encoder_cfg: program and
+    configuration (each a file or its folder) of the encoders "vtm" and "hm".
     """
 
     codec: Codec = Codec.VVC
@@ -55,11 +66,11 @@ class EncodeSettings:
     scene_cut: float = SCENE_CUT
     model: str | None = None
     model_sha256: str | None = None
+    encoder_path: str | None = None
+    encoder_cfg: str | None = None
 
     def adapter(self) -> type[EncoderAdapter]:
-        if self.encoder is None:
-            return DEFAULT[self.codec]
-        adapter = ADAPTERS.get(self.encoder)
+        adapter = DEFAULT[self.codec] if self.encoder is None else ADAPTERS.get(self.encoder)
         if adapter is None:
             raise InputError(f"no encoder {self.encoder!r}; there are {', '.join(ADAPTERS)}")
         if adapter.codec is not self.codec:
@@ -67,6 +78,13 @@ class EncodeSettings:
                 f"{self.encoder} codes {adapter.codec.value}, not {self.codec.value}; "
                 f"leave --encoder out or give --codec {adapter.codec.value}"
             )
+        if self.encoder_path is not None or self.encoder_cfg is not None:
+            if not issubclass(adapter, ReferenceEncoder):
+                raise InputError(
+                    f"{adapter.name} has no program or configuration to name; only the encoders "
+                    "vtm and hm take --encoder-path and --encoder-cfg"
+                )
+            return adapter.configured(self.encoder_path, self.encoder_cfg)
         return adapter
 
     def plan(self) -> PlanSettings:
@@ -133,11 +151,13 @@ def encode(
     progress: Progress | None = None,
     **options: Any,
 ) -> EncodeResult:
-    """Codes a video as an HR and an LR stream in one MP4 file.
+    """Codes a video as an HR and an LR stream in one MP4 file, or as two raw streams.
 
     source: any file FFmpeg reads ("-": standard input); raw planar yuv with
-    ``raw``. output: the MP4 file, written whole or not at all. settings, or its
-    fields as keywords (``codec="vvc"``, ``qp=32``, ...).
+    ``raw``. output: the MP4 file, written whole or not at all; with the suffix
+    .json or .yaml a sidecar, beside which the two raw streams go
+    (container.annexb.raw_paths). settings, or its fields as keywords
+    (``codec="vvc"``, ``qp=32``, ...).
 
     Raises InputError (a ValueError), MissingError (a FileNotFoundError),
     OutputExistsError (a FileExistsError), ExternalError (a RuntimeError) or
@@ -148,8 +168,12 @@ def encode(
     with whole_file(output, overwrite) as beside, VideoSource(path, raw) as video:
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
             coded = code_streams(video, settings, Path(folder), progress)
-            extras, notices = source_extras.collect(path, raw, Path(folder))
-            write_paired(beside, coded.hr, coded.lr, coded.metadata, extras)
+            if is_sidecar(output):
+                write_raw_pair(Path(output), beside, coded.hr, coded.lr, coded.metadata, overwrite)
+                notices = ["raw streams hold pictures alone: sound and tags stay behind"]
+            else:
+                extras, notices = source_extras.collect(path, raw, Path(folder))
+                write_paired(beside, coded.hr, coded.lr, coded.metadata, extras)
             return EncodeResult(
                 Path(output),
                 settings,

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 from av.video.frame import VideoFrame
 
 from ._tds import lr_size, scale_of
 from .container.metadata import Metadata
-from .decoder import QUEUED_PICTURES, Decoder, EnhanceSettings, Item, fill_lost
+from .decoder import QUEUED_PICTURES, Decoded, Decoder, EnhanceSettings, Item, fill_lost
 from .decoding import frames
 from .errors import InputError
 from .opening import RawFormat, open_container
@@ -64,9 +65,9 @@ def enhance(
     files = _Pair(hr, lr, raw, scale)
     try:
         if sidecar is not None:
-            streams, time_base, rate = _by_sidecar(files, sidecar)
+            streams, time_base, rate = by_sidecar(files, sidecar)
         elif plan is not None:
-            streams, time_base, rate = _by_plan(files, plan)
+            streams, time_base, rate = by_plan(files, plan)
         elif files.timed:
             streams, time_base, rate = _by_time(files)
         else:
@@ -92,6 +93,28 @@ def enhance(
     except BaseException:
         files.close()
         raise
+
+
+class PictureFile(Protocol):
+    """One stream of pictures in output order, without times."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    def pictures(self) -> Iterator[Decoded]: ...
+
+
+class FilePair(Protocol):
+    @property
+    def hr(self) -> PictureFile: ...
+    @property
+    def lr(self) -> PictureFile: ...
+    @property
+    def scale(self) -> int: ...
+    def of(self, role: Role) -> PictureFile: ...
 
 
 class _File:
@@ -184,7 +207,8 @@ def _by_time(files: _Pair) -> tuple[Streams, Fraction, Fraction]:
     return {role: timed(files.of(role)) for role in Role}, base, files.hr.rate
 
 
-def _by_sidecar(files: _Pair, m: Metadata) -> tuple[Streams, Fraction, Fraction]:
+def by_sidecar(files: FilePair, m: Metadata) -> tuple[Streams, Fraction, Fraction]:
+    """(pictures with their times, time base, rate), the times by a sidecar."""
     if (m.width, m.height, m.scale) != (files.hr.width, files.hr.height, files.scale):
         raise InputError(
             f"the sidecar is of a {m.width}x{m.height} video at k = {m.scale}, and "
@@ -196,7 +220,7 @@ def _by_sidecar(files: _Pair, m: Metadata) -> tuple[Streams, Fraction, Fraction]
     coded = {Role.HR: expected[Role.HR], Role.LR: sorted(expected[Role.LR] + m.lead_times())}
 
     def placed(role: Role) -> Iterator[Item]:
-        def at_their_times() -> Iterator[VideoFrame]:
+        def at_their_times() -> Iterator[Decoded]:
             file = files.of(role)
             extra = 0
             times = iter(coded[role])
@@ -218,7 +242,7 @@ def _by_sidecar(files: _Pair, m: Metadata) -> tuple[Streams, Fraction, Fraction]
     return {role: placed(role) for role in Role}, m.timeline.time_base, m.timeline.rate
 
 
-def _by_plan(files: _Pair, plan: RegularPlan) -> tuple[Streams, Fraction, Fraction]:
+def by_plan(files: FilePair, plan: RegularPlan) -> tuple[Streams, Fraction, Fraction]:
     """Times from the order alone. Only the LR stream's end tells how long the last
     group is, so an HR picture that ends a group waits for the LR pictures before it."""
     inner = plan.group - 2

@@ -9,20 +9,26 @@ whose packets can be demuxed.
 from __future__ import annotations
 
 from .base import Codec, CodedSegment, Config, EncoderAdapter, StreamSettings
+from .hm import HM
 from .libvvenc import LibVVenC
 from .libx265 import LibX265
+from .reference import ReferenceEncoder
+from .vtm import VTM
 
-ADAPTERS: dict[str, type[EncoderAdapter]] = {a.name: a for a in (LibVVenC, LibX265)}
+ADAPTERS: dict[str, type[EncoderAdapter]] = {a.name: a for a in (LibVVenC, LibX265, VTM, HM)}
 DEFAULT = {Codec.VVC: LibVVenC, Codec.HEVC: LibX265}
 
 __all__ = [
     "ADAPTERS",
     "DEFAULT",
+    "HM",
+    "VTM",
     "Codec",
     "CodedSegment",
     "Config",
     "EncoderAdapter",
     "LibVVenC",
     "LibX265",
+    "ReferenceEncoder",
     "StreamSettings",
 ]

@@ -16,12 +16,16 @@ from ._arguments import add_overwrite, add_raw, progress_bar, raw_format, remark
 def add_parser(subparsers: Any) -> None:
     p = subparsers.add_parser(
         "encode",
-        help="code a video as HR + LR in one MP4 file",
+        help="code a video as HR + LR in one MP4 file or two raw streams",
         description="Code a video as two ordinary streams, HR key frames at full size and LR "
         "frames at 1/k of it, in one MP4 file.",
     )
     p.add_argument("input", help="any video FFmpeg reads, or - for standard input")
-    p.add_argument("output", help="the MP4 file to write")
+    p.add_argument(
+        "output",
+        help="the MP4 file to write; NAME.json instead writes the raw streams NAME.hr.266 and "
+        "NAME.lr.266 (.265) and NAME.json, the sidecar that pairs them",
+    )
     p.add_argument("--codec", choices=[c.value for c in Codec], default="vvc")
     p.add_argument(
         "--config",
@@ -40,6 +44,14 @@ def add_parser(subparsers: Any) -> None:
     )
     p.add_argument("--scale", type=int, choices=(2, 4), default=2, help="k (default 2)")
     p.add_argument("--encoder", choices=sorted(ADAPTERS), help="default: the codec's")
+    p.add_argument(
+        "--encoder-path", help="of the encoders vtm and hm: the program, or its folder"
+    )
+    p.add_argument(
+        "--encoder-cfg",
+        help="of the encoders vtm and hm: a .cfg file, or the folder of the common test "
+        "conditions' files (default: found in the source tree around the program)",
+    )
     p.add_argument("--preset", help="the encoder's preset (libvvenc: fast, libx265: medium)")
     p.add_argument(
         "--intra-period",
@@ -92,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
             boundaries=args.boundaries,
             scale=args.scale,
             encoder=args.encoder,
+            encoder_path=args.encoder_path,
+            encoder_cfg=args.encoder_cfg,
             preset=args.preset,
             intra_period=args.intra_period,
             scene_cut=args.scene_cut,

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``tds mux``: two raw streams and their sidecar as one paired MP4 file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..container.annexb import mux_raw_pair, raw_paths
+from ..container.sidecar import read_sidecar
+from ._arguments import add_overwrite, remark
+
+
+def add_parser(subparsers: Any) -> None:
+    p = subparsers.add_parser(
+        "mux",
+        help="two raw streams and their sidecar as one MP4 file",
+        description="Mux a pair of raw streams (.266 or .265, from VTM, HM or tds encode) into "
+        "the MP4 profile. The streams hold no times; the sidecar gives them back.",
+    )
+    p.add_argument("sidecar", help="JSON or YAML file with the plan (docs/container.md)")
+    p.add_argument("output", help="the MP4 file to write")
+    p.add_argument("--hr", help="the HR stream (default: NAME.hr.266 or .265 beside NAME.json)")
+    p.add_argument("--lr", help="the LR stream, likewise")
+    add_overwrite(p.add_argument_group("output"))
+    p.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    sidecar = Path(args.sidecar)
+    metadata = read_sidecar(sidecar)
+    hr, lr = raw_paths(sidecar, metadata.codec)
+    result = mux_raw_pair(
+        Path(args.hr or hr), Path(args.lr or lr), metadata, args.output, args.overwrite
+    )
+    remark(args, f"{args.output}: {result[0]} HR and {result[1]} LR pictures")
+    return 0

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``tds postdec``: from VTM, HM, VVdeC or any decoder straight to the enhancer."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..container.sidecar import read_sidecar
+from ..enhancer import RegularPlan
+from ..plan import Boundaries
+from ..postdec import PostdecSettings, postdec
+from ..sources import parse_rate, parse_size
+from ._arguments import add_enhancer, add_output, enhance_settings
+from ._output import write_pictures
+
+
+def add_parser(subparsers: Any) -> None:
+    p = subparsers.add_parser(
+        "postdec",
+        help="decode with VTM, HM, VVdeC or any decoder and enhance on the fly",
+        description="Start two decoders, one for each stream of a pair, hand their pictures to "
+        "the enhancer through sockets or pipes, and write the video at full size. No file in "
+        "between. See docs/vtm.md.",
+    )
+    p.add_argument("output", help="a video file, .y4m or .yuv, or - for a pipe (y4m)")
+    p.add_argument("--hr", help="the HR stream (.266, .265, or what the decoder reads)")
+    p.add_argument("--lr", help="the LR stream")
+    group = p.add_argument_group("decoder")
+    group.add_argument(
+        "--decoder",
+        default="ffmpeg",
+        help="vtm, hm, vvdec, ffmpeg (default); a command with {input} in it, and {output} or "
+        "{session} unless it writes y4m to standard output; or none: the inputs are y4m or yuv, "
+        "files, FIFOs or -",
+    )
+    group.add_argument("--decoder-path", help="its program, or the folder that holds it")
+    group.add_argument(
+        "--decoder-args",
+        default="",
+        metavar="ARGS",
+        help="more arguments for it, in one string",
+    )
+    group.add_argument(
+        "--listen",
+        metavar="SOCKET",
+        help="start no decoder: wait at this unix socket for two patched ones",
+    )
+    group.add_argument(
+        "--timeout",
+        type=float,
+        default=120.0,
+        help="seconds without a byte after which a decoder counts as hanging (default 120)",
+    )
+    plan = p.add_argument_group("times (raw streams have none)")
+    plan.add_argument("--sidecar", help="JSON or YAML file with the plan (docs/container.md)")
+    plan.add_argument("--group", type=int, help="N of a regular plan, without a sidecar")
+    plan.add_argument(
+        "--boundaries",
+        choices=[b.value for b in Boundaries],
+        default="independent",
+        help="of a regular plan",
+    )
+    plan.add_argument(
+        "--lead",
+        action="store_true",
+        help="the LR stream starts with the down-sampled first HR frame (LDP and RA)",
+    )
+    plan.add_argument("--rate", default="25", help="frames a second, without a sidecar")
+    raw = p.add_argument_group("raw yuv from the decoder, without a sidecar")
+    raw.add_argument("--size", help="WIDTHxHEIGHT of HR in luma samples")
+    raw.add_argument("--bit-depth", type=int, choices=(8, 10), default=8)
+    raw.add_argument("--scale", type=int, choices=(1, 2, 4), default=2, help="k")
+    add_enhancer(p)
+    add_output(p)
+    p.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    sidecar = read_sidecar(Path(args.sidecar)) if args.sidecar else None
+    plan = None
+    if args.group is not None:
+        plan = RegularPlan(
+            args.group, Boundaries(args.boundaries), parse_rate(args.rate), args.lead
+        )
+    settings = PostdecSettings(
+        decoder=args.decoder,
+        decoder_path=args.decoder_path,
+        decoder_arguments=tuple(shlex.split(args.decoder_args)),
+        sidecar=sidecar,
+        plan=plan,
+        size=parse_size(args.size) if args.size else None,
+        bit_depth=args.bit_depth,
+        scale=args.scale,
+        listen=args.listen,
+        timeout=args.timeout,
+        enhance=enhance_settings(args),
+    )
+    return write_pictures(
+        args,
+        lambda: postdec(args.hr, args.lr, settings),
+        f"{args.hr} with {args.lr}" if args.listen is None else args.listen,
+        sidecar.timeline.frames if sidecar else 0,
+        None,
+    )

@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Two decoders and the enhancer, joined."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .._tds import lr_size, scale_of
+from ..container.metadata import Metadata
+from ..decoder import QUEUED_PICTURES, Decoder, EnhanceSettings
+from ..enhancer import RegularPlan, by_plan, by_sidecar
+from ..errors import ExternalError, InputError, MissingError
+from ..plan import Role
+from ..sources import VideoSource
+from .decoders import DecoderProcess, Listener, start_of
+from .streams import Format, Picture, PictureStream, Stopped, StreamEnded
+
+# Decoded pictures that wait, per stream: a decoder in random access gives a
+# burst of them at once and should not stop while the other one catches up.
+QUEUED_BYTES = 64 << 20
+QUEUED_MOST = 64
+
+
+@dataclass(frozen=True)
+class PostdecSettings:
+    """How the two streams are decoded and paired.
+
+    decoder: "vtm", "hm", "vvdec", "ffmpeg", a command with ``{input}``, or "none"
+    (the inputs are decoded already: y4m or yuv files, FIFOs, "-"). decoder_path:
+    its program or folder. decoder_arguments: more for it. sidecar: the metadata
+    ``tds encode`` wrote beside the raw streams; plan stands in for it. size (of
+    HR), bit_depth, scale: of raw yuv without a sidecar. listen: path of a unix
+    socket to which two decoders started by someone else connect. timeout:
+    seconds after which a decoder that gives nothing counts as hanging.
+    """
+
+    decoder: str = "ffmpeg"
+    decoder_path: str | None = None
+    decoder_arguments: tuple[str, ...] = ()
+    sidecar: Metadata | None = None
+    plan: RegularPlan | None = None
+    size: tuple[int, int] | None = None
+    bit_depth: int = 8
+    scale: int = 2
+    listen: str | None = None
+    timeout: float = 120.0
+    enhance: EnhanceSettings = field(default_factory=EnhanceSettings)
+
+
+def postdec(
+    hr: str | None = None,
+    lr: str | None = None,
+    settings: PostdecSettings | None = None,
+) -> PostDecoder:
+    """Decodes an HR and an LR stream with two decoder processes and enhances on the fly.
+
+    hr, lr: raw bitstreams (or what ``decoder`` "none" reads; None when listening).
+    Iterate over the result as over that of ``tds.decode``, as a context manager:
+    leaving it ends the decoders.
+
+    Raises InputError, MissingError, or ExternalError naming the decoder that
+    died, hung or sent half a picture.
+    """
+    wanted = settings or PostdecSettings()
+    if wanted.sidecar is None and wanted.plan is None:
+        raise InputError(
+            "raw streams have no times: give --sidecar (tds encode writes it beside them), or "
+            "--group and --boundaries as they were encoded"
+        )
+    if not wanted.timeout > 0:
+        raise InputError("a timeout is a number of seconds above 0")
+    pair = _Pair(wanted, {Role.HR: hr, Role.LR: lr})
+    try:
+        pair.start()
+        return PostDecoder(pair, wanted)
+    except BaseException:
+        pair.close()
+        raise
+
+
+class _Decoded:
+    """One stream of decoded pictures, as enhancer.by_sidecar and by_plan take a file."""
+
+    def __init__(self, stream: PictureStream, role: Role, process: DecoderProcess | None) -> None:
+        self.stream, self.role, self.process = stream, role, process
+        self._pictures = self._checked()
+        self._first: Picture | None = None
+
+    @property
+    def path(self) -> str:
+        return self.stream.name
+
+    @property
+    def format(self) -> Format:
+        """Of its pictures; reads the first one."""
+        if self._first is None:
+            self._first = next(self._pictures, None)
+            if self._first is None:
+                raise ExternalError(f"{self.stream.name} gave no picture")
+        return self._first.format
+
+    @property
+    def width(self) -> int:
+        return self.format.width
+
+    @property
+    def height(self) -> int:
+        return self.format.height
+
+    def pictures(self) -> Iterator[Picture]:
+        assert self._first is not None
+        return itertools.chain([self._first], self._pictures)
+
+    def _checked(self) -> Iterator[Picture]:
+        """The stream's pictures; an end that is none becomes a sentence."""
+        stream = self.stream
+        format: Format | None = None
+        try:
+            for picture in stream:
+                if format is not None and picture.format != format:
+                    raise ExternalError(
+                        f"{stream.name}: its pictures change from {format} to {picture.format} "
+                        f"after {stream.count - 1} of them"
+                    )
+                format = picture.format
+                yield picture
+        except StreamEnded as e:
+            raise ExternalError(self._died(e.clean)) from None
+        except Stopped:
+            return
+        # A decoder that tells of a failure by its exit status alone has not given
+        # all its pictures, or has given wrong ones.
+        if self.process is not None and self.process.wait(stream.timeout) != 0:
+            raise ExternalError(
+                f"{stream.name} {self.process.fate()}, after {_pictures(stream.count)}"
+            )
+
+    def _died(self, clean: bool) -> str:
+        name, count = self.stream.name, self.stream.count
+        if not count:
+            where = "before its first picture was whole"
+        elif clean:
+            where = f"after {_pictures(count)} and before it said it was done"
+        else:
+            where = f"in the middle of picture {count}"
+        if self.process is None:
+            return f"{name} ended {where}"
+        return f"{name} ended {where}; it {self.process.fate()}"
+
+
+class _Pair:
+    """The two decoders and what is known of their streams."""
+
+    def __init__(self, settings: PostdecSettings, paths: dict[Role, str | None]) -> None:
+        self._settings = settings
+        self._paths = paths
+        self._files: dict[Role, _Decoded] = {}
+        self._streams: list[PictureStream] = []
+        self._processes: list[DecoderProcess] = []
+
+    # As enhancer.by_sidecar and by_plan take a pair.
+
+    @property
+    def hr(self) -> _Decoded:
+        return self._files[Role.HR]
+
+    @property
+    def lr(self) -> _Decoded:
+        return self._files[Role.LR]
+
+    @property
+    def scale(self) -> int:
+        hr, lr = self.hr.format, self.lr.format
+        return scale_of(hr.width, hr.height, lr.width, lr.height)
+
+    def of(self, role: Role) -> _Decoded:
+        return self._files[role]
+
+    # -- starting ----------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts or accepts both decoders, and reads the first picture of each."""
+        s = self._settings
+        if s.listen is not None:
+            self._accept(s.listen)
+        else:
+            for role, path in self._paths.items():
+                if path is None:
+                    raise InputError(f"no {role.name} stream; name it with --{role.value}")
+            if s.decoder == "none":
+                self._open()
+            else:
+                self._launch()
+        self._check_formats()
+
+    def _open(self) -> None:
+        for role, path in self._paths.items():
+            assert path is not None
+            what = "standard input" if path == "-" else path
+            fd = _open_decoded(path)
+            self._add(role, fd, f"the {role.name} input ({what})", self._known_format(role))
+
+    def _launch(self) -> None:
+        s = self._settings
+        hevc = s.sidecar is not None and s.sidecar.codec == "hevc"
+        start = start_of(s.decoder, s.decoder_path, s.decoder_arguments, vvc=not hevc)
+        formats = {}
+        for role, path in self._paths.items():
+            assert path is not None
+            if not Path(path).exists():
+                raise MissingError(f"{path}: there is no such file")
+            formats[role] = self._known_format(role)
+            if formats[role] is None and start.channel == "fd":
+                formats[role] = _probe(path)
+        for role, path in self._paths.items():
+            assert path is not None
+            process = DecoderProcess(start, role, str(Path(path).resolve()))
+            self._processes.append(process)
+            expects = role if start.channel == "socket" else None
+            self._add(role, process.fd, process.name, formats[role], expects, process)
+
+    def _accept(self, path: str) -> None:
+        timeout = self._settings.timeout
+        listener = Listener(path)
+        try:
+            fds = listener.accept(2, timeout)
+        except TimeoutError:
+            raise ExternalError(
+                f"no two decoders connected to {path} within {timeout:g} s; start them with "
+                f"--TdsSession=unix:{path} and --TdsRole=hr or lr"
+            ) from None
+        finally:
+            listener.close()  # its file goes at once: nobody else is expected
+        for i, fd in enumerate(fds):
+            self._streams.append(PictureStream(fd, f"decoder {i + 1} at {path}", timeout))
+        for stream in self._streams:
+            try:
+                role = stream.handshake()
+            except StreamEnded:
+                raise ExternalError(f"{stream.name} closed before it said its role") from None
+            stream.name = f"the {role.name} decoder ({stream.program or path})"
+            if role in self._files:
+                raise ExternalError(f"both decoders at {path} say they are {role.name}")
+            self._files[role] = _Decoded(stream, role, None)
+
+    def _add(
+        self,
+        role: Role,
+        fd: int,
+        name: str,
+        format: Format | None,
+        expects: Role | None = None,
+        process: DecoderProcess | None = None,
+    ) -> None:
+        stream = PictureStream(fd, name, self._settings.timeout, format, expects)
+        self._streams.append(stream)
+        self._files[role] = _Decoded(stream, role, process)
+
+    def _known_format(self, role: Role) -> Format | None:
+        """Of this stream's pictures, from the sidecar or from --size; None: not known."""
+        s, m = self._settings, self._settings.sidecar
+        if m is not None:
+            size, depth, scale = (m.width, m.height), m.bit_depth, m.scale
+        elif s.size is not None:
+            size, depth, scale = s.size, s.bit_depth, s.scale
+        else:
+            return None
+        if role is Role.LR:
+            size = (lr_size(size[0], scale), lr_size(size[1], scale))
+        return Format(*size, depth)
+
+    def _check_formats(self) -> None:
+        hr, lr = self.hr.format, self.lr.format
+        if not self.scale:
+            raise InputError(
+                f"HR is {hr.width}x{hr.height} and LR is {lr.width}x{lr.height}, which is no ratio "
+                "of 1, 2 or 4; these two streams do not belong together, or are the wrong way round"
+            )
+        for format in (hr, lr):
+            if format.bit_depth not in (8, 10):
+                raise InputError(f"pictures have {format.bit_depth} bits; TDS takes 8 or 10")
+        if hr.bit_depth != lr.bit_depth:
+            raise InputError(
+                f"HR has {hr.bit_depth} bits and LR has {lr.bit_depth}; code both with the same"
+            )
+
+    # -- ending ------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        for stream in self._streams:
+            stream.interrupt()
+
+    def end_processes(self) -> None:
+        for process in self._processes:
+            process.end()
+
+    def close(self) -> None:
+        self.end_processes()
+        for stream in self._streams:
+            stream.close()
+
+
+class PostDecoder(Decoder):
+    """A Decoder whose two streams come from running programs; closing ends them."""
+
+    def __init__(self, pair: _Pair, settings: PostdecSettings) -> None:
+        hr = pair.hr.format
+        m, plan = settings.sidecar, settings.plan
+        if m is not None:
+            streams, time_base, rate = by_sidecar(pair, m)
+        else:
+            assert plan is not None
+            streams, time_base, rate = by_plan(pair, plan)
+        queued = min(QUEUED_MOST, max(QUEUED_PICTURES, QUEUED_BYTES // hr.size))
+        self._pair = pair
+        super().__init__(
+            dict(streams),
+            width=hr.width,
+            height=hr.height,
+            bit_depth=hr.bit_depth,
+            scale=pair.scale,
+            time_base=time_base,
+            rate=rate,
+            settings=settings.enhance,
+            named_model=(m.model, m.model_sha256) if m else (None, None),
+            hr_qp=m.hr_qp if m else -1,
+            lr_qp=m.lr_qp if m else -1,
+            # An HR picture may wait for all LR pictures of its group to be read.
+            queued=max(queued, plan.group) if plan else queued,
+        )
+
+    def close(self) -> None:
+        # The threads that read may be waiting for a decoder: first end those.
+        self._pair.interrupt()
+        self._pair.end_processes()
+        super().close()
+        self._pair.close()
+
+
+def _open_decoded(path: str) -> int:
+    """A descriptor of decoded pictures: a file, a FIFO (not waiting for its writer), or "-"."""
+    if path == "-":
+        return os.dup(0)
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise MissingError(f"{path}: there is no such file") from None
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror}") from e
+
+
+def _probe(path: str) -> Format:
+    """What FFmpeg finds in a bitstream, for decoders whose output does not say it."""
+    with VideoSource(path) as source:
+        return Format(source.width, source.height, source.bit_depth)
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count} pictures"

@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The launcher: what it gives is what tds enhance gives, and every way a decoder
+can fail ends it cleanly.
+
+push_y4m stands where a patched decoder does (it reads y4m and speaks through the
+same header); cat, head and ffmpeg stand where unpatched ones do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from postdec_helpers import MakePair, Pair, Planes, running_with
+
+import tds
+from tds.errors import ExternalError, InputError, MissingError
+from tds.plan import Boundaries, Role
+from tds.postdec import PostdecSettings, postdec
+from tds.programs import find_ffmpeg
+
+NothingLeft = Callable[[Pair], None]
+BICUBIC = tds.EnhanceSettings(backend="bicubic")
+
+
+def settings(pair: Pair, decoder: str, **more: object) -> PostdecSettings:
+    options: dict[str, object] = {"sidecar": pair.metadata, "timeout": 20.0, **more}
+    return PostdecSettings(decoder=decoder, enhance=BICUBIC, **options)  # type: ignore[arg-type]
+
+
+def drain(decoder: tds.Decoder) -> list[tuple[Planes, int, str]]:
+    with decoder:
+        return [(tuple(p.copy() for p in x.planes), x.pts, x.status) for x in decoder]
+
+
+def run(pair: Pair, decoder: str, **more: object) -> list[tuple[Planes, int, str]]:
+    return drain(postdec(str(pair.hr), str(pair.lr), settings(pair, decoder, **more)))
+
+
+def reference(pair: Pair) -> list[tuple[Planes, int, str]]:
+    return drain(tds.enhance(str(pair.hr), str(pair.lr), sidecar=pair.metadata, settings=BICUBIC))
+
+
+def assert_same(a: list[tuple[Planes, int, str]], b: list[tuple[Planes, int, str]]) -> None:
+    assert [(pts, status) for _, pts, status in a] == [(pts, status) for _, pts, status in b]
+    for (x, pts, _), (y, _, _) in zip(a, b, strict=True):
+        for p, q in zip(x, y, strict=True):
+            assert np.array_equal(p, q), f"picture at {pts} differs"
+
+
+# -- the same pictures --------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("boundaries", list(Boundaries))
+@pytest.mark.parametrize("lead", [False, True])
+def test_patched_decoders_give_what_enhance_gives(
+    pusher: str,
+    make_pair: MakePair,
+    nothing_left: NothingLeft,
+    depth: int,
+    scale: int,
+    boundaries: Boundaries,
+    lead: bool,
+) -> None:
+    pair = make_pair(frames=14, depth=depth, scale=scale, boundaries=boundaries, lead=lead)
+    got = run(pair, pusher)
+    assert_same(got, reference(pair))
+    assert len(got) == pair.frames
+    for (planes, _, status), source, role in zip(got, pair.source, pair.roles, strict=True):
+        assert (status == "passed") == (role is Role.HR)
+        if role is Role.HR:
+            assert all(np.array_equal(p, q) for p, q in zip(planes, source, strict=True))
+    nothing_left(pair)
+
+
+@pytest.mark.parametrize("size", [(66, 50), (100, 34), (18, 16)])
+def test_sizes_that_are_no_multiple_of_k(
+    pusher: str, make_pair: MakePair, size: tuple[int, int]
+) -> None:
+    pair = make_pair(size=size, scale=4)
+    assert_same(run(pair, pusher), reference(pair))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cat {input}",
+        "sh -c 'cat {input} > {output}'",
+        "ffmpeg",
+        "dd if={input} bs=1000 status=none",
+    ],
+)
+@pytest.mark.parametrize("depth", [8, 10])
+def test_unpatched_decoders_join_by_pipes_and_descriptors(
+    make_pair: MakePair, nothing_left: NothingLeft, command: str, depth: int
+) -> None:
+    pair = make_pair(depth=depth)
+    assert_same(run(pair, command), reference(pair))
+    nothing_left(pair)
+
+
+def test_a_decoder_that_writes_raw_yuv_is_read_by_the_sidecar(
+    make_pair: MakePair,
+) -> None:
+    pair = make_pair()
+    decoder = f"{find_ffmpeg()} -loglevel error -i {{input}} -f rawvideo -y {{output}}"
+    assert_same(run(pair, decoder), reference(pair))
+
+
+def test_fifos_fed_by_someone_else(make_pair: MakePair, tmp_path: Path) -> None:
+    pair = make_pair(frames=20)
+    fifos = [tmp_path / "a.fifo", tmp_path / "b.fifo"]
+    for fifo, source in zip(fifos, (pair.hr, pair.lr), strict=True):
+        os.mkfifo(fifo)
+        subprocess.Popen(["sh", "-c", f"sleep 0.3; cat {source} > {fifo}"])
+    got = drain(postdec(str(fifos[0]), str(fifos[1]), settings(pair, "none")))
+    assert_same(got, reference(pair))
+
+
+def test_decoders_started_by_someone_else_connect_to_a_socket(
+    pusher: str, make_pair: MakePair, nothing_left: NothingLeft
+) -> None:
+    pair = make_pair()
+    path = pair.folder / "s"
+    program = pusher.split()[0]
+
+    def start() -> None:
+        while not path.exists():
+            time.sleep(0.02)
+        for role, source in (("lr", pair.lr), ("hr", pair.hr)):
+            subprocess.Popen([program, f"unix:{path}", role, str(source)])
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    got = drain(postdec(settings=settings(pair, "none", listen=str(path))))
+    thread.join()
+    assert_same(got, reference(pair))
+    assert not path.exists()
+
+
+def test_nobody_who_connects_is_an_error_and_leaves_no_socket(
+    make_pair: MakePair,
+) -> None:
+    pair = make_pair()
+    path = pair.folder / "s"
+    with pytest.raises(ExternalError, match="no two decoders connected"):
+        postdec(settings=settings(pair, "none", listen=str(path), timeout=0.3))
+    assert not path.exists()
+
+
+def test_what_lies_at_the_socket_path_is_left_alone(make_pair: MakePair) -> None:
+    pair = make_pair()
+    path = pair.folder / "sock.txt"
+    path.write_text("mine")
+    with pytest.raises(InputError, match="something at that path"):
+        postdec(settings=settings(pair, "none", listen=str(path)))
+    assert path.read_text() == "mine"
+
+
+def test_a_regular_plan_stands_in_for_the_sidecar(pusher: str, make_pair: MakePair) -> None:
+    pair = make_pair(frames=13)
+    plan = tds.RegularPlan(5, Boundaries.INDEPENDENT)
+    got = run(pair, pusher, sidecar=None, plan=plan)
+    assert [x[2] for x in got] == [x[2] for x in reference(pair)]
+    assert [x[1] for x in got] == list(range(13))
+
+
+# -- order and back-pressure --------------------------------------------------
+
+
+@pytest.mark.parametrize("slow", [Role.HR, Role.LR])
+def test_one_stream_may_end_before_the_other_starts(
+    pusher: str, make_pair: MakePair, nothing_left: NothingLeft, slow: Role
+) -> None:
+    pair = make_pair(frames=20)
+    delay = f"sh -c 'if [ {{role}} = {slow.value} ]; then sleep 1; fi; exec {pusher}'"
+    assert_same(run(pair, delay), reference(pair))
+    nothing_left(pair)
+
+
+def test_both_streams_slow_lose_nothing(pusher: str, make_pair: MakePair) -> None:
+    pair = make_pair(frames=15)
+    assert_same(run(pair, f"{pusher} slow=10"), reference(pair))
+
+
+def test_a_slow_reader_of_the_output_stops_the_decoders_not_the_run(
+    pusher: str, make_pair: MakePair
+) -> None:
+    pair = make_pair(frames=400, size=(256, 256))
+    with postdec(str(pair.hr), str(pair.lr), settings(pair, pusher, timeout=0.7)) as decoder:
+        first = next(decoder)
+        assert first.pts == 0
+        time.sleep(2)  # longer than the time-out: waiting for us is no hanging
+        assert sum(1 for _ in decoder) == 399
+
+
+# -- what can go wrong --------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        ("die=1", "was killed by signal 9 (SIGKILL)"),
+        ("die=0", "before its first picture was whole"),
+        ("exit=1", "exited with status 3; its last words: push_y4m: asked to give up"),
+        ("half=1", "in the middle of picture 1"),
+        ("hang=1", "wrote nothing for 0.5 s, after 1 pictures"),
+        ("hang=0", "wrote nothing for 0.5 s, before its first picture"),
+        ("fail=1", "gave up: asked to give up"),
+        ("late=0", "exited with status 4"),
+    ],
+)
+def test_a_decoder_that_fails_is_named_and_everything_ends(
+    pusher: str,
+    make_pair: MakePair,
+    nothing_left: NothingLeft,
+    role: Role,
+    fault: str,
+    what: str,
+) -> None:
+    pair = make_pair(frames=20)
+    other = f"if [ {{role}} = {role.value} ]; then exec {pusher} {fault}; else exec {pusher}; fi"
+    begun = time.monotonic()
+    with pytest.raises(ExternalError) as e:
+        run(pair, f'sh -c "{other}"', timeout=0.5 if "hang" in fault else 20.0)
+    assert time.monotonic() - begun < 12
+    assert f"the {role.name} decoder" in str(e.value)
+    assert what in str(e.value)
+    nothing_left(pair)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_decoder_killed_from_outside_is_named(
+    pusher: str, make_pair: MakePair, nothing_left: NothingLeft, role: Role
+) -> None:
+    pair = make_pair(frames=60)
+    with postdec(str(pair.hr), str(pair.lr), settings(pair, f"{pusher} slow=30")) as decoder:
+        next(decoder)
+        process = next(p for p in decoder._pair._processes if p.role is role)
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(ExternalError, match=rf"the {role.name} decoder .*SIGKILL"):
+            list(decoder)
+    nothing_left(pair)
+
+
+def test_a_decoder_stopped_by_sigstop_counts_as_hanging(
+    pusher: str, make_pair: MakePair, nothing_left: NothingLeft
+) -> None:
+    pair = make_pair(frames=60)
+    wanted = settings(pair, f"{pusher} slow=30", timeout=0.5)
+    with postdec(str(pair.hr), str(pair.lr), wanted) as decoder:
+        next(decoder)
+        os.kill(decoder._pair._processes[0].pid, signal.SIGSTOP)
+        with pytest.raises(ExternalError, match=r"the HR decoder .* wrote nothing for 0.5 s"):
+            list(decoder)
+    nothing_left(pair)
+
+
+def test_half_a_y4m_picture_names_the_decoder(
+    make_pair: MakePair, nothing_left: NothingLeft
+) -> None:
+    pair = make_pair()
+    with pytest.raises(ExternalError, match=r"the HR decoder \(head\) ended in the middle"):
+        run(pair, "head -c 6000 {input}")
+    nothing_left(pair)
+
+
+def test_a_decoder_that_gives_nothing(make_pair: MakePair, nothing_left: NothingLeft) -> None:
+    pair = make_pair()
+    with pytest.raises(ExternalError, match=r"the HR decoder \(true\)"):
+        run(pair, "true {input}")
+    nothing_left(pair)
+
+
+def test_children_of_a_decoder_end_with_it(make_pair: MakePair, nothing_left: NothingLeft) -> None:
+    pair = make_pair()
+    with pytest.raises(ExternalError, match="wrote nothing"):
+        run(pair, "sh -c 'tail -f {input} | sleep 100'", timeout=0.5)
+    nothing_left(pair)
+
+
+def test_leaving_early_ends_the_decoders(
+    pusher: str, make_pair: MakePair, nothing_left: NothingLeft
+) -> None:
+    pair = make_pair(frames=400, size=(256, 256))
+    begun = time.monotonic()
+    with postdec(str(pair.hr), str(pair.lr), settings(pair, pusher)) as decoder:
+        next(decoder)
+    assert time.monotonic() - begun < 10
+    nothing_left(pair)
+
+
+def test_streams_the_wrong_way_round(pusher: str, make_pair: MakePair) -> None:
+    pair = make_pair()
+    with pytest.raises(InputError, match="the wrong way round"):
+        drain(postdec(str(pair.lr), str(pair.hr), settings(pair, pusher)))
+
+
+def test_a_sidecar_of_another_video(pusher: str, make_pair: MakePair) -> None:
+    other = make_pair(frames=7).metadata
+    pair = make_pair(frames=20)
+    with pytest.raises(InputError, match="do not belong together"):
+        run(pair, pusher, sidecar=other)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "error", "what"),
+    [
+        ("nothing", InputError, "no decoder 'nothing'"),
+        ("no-such-program {input}", MissingError, "no such program"),
+    ],
+)
+def test_decoders_that_are_none(
+    make_pair: MakePair, decoder: str, error: type[Exception], what: str
+) -> None:
+    with pytest.raises(error, match=what):
+        run(make_pair(), decoder)
+
+
+def test_no_times_at_all(pusher: str, make_pair: MakePair) -> None:
+    with pytest.raises(InputError, match="--sidecar"):
+        run(make_pair(), pusher, sidecar=None)
+
+
+# -- the command line ---------------------------------------------------------
+
+
+def command(pair: Pair, decoder: str, output: str, *more: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "tds", "postdec", "--decoder", decoder),
+        *("--hr", str(pair.hr), "--lr", str(pair.lr), "--sidecar", str(pair.sidecar)),
+        *("--backend", "bicubic", "-q", *more, output),
+    ]
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+def test_files_and_pipes_have_the_same_bytes(pusher: str, make_pair: MakePair, depth: int) -> None:
+    pair = make_pair(depth=depth)
+    out = pair.folder / "out.y4m"
+    subprocess.run(command(pair, pusher, str(out)), check=True, timeout=60)
+    piped = subprocess.run(
+        command(pair, pusher, "-"), check=True, timeout=60, stdout=subprocess.PIPE
+    ).stdout
+    assert piped == out.read_bytes()
+    subprocess.run(command(pair, pusher, str(pair.folder / "out.yuv")), check=True, timeout=60)
+    size = 64 * 48 * 3 // 2 * (1 if depth == 8 else 2)
+    assert (pair.folder / "out.yuv").stat().st_size == size * pair.frames
+
+
+def test_a_reader_of_our_pipe_that_goes_away_ends_everything(
+    pusher: str, make_pair: MakePair, nothing_left: NothingLeft
+) -> None:
+    pair = make_pair(frames=400, size=(256, 256))
+    process = subprocess.Popen(command(pair, pusher, "-"), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read(100_000)
+    process.stdout.close()
+    assert process.wait(20) == 141  # as a shell says it of a program ended by SIGPIPE
+    nothing_left(pair)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ending_the_launcher_ends_the_decoders(
+    pusher: str, make_pair: MakePair, nothing_left: NothingLeft, sent: signal.Signals
+) -> None:
+    pair = make_pair(frames=100)
+    out = pair.folder / "out.y4m"
+    process = subprocess.Popen(command(pair, f"{pusher} slow=100", str(out)))
+    deadline = time.monotonic() + 20
+    while len(running_with(f"hr {pair.hr} slow")) < 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(sent)
+    assert process.wait(20) in (130, 143)
+    assert not out.exists()
+    nothing_left(pair)
+
+
+def test_killing_the_launcher_ends_the_decoders(pusher: str, make_pair: MakePair) -> None:
+    pair = make_pair(frames=2000)
+    process = subprocess.Popen(command(pair, f"{pusher} slow=20", "-"), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not running_with(f"hr {pair.hr} slow") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    while running_with(str(pair.hr)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert running_with(str(pair.hr)) == []
+
+
+def test_a_failure_is_one_sentence_and_leaves_no_output(
+    pusher: str, make_pair: MakePair, nothing_left: NothingLeft
+) -> None:
+    pair = make_pair(frames=20)
+    out = pair.folder / "out.y4m"
+    done = subprocess.run(
+        command(pair, f"{pusher} die=2", str(out)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "decoder (push_y4m) ended after" in done.stderr
+    assert not out.exists()
+    nothing_left(pair)
