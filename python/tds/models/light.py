@@ -68,7 +68,7 @@ class LightEnhancer(nn.Module):
             last_iterations=last_iterations,
             last_passes=last_passes,
         )
-        self.refine_full = MotionSearch(last_iterations=1, last_passes=1)
+        self.refine_full = MotionSearch(radius=4)
         lr = (CELL // scale) ** 2
         inputs = 2 * (16 + 8 + 1) + lr + 2
         self.side = nn.Linear(5, channels)
@@ -107,9 +107,9 @@ class LightEnhancer(nn.Module):
         full = F.interpolate(flow, scale_factor=k, mode="bilinear", align_corners=False) * k
         if self.full_search:
             up = self.up(luma)
-            full = self.refine_full.refine(
-                torch.cat([up, up], 0), references.float(), full, 1, 1
-            )
+            # The reference loses what the target cannot show, or it would be matched to noise.
+            low = self.up(torch.cat([first[2], last[2]], 0))
+            full = self.refine_full.refine(torch.cat([up, up], 0), low, full, 1, 1)
         moved = warp(references, full, True)
         half = F.avg_pool2d(full, 2) * 0.5
         colour = warp(chroma, half, False)

@@ -67,13 +67,15 @@ def warp(picture: Tensor, flow: Tensor, cubic: bool = False) -> Tensor:
         [2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)], dtype=flow.dtype, device=flow.device
     )
     grid = torch.addcmul(sample_grid(height, width, flow), flow, scale.view(1, 2, 1, 1))
-    return F.grid_sample(
-        picture,
-        grid.permute(0, 2, 3, 1).to(picture.dtype),
+    # In the flow's precision: half has not enough bits for a position in a large picture.
+    moved = F.grid_sample(
+        picture.to(flow.dtype),
+        grid.permute(0, 2, 3, 1),
         mode="bicubic" if cubic else "bilinear",
         padding_mode="border",
         align_corners=True,
     )
+    return moved.to(picture.dtype)
 
 
 def _halve(x: Tensor) -> Tensor:
