@@ -198,6 +198,15 @@ def find(name: str | os.PathLike[str], scale: int, sha256: str | None = None) ->
     return Found(text if named else "", path)
 
 
+def weights(name: str | os.PathLike[str], scale: int) -> Path:
+    """The ``.safetensors`` file of a name or path. Raises MissingError or InputError."""
+    given = Path(name)
+    path = given if given.suffix else _named(os.fspath(name), scale)
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path} holds no weights; a .safetensors file does")
+    return path
+
+
 def _named(name: str, scale: int) -> Path:
     for folder in search_path():
         for suffix in ("safetensors", "pt"):
