@@ -34,12 +34,13 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def scene(frames: int, width: int, height: int, seed: int = 0) -> Yuv:
-    """Smoothed noise that moves by (2, 1) samples a frame, as 8-bit 4:2:0."""
+    """Blocks and fine noise that move by (2, 1) samples a frame, as 8-bit 4:2:0."""
     rng = np.random.default_rng(seed)
     big = rng.random((height + 2 * frames + 8, width + 4 * frames + 8))
+    coarse = rng.random((big.shape[0] // 8 + 1, big.shape[1] // 8 + 1))
+    big += 4 * np.kron(coarse, np.ones((8, 8)))[: big.shape[0], : big.shape[1]]
     for axis in (0, 1):
-        for _ in range(2):
-            big = (np.roll(big, 1, axis) + 2 * big + np.roll(big, -1, axis)) / 4
+        big = (np.roll(big, 1, axis) + 2 * big + np.roll(big, -1, axis)) / 4
     big = (big - big.min()) / (big.max() - big.min()) * 200 + 28
     data = []
     for t in range(frames):
