@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``tds dataset``: source clips through real codecs into a training set."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..codecs import DEFAULT, Codec, Config
+
+
+def add_parser(subparsers: Any) -> None:
+    p = subparsers.add_parser(
+        "dataset",
+        help="make a training set from clips, with real codecs",
+        description="Code clips as TDS does, at a list of QPs, into a folder of bitstreams and "
+        "originals with a manifest. Started again, it goes on where it stopped; started with "
+        "other settings on the same folder, it adds to it.",
+    )
+    p.add_argument("sources", nargs="+", help="clips, or folders of clips")
+    p.add_argument("--out", "-o", required=True, type=Path, help="the data set's folder")
+    p.add_argument("--codec", nargs="+", choices=[c.value for c in Codec], default=["hevc"])
+    p.add_argument("--config", nargs="+", choices=[c.value for c in Config], default=["ai"])
+    p.add_argument("--qp", nargs="+", type=int, default=[22, 27, 32, 37, 42, 47], metavar="QP")
+    p.add_argument(
+        "--lr-qp-offset", type=int, default=0, help="added to the QP for the LR stream (0)"
+    )
+    p.add_argument("--scale", "-k", type=int, choices=[2, 4], default=2)
+    p.add_argument(
+        "--group",
+        "-n",
+        type=int,
+        default=5,
+        help="frames a group, odd; 1: every frame in both streams, for all-intra (5)",
+    )
+    p.add_argument("--boundaries", choices=["shared", "independent"], default="shared")
+    p.add_argument("--preset", help="the encoders' preset (each one's own default)")
+    p.add_argument("--share", type=float, default=1.0, help="make only this part of all pairs")
+    p.add_argument("--max-frames", type=int, help="use only the first frames of each clip")
+    p.add_argument("--jobs", "-j", type=int, default=max(1, (os.cpu_count() or 2) // 2))
+    p.add_argument("--quiet", "-q", action="store_true")
+    p.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..training.dataset import Job, build, find_clips
+
+    if not 0 < args.share <= 1:
+        raise ValueError(f"--share is above 0 and at most 1, not {args.share}")
+    clips = find_clips(args.sources)
+    jobs = []
+    count = 0
+    for codec in map(Codec, args.codec):
+        preset = args.preset or DEFAULT[codec].default_preset
+        for config in map(Config, args.config):
+            if args.group == 1 and config is not Config.AI:
+                raise ValueError("--group 1 is for --config ai; RA and LDP need real groups")
+            for clip in clips:
+                for qp in args.qp:
+                    # Spread evenly over clips and QPs, the same ones each time.
+                    count += 1
+                    if int(count * args.share) == int((count - 1) * args.share):
+                        continue
+                    lr_qp = min(max(qp + args.lr_qp_offset, 0), codec.max_qp)
+                    jobs.append(
+                        Job(
+                            clip,
+                            codec,
+                            config,
+                            args.scale,
+                            args.group,
+                            qp,
+                            lr_qp,
+                            preset,
+                            args.boundaries == "independent",
+                            args.max_frames,
+                        )
+                    )
+
+    def show(done: int, of: int, what: str) -> None:
+        if not args.quiet:
+            print(f"{done}/{of} {what}", file=sys.stderr, flush=True)
+
+    entries = build(jobs, args.out, args.jobs, show)
+    if not args.quiet:
+        size = sum(e.hr_bytes + e.lr_bytes for e in entries)
+        print(f"{args.out}: {len(entries)} pairs of streams, {size / 1e6:.1f} MB")
+    return 0

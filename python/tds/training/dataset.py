@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Builds a training set: source clips through real codecs, into bitstreams and originals.
+
+    DATASET/manifest.json                         what is in it (see Entry)
+    DATASET/originals/CLIP.mkv                    the source, FFV1
+    DATASET/streams/CLIP/CODEC-CONFIG-nN-kK-qpQ.hr.mp4  key frames at full size
+    DATASET/streams/CLIP/CODEC-CONFIG-nN-kK-qpQ.lr.mp4  the frames between, at 1/k
+    DATASET/streams/CLIP/CODEC-CONFIG-nN-kK-qpQ.json    that pair's entry
+
+A pair whose entry is there is done: building goes on where it stopped. With ``group`` 1 every
+frame is in both streams, which only all-intra coding can do without changing what a frame
+looks like; references may then be at any distance.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from ..codecs import DEFAULT, Codec, Config, StreamSettings
+from ..errors import InputError, MissingError
+from .pictures import Yuv, down_sample, read, write_lossless
+
+VIDEO = frozenset([".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".mpg", ".ts"])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A pair of streams. Paths are relative to the data set's folder.
+
+    ``hr_frames`` and ``lr_frames`` are the source frames in each stream, in order.
+    """
+
+    clip: str
+    original: str
+    hr: str
+    lr: str
+    codec: str
+    config: str
+    scale: int
+    group: int
+    hr_qp: int
+    lr_qp: int
+    preset: str
+    width: int
+    height: int
+    hr_frames: tuple[int, ...]
+    lr_frames: tuple[int, ...]
+    hr_bytes: int
+    lr_bytes: int
+    encoder: str
+
+    @staticmethod
+    def of(values: dict[str, object]) -> Entry:
+        known = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return Entry(**known)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pair to be made."""
+
+    clip: Path
+    codec: Codec
+    config: Config
+    scale: int
+    group: int
+    qp: int
+    lr_qp: int
+    preset: str
+    independent: bool = False
+    max_frames: int | None = None
+
+    @property
+    def stem(self) -> str:
+        kind = f"n{self.group}{'i' if self.independent else ''}-k{self.scale}"
+        qp = f"qp{self.qp}" + (f"-{self.lr_qp}" if self.lr_qp != self.qp else "")
+        return f"{self.codec.value}-{self.config.value}-{kind}-{qp}"
+
+
+def find_clips(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The video files named, and those in the folders named, in order of name.
+
+    Raises MissingError for a path that is not there, InputError when two have one name.
+    """
+    clips: list[Path] = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            clips += sorted(p for p in source.iterdir() if p.suffix.lower() in VIDEO)
+        elif source.is_file():
+            clips.append(source)
+        else:
+            raise MissingError(f"{source}: there is no such clip or folder")
+    if not clips:
+        raise InputError("there is no video file among the sources")
+    names: dict[str, Path] = {}
+    for clip in clips:
+        if clip.stem in names:
+            raise InputError(f"{clip} and {names[clip.stem]} have the same name; rename one")
+        names[clip.stem] = clip
+    return clips
+
+
+def roles(frames: int, group: int, independent: bool = False) -> tuple[list[int], list[int]]:
+    """Which of ``frames`` are HR and which LR, for whole groups of ``group`` only.
+
+    Shared boundaries: 0, N-1, 2(N-1) ... are HR. Independent ones: 0, N-1, N, 2N-1 ...
+    A group of 1 puts every frame in both.
+    """
+    if group == 1:
+        return list(range(frames)), list(range(frames))
+    if group < 3 or group % 2 == 0:
+        raise InputError(f"a group has 1 frame or an odd number from 3 on, not {group}")
+    if independent:
+        whole = frames // group * group
+        hr = [i for i in range(whole) if i % group in (0, group - 1)]
+    else:
+        whole = (frames - 1) // (group - 1) * (group - 1) + 1
+        hr = [i for i in range(whole) if i % (group - 1) == 0]
+    keys = set(hr)
+    return hr, [i for i in range(whole) if i not in keys]
+
+
+def _encode(pictures: Yuv, path: Path, job: Job, qp: int) -> str:
+    adapter = DEFAULT[job.codec]
+    settings = StreamSettings(
+        pictures.width, pictures.height, 8, Fraction(25), job.config, qp, job.preset
+    )
+    adapter.check(settings)
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    run = adapter(settings, part)
+    try:
+        for picture in pictures.data:
+            run.write(picture.tobytes())
+        run.finish()  # says so when packets and frames do not agree
+    except BaseException:
+        run.abort()
+        raise
+    os.replace(part, path)
+    return adapter.version()
+
+
+def make(job: Job, folder: Path) -> Entry:
+    """Makes one pair, or returns the entry of one that is there."""
+    streams = folder / "streams" / job.clip.stem
+    note = streams / f"{job.stem}.json"
+    if note.is_file():
+        return Entry.of(json.loads(note.read_text()))
+    source = read(job.clip, job.max_frames)
+    hr, lr = roles(len(source), job.group, job.independent)
+    if not lr or len(hr) < 2:
+        raise InputError(
+            f"{job.clip} has {len(source)} frames, too few for a group of {job.group}"
+        )
+    streams.mkdir(parents=True, exist_ok=True)
+    original = folder / "originals" / f"{job.clip.stem}.mkv"
+    if not original.is_file():
+        original.parent.mkdir(parents=True, exist_ok=True)
+        write_lossless(source, original)
+    hr_path, lr_path = streams / f"{job.stem}.hr.mp4", streams / f"{job.stem}.lr.mp4"
+    encoder = _encode(source.take(hr), hr_path, job, job.qp)
+    _encode(down_sample(source.take(lr), job.scale), lr_path, job, job.lr_qp)
+    entry = Entry(
+        clip=job.clip.stem,
+        original=str(original.relative_to(folder)),
+        hr=str(hr_path.relative_to(folder)),
+        lr=str(lr_path.relative_to(folder)),
+        codec=job.codec.value,
+        config=job.config.value,
+        scale=job.scale,
+        group=job.group,
+        hr_qp=job.qp,
+        lr_qp=job.lr_qp,
+        preset=job.preset,
+        width=source.width,
+        height=source.height,
+        hr_frames=tuple(hr),
+        lr_frames=tuple(lr),
+        hr_bytes=hr_path.stat().st_size,
+        lr_bytes=lr_path.stat().st_size,
+        encoder=encoder,
+    )
+    _write(note, asdict(entry))
+    return entry
+
+
+def _write(path: Path, value: object) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(part, path)
+
+
+def build(
+    jobs: list[Job],
+    folder: Path,
+    parallel: int = 1,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Entry]:
+    """Makes all pairs, ``parallel`` at a time, and writes the manifest of all in ``folder``.
+
+    The first failure ends it; what is done stays and is not made again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done = 0
+    # Originals are shared by a clip's jobs: one job of each clip goes first.
+    first: dict[Path, Job] = {}
+    for job in jobs:
+        first.setdefault(job.clip, job)
+    waves = [list(first.values()), [j for j in jobs if first[j.clip] is not j]]
+    with ThreadPoolExecutor(max_workers=max(1, parallel)) as pool:
+        for wave in waves:
+            running = {pool.submit(make, job, folder): job for job in wave}
+            try:
+                for future in as_completed(running):
+                    future.result()
+                    done += 1
+                    if progress:
+                        job = running[future]
+                        progress(done, len(jobs), f"{job.clip.stem} {job.stem}")
+            except BaseException:
+                for future in running:
+                    future.cancel()
+                raise
+    return collect(folder)
+
+
+def collect(folder: Path) -> list[Entry]:
+    """Writes ``manifest.json`` from the entries that are there."""
+    notes = sorted((folder / "streams").glob("*/*.json"))
+    entries = [Entry.of(json.loads(note.read_text())) for note in notes]
+    _write(folder / "manifest.json", {"tds_dataset": 1, "entries": [asdict(e) for e in entries]})
+    return entries
+
+
+def load_manifest(folder: str | os.PathLike[str]) -> list[Entry]:
+    """The entries of a data set. Raises MissingError or InputError."""
+    path = Path(folder) / "manifest.json"
+    if not path.is_file():
+        raise MissingError(f"{folder} has no manifest.json; make the data set with `tds dataset`")
+    try:
+        found = json.loads(path.read_text())
+        if found.get("tds_dataset") != 1:
+            raise InputError(f"{path} is of a version that this release does not know")
+        return [Entry.of(entry) for entry in found["entries"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is damaged ({error}); run `tds dataset` again") from error

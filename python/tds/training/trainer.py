@@ -1,0 +1,716 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Training of the enhancement networks: one process or many, stopped and resumed at will."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import math
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..models.build import build, settings
+from ..models.registry import load as load_weights
+from ..models.registry import save as save_weights
+from .config import Stage, TrainConfig
+from .losses import charbonnier
+from .recurrence import enhance_run
+from .samples import (
+    ALIGNMENT,
+    AlignedSamples,
+    Batch,
+    OnlineSamples,
+    Pair,
+    collate,
+    load_pairs,
+)
+
+AMP = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Step(nn.Module):
+    """One forward pass of training, as a module, so that DDP sees every gradient."""
+
+    def __init__(self, model: nn.Module, amp: torch.dtype | None, device: str) -> None:
+        super().__init__()
+        self.model = model
+        self.amp = amp
+        self.device = device
+
+    def forward(self, batch: Batch, aligned: bool) -> Tensor:
+        model: Any = self.model
+        cast = torch.autocast(self.device, self.amp or torch.bfloat16, enabled=bool(self.amp))
+        if aligned:
+            with cast:
+                return model.fuse(  # type: ignore[no-any-return]
+                    batch["first"], batch["target"], batch["last"], batch["side"]
+                )
+        first, last = self._references(batch)
+        if hasattr(model, "align"):
+            # Alignment has no weights: outside of autocast, which would blur its motion.
+            with torch.no_grad():
+                a, b = model.align(
+                    model.reference(first), batch["target"], model.reference(last)
+                )
+            with cast:
+                return model.fuse(a, batch["target"], b, batch["side"])  # type: ignore[no-any-return]
+        with cast:
+            return model(first, batch["target"], last, batch["side"])  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _references(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The references; enhanced ones made by the network as it is now."""
+        first, last, which = batch["first"], batch["last"], batch["recurrent"]
+        rows = (which > 0).nonzero()[:, 0]
+        if len(rows) == 0:
+            return first, last
+        model = self.model
+        was = model.training
+        model.eval()
+        with torch.autocast(self.device, self.amp or torch.bfloat16, enabled=bool(self.amp)):
+            made = model(
+                batch["middle_first"][rows],
+                batch["middle_target"][rows],
+                batch["middle_last"][rows],
+                batch["middle_side"][rows],
+            )
+        model.train(was)
+        made = made.clamp(0.0, 1.0).to(first.dtype)
+        first, last = first.clone(), last.clone()
+        for i, row in enumerate(rows.tolist()):
+            if int(which[row]) == 1:
+                first[row] = made[i]
+            else:
+                last[row] = made[i]
+        return first, last
+
+
+def freeze(model: nn.Module, stage: Stage, progress: float) -> list[str]:
+    """Sets requires_grad as the stage asks; returns the names of what is trained.
+
+    Raises InputError for a beginning of a name that no parameter has.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for prefix in (*stage.train, *stage.freeze, *stage.thaw):
+        if not any(name.startswith(prefix) for name in names):
+            raise InputError(f"stage {stage.name!r}: the network has no parameter {prefix}*")
+    thawed = tuple(stage.thaw) if progress >= stage.thaw_at else ()
+    trained = []
+    for name, parameter in model.named_parameters():
+        chosen = not stage.train or name.startswith(tuple(stage.train))
+        if stage.freeze and name.startswith(tuple(stage.freeze)):
+            chosen = False
+        if thawed and name.startswith(thawed):
+            chosen = True
+        parameter.requires_grad_(chosen)
+        if chosen:
+            trained.append(name)
+    return trained
+
+
+def learning_rate(stage: Stage, step: int, progress: float) -> float:
+    """Linear warm-up, then a half cosine from ``lr`` to ``min_lr`` over the stage."""
+    rate = stage.min_lr + (stage.lr - stage.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+    return rate * min(1.0, (step + 1) / max(stage.warmup, 1))
+
+
+class Trainer:
+    """Trains by a configuration into a folder::
+
+        OUT/config.json checkpoint.pt log.csv curve.png validation.csv weights.safetensors tb/
+    """
+
+    def __init__(self, config: TrainConfig, out: Path, quiet: bool = False) -> None:
+        self.config = config
+        self.out = out
+        self.quiet = quiet
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        cuda = torch.cuda.is_available()
+        self.device = "cuda" if cuda else "cpu"
+        self.place = torch.device("cpu")
+        if cuda:
+            self.place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(self.place)
+        if self.world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if cuda else "gloo")
+        o = config.optimizer
+        if o.threads:
+            torch.set_num_threads(o.threads)
+        if o.deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.manual_seed(o.seed)
+        random.seed(o.seed)
+        np.random.seed(o.seed)
+
+        self.network = settings(config.network)
+        self.scale = int(self.network["scale"])
+        self.model = build(config.network)
+        if config.init:
+            self.model.load_state_dict(load_weights(config.init).state_dict())
+        self.model.to(self.place, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.step = 0
+        self.stage = 0
+        self.stage_step = 0
+        self.spent = 0.0
+        self.stage_began = 0.0
+        self.optimizer = self._optimizer()
+        self.scaler = torch.amp.GradScaler(self.device, enabled=o.amp == "float16" and cuda)
+        self._stop = False
+
+    def _optimizer(self) -> torch.optim.Adam:
+        o = self.config.optimizer
+        return torch.optim.Adam(
+            self.model.parameters(),
+            lr=self.config.stages[0].lr,
+            betas=(o.betas[0], o.betas[1]),
+            weight_decay=o.weight_decay,
+        )
+
+    # -- data
+
+    def _samples(self) -> OnlineSamples | AlignedSamples:
+        d = self.config.data
+        out = set(d.held_out)
+        pairs = load_pairs(
+            [Path(f) for f in d.folders],
+            self.cache,
+            self.scale,
+            lambda e: e.clip not in out
+            and (not d.codecs or e.codec in d.codecs)
+            and (not d.configs or e.config in d.configs)
+            and (not d.qps or e.hr_qp in d.qps),
+        )
+        seed = self.config.optimizer.seed
+        patch = self.config.samples.patch
+        small = [p.entry.clip for p in pairs if min(p.entry.width, p.entry.height) < patch]
+        if small:
+            raise InputError(
+                f"{small[0]} is smaller than samples.patch ({patch}); lower it or hold it out"
+            )
+        for pair in pairs:
+            pair.check()
+        if d.alignment == "online":
+            return OnlineSamples(pairs, self.config.samples, seed)
+        if not hasattr(self.model, "align"):
+            raise InputError("data.alignment: cached is for networks of kind light only")
+        enhancer = load_weights(d.enhancer) if d.enhancer else None
+        key = json.dumps(self.network, sort_keys=True) + (
+            Path(d.enhancer).name if d.enhancer else ""
+        )
+        aligner = build(self.network).eval()
+
+        def make() -> AlignedSamples:
+            return AlignedSamples(
+                pairs,
+                self.config.samples,
+                seed,
+                aligner,
+                self.cache,
+                d.shots,
+                enhancer,
+                key,
+                lambda n, of: self._say(f"align {n}/{of}", end="\r"),
+            )
+
+        if self.rank == 0:
+            samples = make()
+        if self.world > 1:
+            dist.barrier()
+        return samples if self.rank == 0 else make()
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.config.data.cache) if self.config.data.cache else self.out / "cache"
+
+    # -- the state that a checkpoint holds
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "tds_checkpoint": 1,
+            "network": self.network,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "stage": self.stage,
+            "stage_step": self.stage_step,
+            "stage_began": self.stage_began,
+            "spent": self.spent,
+            "random": {
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if self.device == "cuda" else [],
+            },
+        }
+
+    def save(self) -> None:
+        """Writes checkpoint and weights, whole or not at all; only the first process does."""
+        if self.rank:
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        path = self.out / "checkpoint.pt"
+        part = path.with_name(f"checkpoint.{os.getpid()}.part")
+        try:
+            torch.save(self.state(), part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+        self.write_weights(self.out / "weights.safetensors")
+
+    def write_weights(self, path: Path) -> str:
+        """The averaged weights as a model file; returns its sha256."""
+        preset = self.config.network.get("preset")
+        about = {
+            "tds_model": 1,
+            "name": preset or str(self.network.get("kind")),
+            "version": "0",
+            "scale": self.scale,
+            "bit_depths": [8],
+            "alignment": ALIGNMENT,
+            "features": True,
+            "no_reference": False,
+            "cuda_precision": "float16",
+            "training": {"summary": f"{self.step} steps of batch {self.config.optimizer.batch}"},
+        }
+        return save_weights(self.average, self.network, about, path)
+
+    def resume(self) -> bool:
+        """Goes on from the checkpoint in the folder, if there is one."""
+        path = self.out / "checkpoint.pt"
+        if not path.is_file():
+            return False
+        try:
+            state = torch.load(path, map_location=self.place, weights_only=True)
+            same = state["network"] == self.network
+        except Exception as error:
+            raise InputError(f"{path} cannot be read ({error}); remove it to start over") from error
+        if not same:
+            raise InputError(f"{path} is of another network; choose another folder with --out")
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+        self.stage = state["stage"]
+        self.stage_step = state["stage_step"]
+        self.stage_began = state["stage_began"]
+        self.spent = state["spent"]
+        torch.set_rng_state(state["random"]["torch"].cpu())
+        if self.device == "cuda" and state["random"]["cuda"]:
+            torch.cuda.set_rng_state_all([s.cpu() for s in state["random"]["cuda"]])
+        return True
+
+    # -- the loop
+
+    def run(self, stop_after: int | None = None) -> None:
+        """Trains to the end of the last stage, or ``stop_after`` steps in all.
+
+        SIGINT and SIGTERM end it after the step at hand, with a checkpoint.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        resumed = self.resume()
+        if self.rank == 0:
+            (self.out / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+        samples = self._samples()
+        validation = self._validation_pairs()
+        count = sum(p.numel() for p in self.model.parameters())
+        self._say(
+            f"{count} parameters, {self.device} x {self.world}, "
+            + (f"resumed at step {self.step}" if resumed else "from the start")
+        )
+        before = {}
+        if threads_may_signal():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, self._on_signal)
+        try:
+            self._loop(samples, validation, stop_after)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self.world > 1:
+                dist.barrier()
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._stop = True
+
+    def _loop(
+        self,
+        samples: OnlineSamples | AlignedSamples,
+        validation: list[Pair],
+        stop_after: int | None,
+    ) -> None:
+        c, o = self.config, self.config.optimizer
+        step_module: nn.Module = Step(self.model, AMP.get(o.amp), self.device)
+        began = last_saved = time.monotonic()
+        start_spent = self.spent
+        log = _Log(self.out, c.log.tensorboard) if self.rank == 0 else None
+        sums: dict[str, float] = {}
+        total = sum(s.steps for s in c.stages)
+        trained: list[str] = []
+        loader = _Loader(samples, o.batch, o.accumulate, self.rank, self.world, c.data.workers)
+        wrapped: nn.Module | None = None
+        rate = 0.0
+        mark = (time.monotonic(), self.step)
+        try:
+            while self.stage < len(c.stages):
+                stage = c.stages[self.stage]
+                progress = self._progress(stage)
+                if progress >= 1.0:
+                    self.stage, self.stage_step = self.stage + 1, 0
+                    self.stage_began = self.spent
+                    wrapped = None
+                    continue
+                if self._ended(stop_after):
+                    break
+                now_trained = freeze(self.model, stage, progress)
+                if wrapped is None or now_trained != trained:
+                    if not now_trained:
+                        raise InputError(f"stage {stage.name!r} trains nothing")
+                    trained = now_trained
+                    wrapped = step_module
+                    if self.world > 1:
+                        wrapped = nn.parallel.DistributedDataParallel(
+                            step_module,
+                            device_ids=[self.place.index] if self.device == "cuda" else None,
+                            find_unused_parameters=True,
+                        )
+                rate = learning_rate(stage, self.stage_step, progress)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                self.model.train()
+                numbers = self._step(wrapped, loader, samples.aligned)
+                for name, value in numbers.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                sums["n"] = sums.get("n", 0.0) + 1
+                self.step += 1
+                self.stage_step += 1
+                self.spent = start_spent + time.monotonic() - began
+                if log and self.step % c.log.every == 0:
+                    n = sums.pop("n")
+                    seconds = (time.monotonic() - mark[0]) / max(self.step - mark[1], 1)
+                    mark = (time.monotonic(), self.step)
+                    means = {name: value / n for name, value in sums.items()}
+                    sums = {}
+                    row = {"step": self.step, "minutes": self.spent / 60, "lr": rate, **means}
+                    log.row(row)
+                    left = (total - self.step) * seconds
+                    if o.minutes:
+                        left = min(left, o.minutes * 60 - self.spent)
+                    self._say(
+                        f"{stage.name} {self.step}/{total} loss {means['loss']:.5f} "
+                        f"gain {means['gain']:+.2f} dB lr {rate:.1e} "
+                        f"{seconds * 1000:.0f} ms a step, {_clock(left)} left"
+                    )
+                if validation and self.step % c.validation.every == 0:
+                    self._validate(validation, log)
+                if time.monotonic() - last_saved > 60 * c.log.checkpoint_minutes:
+                    self.save()
+                    last_saved = time.monotonic()
+        finally:
+            loader.close()
+        self.save()
+        if self.stage >= len(c.stages) and validation:
+            self._validate(validation, log)
+        if log:
+            log.close()
+        if self._stop:
+            self._say(f"stopped at step {self.step}; the same command goes on from here")
+
+    def _ended(self, stop_after: int | None) -> bool:
+        stop = self._stop or (stop_after is not None and self.step >= stop_after)
+        if self.world > 1:
+            flag = torch.tensor([float(stop)], device=self.place)
+            dist.all_reduce(flag, dist.ReduceOp.MAX)
+            stop = bool(flag.item())
+        return stop
+
+    def _progress(self, stage: Stage) -> float:
+        done = self.stage_step / max(stage.steps, 1)
+        if self.config.optimizer.minutes:
+            share = stage.steps / sum(s.steps for s in self.config.stages)
+            minutes = self.config.optimizer.minutes * share
+            elapsed = torch.tensor([(self.spent - self.stage_began) / 60 / minutes])
+            if self.world > 1:
+                elapsed = elapsed.to(self.place)
+                dist.broadcast(elapsed, 0)
+            done = max(done, float(elapsed.item()))
+        return min(done, 1.0)
+
+    def _step(self, module: nn.Module, loader: _Loader, aligned: bool) -> dict[str, float]:
+        o, loss_settings = self.config.optimizer, self.config.loss
+        border = self.config.samples.border
+        self.optimizer.zero_grad(set_to_none=True)
+        numbers: dict[str, float] = {"loss": 0.0, "gain": 0.0}
+        for i in range(o.accumulate):
+            batch = loader.get(self.step, i)
+            batch = {name: value.to(self.place) for name, value in batch.items()}
+            made = module(batch, aligned)
+            loss = charbonnier(
+                made,
+                batch["original"],
+                loss_settings.epsilon,
+                loss_settings.chroma,
+                loss_settings.space,
+                border,
+            )
+            self.scaler.scale(loss / o.accumulate).backward()
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise RuntimeError(f"the loss is {value} at step {self.step}; lower the rate")
+            numbers["loss"] += value / o.accumulate
+            numbers["gain"] += self._gain(made.detach(), batch, border) / o.accumulate
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        numbers["norm"] = float(nn.utils.clip_grad_norm_(parameters, o.clip))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        decay = min(o.ema, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            for kept, now in zip(
+                self.average.parameters(), self.model.parameters(), strict=True
+            ):
+                kept.lerp_(now, 1.0 - decay)
+        return numbers
+
+    @torch.no_grad()
+    def _gain(self, made: Tensor, batch: Batch, border: int) -> float:
+        """Mean over the batch of luma PSNR above bicubic's."""
+        up = bicubic(batch["target"], self.scale)
+        want = batch["original"][:, :4]
+        b = border // 2
+        inner = (slice(None), slice(None), slice(b, -b or None), slice(b, -b or None))
+        ours = ((made[:, :4].float() - want)[inner] ** 2).mean((1, 2, 3)).clamp(min=1e-10)
+        theirs = ((up[:, :4] - want)[inner] ** 2).mean((1, 2, 3)).clamp(min=1e-10)
+        return float((10 * torch.log10(theirs / ours)).mean())
+
+    # -- validation
+
+    def _validation_pairs(self) -> list[Pair]:
+        v, d = self.config.validation, self.config.data
+        if self.rank or not (v.folders or d.held_out):
+            return []
+        held = set(d.held_out)
+        return load_pairs(
+            [Path(f) for f in (v.folders or d.folders)],
+            self.cache,
+            self.scale,
+            lambda e: (bool(v.folders) or e.clip in held) and (not v.qps or e.hr_qp in v.qps),
+        )
+
+    def _validate(self, pairs: list[Pair], log: _Log | None) -> None:
+        v = self.config.validation
+        result = validate(self.average, pairs, self.scale, v.group, v.groups, self.place)
+        for (config, qp), (gain, worst) in sorted(result.items()):
+            self._say(f"  {config} QP {qp}: {gain:+.2f} dB over bicubic, worst clip {worst:+.2f}")
+            if log:
+                log.validation(self.step, config, qp, gain, worst)
+        if log:
+            log.curve()
+
+    def _say(self, text: str, end: str = "\n") -> None:
+        if not self.quiet and self.rank == 0:
+            print(text, end=end, file=sys.stderr, flush=True)
+
+
+def threads_may_signal() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()
+
+
+def bicubic(target: Tensor, scale: int) -> Tensor:
+    """FFmpeg's bicubic of packed 4:2:0, packed again."""
+    from ..models.resample import BicubicUp, luma_of, pack
+
+    up = BicubicUp(scale)
+    return pack(up(luma_of(target)), up(target[:, 4:6]))
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module,
+    pairs: list[Pair],
+    scale: int,
+    group: int = 5,
+    groups: int = 1,
+    place: torch.device | None = None,
+) -> dict[tuple[str, int], tuple[float, float]]:
+    """Luma PSNR over bicubic with the recurrence, for each (codec and configuration, QP).
+
+    Whole pictures, rounded to 8 bit; the mean over clips, and the worst clip.
+    """
+    place = place or torch.device("cpu")
+    found: dict[tuple[str, int], list[float]] = {}
+    for pair in pairs:
+        e = pair.entry
+        w, h = (-(-v // ALIGNMENT) * ALIGNMENT for v in (e.width, e.height))
+        n = group if e.group == 1 else e.group
+        keys = [f for f in e.hr_frames if e.group > 1 or f % (n - 1) == 0]
+        gains = []
+        for first, last in list(zip(keys, keys[1:], strict=False))[:groups]:
+            frames = [f for f in e.lr_frames if first < f < last]
+            if not frames:
+                continue
+
+            def tensor(source: tuple[Any, int], s: int = 1, w: int = w, h: int = h) -> Tensor:
+                video, i = source
+                codes = video.take([i]).padded(w // s, h // s).packed(0)
+                return (codes[None].float() / 255.0).to(place)
+
+            targets = [tensor(pair.lr(f), scale) for f in frames]
+            made = enhance_run(
+                model,
+                tensor(pair.hr(first)),
+                targets,
+                tensor(pair.hr(last)),
+                float(e.hr_qp),
+                float(e.lr_qp),
+            )
+            for frame, target, ours in zip(frames, targets, made, strict=True):
+                want = tensor(pair.original(frame))
+                theirs = bicubic(target, scale).clamp(0, 1)
+                a, b = (psnr(x, want, e.height, e.width) for x in (ours, theirs))
+                gains.append(a - b)
+        if gains:
+            found.setdefault((f"{e.codec} {e.config}", e.hr_qp), []).append(float(np.mean(gains)))
+    return {key: (float(np.mean(g)), min(g)) for key, g in found.items()}
+
+
+def psnr(got: Tensor, want: Tensor, height: int, width: int) -> float:
+    """Luma PSNR in dB of packed pictures at 8 bit, over the unpadded size."""
+    part = (slice(None), slice(0, 4), slice(0, height // 2), slice(0, width // 2))
+    error = ((got[part] * 255).round() - (want[part] * 255).round()) / 255
+    return float(-10 * torch.log10((error.double() ** 2).mean().clamp(min=1e-10)))
+
+
+def _clock(seconds: float) -> str:
+    seconds = max(0, int(seconds))
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+class _Loader:
+    """Batches by step; in other threads ahead of time if ``workers`` is above 0."""
+
+    def __init__(
+        self,
+        samples: OnlineSamples | AlignedSamples,
+        batch: int,
+        accumulate: int,
+        rank: int,
+        world: int,
+        workers: int,
+    ) -> None:
+        self.samples = samples
+        self.batch, self.accumulate = batch, accumulate
+        self.rank, self.world = rank, world
+        self._pool: Any = None
+        self._ahead: dict[tuple[int, int], Any] = {}
+        self._depth = max(2, workers)
+        if workers:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(workers)
+
+    def _make(self, step: int, part: int) -> Batch:
+        # The same samples in the same steps, whatever the number of processes.
+        start = ((step * self.accumulate + part) * self.world + self.rank) * self.batch
+        return collate([self.samples(start + i) for i in range(self.batch)])
+
+    def get(self, step: int, part: int) -> Batch:
+        if self._pool is None:
+            return self._make(step, part)
+        key = (step, part)
+        at = step * self.accumulate + part
+        for ahead in range(self._depth + 1):
+            k = divmod(at + ahead, self.accumulate)
+            if k not in self._ahead:
+                self._ahead[k] = self._pool.submit(self._make, *k)
+        return self._ahead.pop(key).result()  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+class _Log:
+    """CSV files that a resumed run goes on with, TensorBoard, and a plotted curve."""
+
+    def __init__(self, out: Path, tensorboard: bool) -> None:
+        self.out = out
+        self._writer: Any = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._writer = SummaryWriter(str(out / "tb"))
+            except ImportError:
+                print("tensorboard is not installed; log.csv has the same", file=sys.stderr)
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        path = self.out / name
+        new = not path.is_file()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+    def row(self, row: dict[str, Any]) -> None:
+        self._append("log.csv", row)
+        if self._writer:
+            for name, value in row.items():
+                if name != "step":
+                    self._writer.add_scalar(f"train/{name}", value, row["step"])
+
+    def validation(self, step: int, config: str, qp: int, gain: float, worst: float) -> None:
+        row = {"step": step, "config": config, "qp": qp, "gain": gain, "worst": worst}
+        self._append("validation.csv", row)
+        if self._writer:
+            self._writer.add_scalar(f"validation/{config} QP {qp}", gain, step)
+
+    def curve(self) -> None:
+        """Plots validation gain by step; quietly nothing without matplotlib."""
+        path = self.out / "validation.csv"
+        if not path.is_file():
+            return
+        try:
+            import matplotlib
+
+            matplotlib.use("Agg")
+            from matplotlib import pyplot
+        except ImportError:
+            return
+        lines: dict[str, list[tuple[int, float]]] = {}
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                name = f"{row['config']} QP {row['qp']}"
+                lines.setdefault(name, []).append((int(row["step"]), float(row["gain"])))
+        figure, axes = pyplot.subplots(figsize=(7, 4))
+        for name, points in sorted(lines.items()):
+            axes.plot(*zip(*points, strict=True), label=name, marker=".")
+        axes.set(xlabel="step", ylabel="luma PSNR over bicubic, dB")
+        axes.grid(True, alpha=0.3)
+        axes.legend(fontsize=7)
+        figure.tight_layout()
+        figure.savefig(self.out / "curve.png", dpi=100)
+        pyplot.close(figure)
+
+    def close(self) -> None:
+        self.curve()
+        if self._writer:
+            self._writer.close()

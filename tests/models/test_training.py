@@ -1,0 +1,431 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Data sets and training: what is made, what is repeated exactly, what is trained."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tds.codecs import Codec, Config
+from tds.errors import InputError, MissingError
+from tds.training.config import Stage, load_config
+from tds.training.dataset import Job, build, load_manifest, make, roles
+from tds.training.losses import charbonnier
+from tds.training.pictures import Yuv, down_sample, lr_size, read
+from tds.training.recurrence import enhance_run
+from tds.training.samples import (
+    OnlineSamples,
+    SampleSettings,
+    draw_shot,
+    load_pairs,
+    turn,
+)
+from tds.training.trainer import Trainer, freeze, learning_rate
+
+
+# -- data sets
+
+
+def test_roles_of_shared_and_independent_groups():
+    assert roles(10, 5) == ([0, 4, 8], [1, 2, 3, 5, 6, 7])
+    assert roles(11, 5, independent=True) == ([0, 4, 5, 9], [1, 2, 3, 6, 7, 8])
+    assert roles(3, 1) == ([0, 1, 2], [0, 1, 2])
+    with pytest.raises(InputError, match="odd"):
+        roles(10, 4)
+
+
+def test_data_set_has_a_packet_for_every_frame_and_the_originals(data_set, clips):
+    entries = load_manifest(data_set)
+    assert len(entries) == 6
+    for e in entries:
+        hr, lr = read(data_set / e.hr), read(data_set / e.lr)
+        assert (len(hr), len(lr)) == (len(e.hr_frames), len(e.lr_frames))
+        assert (hr.width, hr.height) == (e.width, e.height)
+        assert (lr.width, lr.height) == (lr_size(e.width, 2), lr_size(e.height, 2))
+        original = read(data_set / e.original)
+        assert np.array_equal(original.data, read(clips / f"{e.clip}.mkv").data)
+        # Each stream holds the frames it says: decoded, they are nearest to those originals.
+        for i, frame in enumerate(e.hr_frames):
+            distances = [
+                np.abs(hr.data[i].astype(int) - o.astype(int)).mean() for o in original.data
+            ]
+            assert int(np.argmin(distances)) == frame
+    finer = {e.hr_qp: e.hr_bytes for e in entries if e.clip == "one" and e.config == "ai"}
+    assert finer[27] > finer[37]
+
+
+def test_building_again_makes_nothing_again(data_set, clips, monkeypatch):
+    from tds.training import dataset
+
+    def refuse(*arguments):
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(dataset, "_encode", refuse)
+    job = Job(clips / "one.mkv", Codec.HEVC, Config.AI, 2, 1, 27, 27, "ultrafast")
+    assert make(job, data_set).hr_qp == 27
+
+
+def test_a_build_that_fails_leaves_no_half_pair(clips, tmp_path):
+    job = Job(clips / "one.mkv", Codec.HEVC, Config.AI, 2, 11, 27, 27, "ultrafast")
+    with pytest.raises(InputError, match="too few"):
+        build([job], tmp_path / "set")
+    assert not list((tmp_path / "set").rglob("*.mp4"))
+
+
+def test_odd_ratios_pad_before_down_sampling():
+    flat = Yuv(np.full((2, 50 * 38 * 3 // 2), 77, np.uint8), 50, 38)
+    small = down_sample(flat, 4)
+    assert (small.width, small.height) == (14, 10)
+    assert (small.data == 77).all()
+
+
+def test_a_folder_without_manifest_says_what_to_do(tmp_path):
+    with pytest.raises(MissingError, match="tds dataset"):
+        load_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"tds_dataset": 1, "entries": [{}]}')
+    with pytest.raises(InputError, match="damaged"):
+        load_manifest(tmp_path)
+
+
+# -- samples
+
+
+def test_a_sample_depends_on_its_index_alone(data_set, tmp_path):
+    pairs = load_pairs([data_set], tmp_path, 2)
+    settings = SampleSettings(patch=64, border=8)
+    one, two = (OnlineSamples(pairs, settings, 5) for _ in range(2))
+    for index in (7, 3, 7):
+        a, b = one(index), two(index)
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    other = OnlineSamples(pairs, settings, 6)
+    assert any(not torch.equal(one(i)["original"], other(i)["original"]) for i in range(4))
+
+
+def test_references_are_where_a_decoder_would_have_them(data_set):
+    rng = np.random.default_rng(0)
+    for entry in load_manifest(data_set):
+        kinds = set()
+        for _ in range(200):
+            shot = draw_shot(rng, entry, SampleSettings(recurrent=0.5, missing=0.1))
+            kinds.add((shot.recurrent, shot.first is None, shot.last is None))
+            assert shot.target in entry.lr_frames
+            for frame, number in ((shot.first, 1), (shot.last, 2)):
+                if shot.recurrent == number:
+                    assert frame == shot.middle[0] and frame in entry.lr_frames
+                    assert set(shot.middle[1:]) <= set(entry.hr_frames)
+                elif frame is not None:
+                    assert frame in entry.hr_frames
+            if shot.first is not None and shot.last is not None:
+                assert shot.first < shot.target < shot.last
+        assert {k[0] for k in kinds} == {0, 1, 2} and (0, True, False) in kinds
+
+
+def test_cuts_of_target_and_original_are_of_the_same_place(data_set, tmp_path):
+    """At a fine QP the down-sampled original is the target, wherever the cut is."""
+    pairs = load_pairs([data_set], tmp_path, 2, lambda e: e.hr_qp == 27)
+    samples = OnlineSamples(pairs, SampleSettings(patch=64, border=8), 1)
+    for index in range(12):
+        s = samples(index)
+        luma = torch.nn.functional.pixel_shuffle(s["original"][None, :4].float(), 2)
+        low = torch.nn.functional.pixel_shuffle(s["target"][None, :4].float(), 2)
+        error = (torch.nn.functional.avg_pool2d(luma, 2) - low)[:, :, 4:-4, 4:-4].abs().mean()
+        moved = (torch.nn.functional.avg_pool2d(luma, 2) - low.roll(2, 3))[:, :, 4:-4, 4:-4]
+        assert float(error) < 0.7 * float(moved.abs().mean())
+
+
+def test_turning_packed_pictures_turns_the_picture():
+    y, c = torch.rand(1, 1, 8, 8), torch.rand(1, 2, 4, 4)
+    packed = torch.cat([torch.nn.functional.pixel_unshuffle(y, 2), c], 1)
+    got = turn(packed, True, False, True)
+    want_y = y.flip(3).transpose(2, 3)
+    assert torch.equal(torch.nn.functional.pixel_shuffle(got[:, :4], 2), want_y)
+    assert torch.equal(got[:, 4:], c.flip(3).transpose(2, 3))
+
+
+# -- training
+
+
+@pytest.fixture
+def configuration(data_set, tmp_path):
+    """Writes a small configuration; keywords replace whole sections."""
+
+    def write(**sections) -> Path:
+        values = {
+            "network": {"preset": "fast", "scale": 2},
+            "data": {"folders": [str(data_set)], "cache": str(tmp_path / "decoded")},
+            "samples": {"patch": 48, "border": 8},
+            "optimizer": {"batch": 2, "threads": 1, "deterministic": True},
+            "stages": [{"steps": 6, "warmup": 2}],
+            "log": {"every": 2, "tensorboard": False},
+            **sections,
+        }
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    return write
+
+
+def weights_of(folder: Path) -> dict:
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    return {**state["model"], **{f"average {k}": v for k, v in state["average"].items()}}
+
+
+def train(path: Path, out: Path, stop_after: int | None = None) -> Trainer:
+    trainer = Trainer(load_config(path), out, quiet=True)
+    trainer.run(stop_after)
+    return trainer
+
+
+def test_stopped_and_resumed_gives_the_same_weights(configuration, tmp_path):
+    path = configuration()
+    train(path, tmp_path / "whole")
+    train(path, tmp_path / "parts", stop_after=2)
+    torch.rand(100)  # whatever happens in between
+    train(path, tmp_path / "parts", stop_after=5)
+    train(path, tmp_path / "parts")
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert [k for k in whole if not torch.equal(whole[k], parts[k])] == []
+    fresh = Trainer(load_config(path), tmp_path / "other", quiet=True).model.state_dict()
+    assert any(not torch.equal(fresh[k], whole[k]) for k in fresh), "nothing was trained"
+
+
+def test_killed_and_resumed_gives_the_same_weights(configuration, tmp_path):
+    """SIGKILL in the middle of a step: what follows starts from the last checkpoint."""
+    path = configuration(
+        stages=[{"steps": 6, "warmup": 2}],
+        log={"every": 1, "tensorboard": False, "checkpoint_minutes": 1e-6},
+    )
+    train(path, tmp_path / "whole")
+    code = (
+        "import sys, os, signal\n"
+        "from pathlib import Path\n"
+        "from tds.training import trainer\n"
+        "from tds.training.config import load_config\n"
+        "t = trainer.Trainer(load_config(sys.argv[1]), Path(sys.argv[2]), quiet=True)\n"
+        "step = t._step\n"
+        "def die(*a):\n"
+        "    if t.step == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return step(*a)\n"
+        "t._step = die\n"
+        "t.run()\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(tmp_path / "killed")], check=False
+    )
+    assert killed.returncode == -9
+    train(path, tmp_path / "killed")
+    whole, again = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
+    assert [k for k in whole if not torch.equal(whole[k], again[k])] == []
+
+
+def test_cached_alignment_trains_and_resumes_exactly(configuration, tmp_path, data_set):
+    data = {
+        "folders": [str(data_set)],
+        "cache": str(tmp_path / "decoded"),
+        "alignment": "cached",
+        "shots": 2,
+    }
+    path = configuration(data=data)
+    train(path, tmp_path / "whole")
+    train(path, tmp_path / "parts", stop_after=3)
+    train(path, tmp_path / "parts")
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert [k for k in whole if not torch.equal(whole[k], parts[k])] == []
+
+
+def test_training_learns_and_validation_says_so(configuration, tmp_path, data_set):
+    path = configuration(
+        data={
+            "folders": [str(data_set)],
+            "cache": str(tmp_path / "decoded"),
+            "held_out": ["two"],
+        },
+        optimizer={"batch": 4, "threads": 1},
+        stages=[{"steps": 40, "lr": 2e-3, "warmup": 5}],
+        validation={"every": 40, "qps": [27]},
+    )
+    train(path, tmp_path / "run")
+    with (tmp_path / "run" / "validation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {r["qp"] for r in rows} == {"27"}
+    assert float(rows[-1]["gain"]) > 0.5  # a scene that only moves: references fit
+    assert (tmp_path / "run" / "curve.png").stat().st_size > 1000
+    with (tmp_path / "run" / "log.csv").open() as file:
+        losses = [float(r["loss"]) for r in csv.DictReader(file)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(configuration, tmp_path):
+    """The same samples, halved between two: the same weights, but for rounding."""
+    path = configuration(optimizer={"batch": 4, "threads": 1, "clip": 1e9})
+    train(path, tmp_path / "one")
+    path = configuration(optimizer={"batch": 2, "threads": 1, "clip": 1e9})
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from tds.training.trainer import Trainer\n"
+        "from tds.training.config import load_config\n"
+        "Trainer(load_config(sys.argv[1]), Path(sys.argv[2]), quiet=True).run()\n"
+    )
+    running = []
+    for rank in range(2):
+        env = {
+            **os.environ,
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        command = [sys.executable, "-c", code, str(path), str(tmp_path / "two")]
+        running.append(subprocess.Popen(command, env=env))
+    assert [p.wait(timeout=300) for p in running] == [0, 0]
+    one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], atol=2e-4), key
+
+
+def test_stages_train_what_they_say_and_nothing_else(configuration, tmp_path):
+    network = {
+        "preset": "quality",
+        "scale": 2,
+        "channels": 16,
+        "front_blocks": 1,
+        "back_blocks": 1,
+        "groups": 4,
+        "iqem_layers": 3,
+        "iqem_channels": 16,
+    }
+    stages = [
+        {"name": "alignment", "steps": 2, "freeze": ["fusion.mta."], "warmup": 1},
+        {"name": "fusion", "steps": 2, "train": ["fusion.", "iqem."], "warmup": 1},
+    ]
+    path = configuration(network=network, stages=stages)
+    first = Trainer(load_config(path), tmp_path / "run", quiet=True)
+    start = {k: v.clone() for k, v in first.model.state_dict().items()}
+    first.run(stop_after=2)
+    middle = {k: v.clone() for k, v in first.model.state_dict().items()}
+    changed = {k for k in start if not torch.equal(start[k], middle[k])}
+    assert changed and not any(k.startswith("fusion.mta.") for k in changed)
+    assert {"pcd", "front", "back", "iqem"} <= {k.split(".")[0] for k in changed}
+    last = train(path, tmp_path / "run").model.state_dict()
+    changed = {k for k in last if not torch.equal(middle[k], last[k])}
+    assert {k.split(".")[0] for k in changed} == {"fusion", "iqem"}
+    assert any(k.startswith("fusion.mta.") for k in changed)
+
+
+def test_gradients_reach_all_that_a_stage_trains_and_nothing_frozen():
+    from test_networks import SMALL_QUALITY, lively
+    from tds.models.export import example
+
+    for options, stage in (
+        ({}, Stage(freeze=["fusion.mta."])),
+        ({}, Stage(train=["fusion.", "iqem."])),
+        ({"fusion": "tsa"}, Stage()),
+    ):
+        model = lively({**SMALL_QUALITY, **options}, 2).train()
+        trained = set(freeze(model, stage, 0.0))
+        model(*example(2, 32, 32)).square().sum().backward()
+        got = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+        # A key's bias adds the same to every score, so softmax takes it out again.
+        silent = {n for n in trained if n.endswith("key.bias")}
+        assert got | silent == trained
+
+
+def test_late_in_a_stage_frozen_layers_are_thawed():
+    from test_networks import SMALL_QUALITY, lively
+
+    model = lively(SMALL_QUALITY, 2)
+    stage = Stage(freeze=["pcd."], thaw=["pcd.cascade_"], thaw_at=0.75)
+    assert not any(n.startswith("pcd.") for n in freeze(model, stage, 0.5))
+    late = [n for n in freeze(model, stage, 0.8) if n.startswith("pcd.")]
+    assert late and all(n.startswith("pcd.cascade_") for n in late)
+    with pytest.raises(InputError, match=r"no parameter nothing\*"):
+        freeze(model, Stage(train=["nothing"]), 0.0)
+
+
+def test_schedule_warms_up_and_falls_to_its_end():
+    stage = Stage(steps=100, lr=1.0, min_lr=0.1, warmup=10)
+    rates = [learning_rate(stage, i, i / 100) for i in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) < 1.0
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert learning_rate(stage, 100, 1.0) == pytest.approx(0.1)
+
+
+def test_charbonnier_is_its_formula():
+    a, b = torch.rand(2, 6, 4, 4), torch.rand(2, 6, 4, 4)
+    d = ((a - b) ** 2 + 1e-6) ** 0.5
+    want = d[:, :4].mean() + 0.15 * d[:, 4:].mean()
+    assert torch.allclose(charbonnier(a, b), want)
+    inner = charbonnier(a, b, border=2)
+    assert torch.allclose(inner, charbonnier(a[:, :, 1:-1, 1:-1], b[:, :, 1:-1, 1:-1]))
+
+
+def test_recurrence_uses_the_enhanced_middle():
+    asked = []
+
+    class Recorder(torch.nn.Module):
+        def forward(self, first, target, last, side):
+            asked.append((float(first[0, 0, 0, 0]), float(target[0, 0, 0, 0]),
+                          float(last[0, 0, 0, 0]), side[0].tolist()))
+            return first * 0 + target[0, 0, 0, 0] + 0.5
+
+    def flat(v, size=8):
+        return torch.full((1, 6, size, size), v)
+
+    targets = [flat(v, 4) for v in (0.1, 0.2, 0.3)]
+    got = enhance_run(Recorder(), flat(0.0), targets, flat(1.0), 30, 33)
+    assert [round(float(g.mean()), 3) for g in got] == [0.6, 0.7, 0.8]
+    seen = [tuple(round(v, 3) for v in a[:3]) for a in asked]
+    assert seen == [(0.0, 0.2, 1.0), (0.0, 0.1, 0.7), (0.7, 0.3, 1.0)]
+    assert [a[3] for a in asked] == [[1, 1, 0.5, 30, 33]] * 3
+
+
+def test_bad_configurations_are_refused_in_a_sentence(configuration, tmp_path):
+    for sections, words in (
+        ({"optimizer": {"bach": 3}}, "no setting 'bach'"),
+        ({"optimizer": {"batch": "3"}}, "should be int"),
+        ({"stages": [{"lr": "1e-3"}]}, "write 1.0e-3"),
+        ({"data": {"folders": []}}, "data.folders is empty"),
+        ({"samples": {"patch": 50}}, "multiple of 16"),
+        ({"network": {"preset": "fast"}}, "network.scale"),
+        ({"loss": {"space": "xyz"}}, "yuv, rgb"),
+    ):
+        with pytest.raises(InputError, match=words):
+            load_config(configuration(**sections))
+    with pytest.raises(MissingError):
+        load_config(tmp_path / "none.yaml")
+    changed = load_config(configuration(), ["optimizer.batch=9", "stages.0.lr=0.5"])
+    assert changed.optimizer.batch == 9 and changed.stages[0].lr == 0.5
+
+
+def test_a_checkpoint_of_another_network_is_refused(configuration, tmp_path):
+    train(configuration(), tmp_path / "run", stop_after=1)
+    other = configuration(network={"preset": "fast", "scale": 2, "channels": 16})
+    with pytest.raises(InputError, match="another network"):
+        train(other, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"x")
+    with pytest.raises(InputError, match="cannot be read"):
+        train(configuration(), tmp_path / "run")
+
+
+def test_shipped_configurations_are_valid():
+    folder = Path(__file__).resolve().parents[2] / "configs" / "training"
+    files = sorted(folder.glob("*.yaml"))
+    assert files
+    for path in files:
+        config = load_config(path)
+        assert json.dumps(config.network)
