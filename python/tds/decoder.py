@@ -98,7 +98,7 @@ class Decoder(Iterator[Picture]):
         self.time_base, self.rate, self.regular = time_base, rate, regular
         self.notices: list[str] = []
         wanted = settings or EnhanceSettings()
-        backend, model, sha256 = self._choose(wanted, named_model)
+        backend, model = self._choose(wanted, named_model)
         self._session = Session(
             width,
             height,
@@ -106,7 +106,6 @@ class Decoder(Iterator[Picture]):
             bit_depth=bit_depth,
             backend=backend,
             model=model,
-            model_sha256=sha256,
             device=wanted.device,
             precision=wanted.precision,
             threads=wanted.threads,
@@ -120,32 +119,30 @@ class Decoder(Iterator[Picture]):
 
     def _choose(
         self, wanted: EnhanceSettings, named: tuple[str | None, str | None]
-    ) -> tuple[str, str | None, str | None]:
-        """(backend, model file, its sha256) for the session."""
+    ) -> tuple[str, str | None]:
+        """(backend, model file) for the session."""
         if wanted.backend == "bicubic":
             if wanted.model is not None:
                 raise InputError("--backend bicubic takes no model; leave --model out")
-            return "bicubic", None, None
+            return "bicubic", None
         from . import models
 
         if wanted.model is not None:
-            found = models.find(wanted.model, self.scale)
-            sha256 = None
-            if named[1] is not None and found.name == named[0]:
-                sha256 = named[1]
-            return "torchscript", str(found.path), sha256
+            # A hash in the file is of the model it names, whoever asks for that model.
+            sha256 = named[1] if wanted.model == named[0] else None
+            return "torchscript", str(models.find(wanted.model, self.scale, sha256).path)
         if named[0] is not None:
             try:
-                found = models.find(named[0], self.scale)
+                found = models.find(named[0], self.scale, named[1])
             except FileNotFoundError:
                 self.notices.append(
                     f"the file asks for the model {named[0]}, which is not here; using another"
                 )
             else:
-                return "torchscript", str(found.path), named[1]
+                return "torchscript", str(found.path)
         default = models.default(self.scale, wanted.device)
         if default is not None:
-            return "torchscript", str(default.path), None
+            return "torchscript", str(default.path)
         if wanted.backend == "torchscript":
             raise InputError(
                 f"no model for k = {self.scale} is installed; name a TorchScript file with --model"
@@ -154,7 +151,7 @@ class Decoder(Iterator[Picture]):
             f"no model for k = {self.scale} is installed: LR pictures are up-sampled by bicubic; "
             "name a TorchScript file with --model to enhance them"
         )
-        return "bicubic", None, None
+        return "bicubic", None
 
     @property
     def session(self) -> Session:

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ from .codecs import (
 from .container.annexb import is_sidecar, write_raw_pair
 from .container.metadata import MAX_FRAMES, Metadata, Timeline
 from .container.mp4 import CodedStream, write_paired
-from .errors import InputError
+from .errors import InputError, MissingError
 from .files import whole_file
 from .opening import RawFormat
 from .pictures import SCENE_CUT, FilterChain, down_sample, picture_bytes, scene_score, to_planar
@@ -206,6 +206,16 @@ def make_settings(settings: EncodeSettings | None = None, **options: Any) -> Enc
         raise InputError("an intra period is 1 frame or more")
     checked.plan()
     checked.adapter()
+    if checked.model is not None and checked.model_sha256 is None:
+        from . import models
+
+        for installed in models.available(checked.scale):
+            if installed.name == checked.model:
+                return replace(checked, model_sha256=installed.sha256)
+        raise MissingError(
+            f"no model {checked.model!r} for k = {checked.scale} is installed, so its hash is not "
+            "known; name another, or leave --model out"
+        )
     return checked
 
 
