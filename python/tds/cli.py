@@ -14,7 +14,9 @@ from types import FrameType
 from . import __version__, commands
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(argv: list[str]) -> argparse.ArgumentParser:
+    """The parser for these arguments: only the command they name is imported, so that a
+    short job does not wait for what other commands need."""
     parser = argparse.ArgumentParser(
         prog="tds",
         description="Temporal down-sampling video coding: key frames at full size, the frames "
@@ -22,16 +24,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tds-codec {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in sorted(m.name for m in pkgutil.iter_modules(commands.__path__)):
-        if not module.startswith("_"):
-            importlib.import_module(f"{commands.__name__}.{module}").add_parser(subparsers)
+    names = sorted(m.name for m in pkgutil.iter_modules(commands.__path__) if m.name[0] != "_")
+    for name in argv[:1] if argv[:1] and argv[0] in names else names:
+        importlib.import_module(f"{commands.__name__}.{name}").add_parser(subparsers)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 1 for a failure, 2 for wrong
     usage, 130 and 143 after Ctrl-C and SIGTERM, 141 when the reader of our pipe went away."""
-    args = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = build_parser(argv).parse_args(argv)
     # SIGTERM unwinds like Ctrl-C, so that temporary files go.
     signal.signal(signal.SIGTERM, _terminate)
     try:
