@@ -250,7 +250,7 @@ class PictureStream:
                         f"in the middle of picture {self.count}"
                         if done
                         else (
-                            f"after {self.count} pictures"
+                            f"after {self.count} picture{'s' * (self.count > 1)}"
                             if self.count
                             else "before its first picture"
                         )
