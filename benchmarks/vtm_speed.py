@@ -27,9 +27,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from common import CITY, looped
-
 import tds
+from common import CITY, looped
+from tds.container.annexb import raw_paths
+from tds.container.sidecar import read_sidecar
 from tds.postdec.decoders import find_program, is_patched
 from tds.postdec.streams import PictureStream
 
@@ -73,6 +74,7 @@ def main() -> int:
     parser.add_argument("--config", default="ra", choices=("ai", "ldp", "ra"))
     parser.add_argument("--qp", type=int, default=32)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--pair", type=Path, help="sidecar of a raw pair to use instead")
     args = parser.parse_args()
     program = find_program("vtm", args.decoder)
     if not is_patched(program):
@@ -80,13 +82,15 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = looped(args.source, folder / "source.mkv", args.frames, args.size)
-        sidecar = folder / "clip.json"
-        tds.encode(source, sidecar, config=args.config, qp=args.qp, preset="faster")
-        hr, lr = folder / "clip.hr.266", folder / "clip.lr.266"
+        sidecar = args.pair or folder / "clip.json"
+        if args.pair is None:
+            source = looped(args.source, folder / "source.mkv", args.frames, args.size)
+            tds.encode(source, sidecar, config=args.config, qp=args.qp, preset="faster")
+        metadata = read_sidecar(sidecar)
+        hr, lr = raw_paths(sidecar, metadata.codec)
 
         def decode(path: Path, *more: str) -> subprocess.Popen[bytes]:
-            out = str(path.with_suffix(".yuv"))
+            out = str(folder / f"{path.stem}.yuv")
             command = [program, "-b", str(path), *(more or ("-o", out))]
             return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
@@ -109,7 +113,9 @@ def main() -> int:
             os.set_inheritable(theirs.fileno(), True)
             more = (f"--TdsSession=fd:{theirs.fileno()}", "--TdsRole=hr")
             process = subprocess.Popen(
-                [program, "-b", str(hr), *more], pass_fds=(theirs.fileno(),), stdout=subprocess.DEVNULL
+                [program, "-b", str(hr), *more],
+                pass_fds=(theirs.fileno(),),
+                stdout=subprocess.DEVNULL,
             )
             theirs.close()
             stream = PictureStream(ours.detach(), "VTM", 60)
@@ -119,7 +125,7 @@ def main() -> int:
             process.wait()
 
         results = in_turn([two_files, postdec, one_file, one_socket], args.runs)
-        sizes = [p.stat().st_size / 1e6 for p in (folder / "clip.hr.yuv", folder / "clip.lr.yuv")]
+        sizes = [(folder / f"{p.stem}.yuv").stat().st_size / 1e6 for p in (hr, lr)]
         whole = (folder / "out.yuv").stat().st_size / 1e6
 
     rows = [
@@ -128,12 +134,14 @@ def main() -> int:
         ("one VTM (HR) to a YUV file", results[2], None),
         ("one VTM (HR) to a socket", results[3], results[2]),
     ]
-    print(f"{args.frames} frames, {args.size}, {args.config.upper()}, QP {args.qp}, {args.runs} runs")
+    m = metadata
+    print(
+        f"{m.timeline.frames} frames, {m.width}x{m.height}, {m.config.upper()}, QP {m.hr_qp}, "
+        f"{m.encoder}, medians of {args.runs} runs in turn"
+    )
     print(f"{'':48} {'wall s':>8} {'CPU s':>8} {'wall':>7} {'CPU':>7}")
     for title, (wall, cpu), against in rows:
-        ratio = (
-            f" {wall / against[0] - 1:+7.1%} {cpu / against[1] - 1:+7.1%}" if against else ""
-        )
+        ratio = f" {wall / against[0] - 1:+7.1%} {cpu / against[1] - 1:+7.1%}" if against else ""
         print(f"{title:48} {wall:8.2f} {cpu:8.2f}{ratio}")
     return 0
 

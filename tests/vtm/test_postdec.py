@@ -198,10 +198,10 @@ def test_a_slow_reader_of_the_output_stops_the_decoders_not_the_run(
     pusher: str, make_pair: MakePair
 ) -> None:
     pair = make_pair(frames=400, size=(256, 256))
-    with postdec(str(pair.hr), str(pair.lr), settings(pair, pusher, timeout=0.7)) as decoder:
+    with postdec(str(pair.hr), str(pair.lr), settings(pair, pusher, timeout=2.0)) as decoder:
         first = next(decoder)
         assert first.pts == 0
-        time.sleep(2)  # longer than the time-out: waiting for us is no hanging
+        time.sleep(4)  # longer than the time-out: waiting for us is no hanging
         assert sum(1 for _ in decoder) == 399
 
 
@@ -216,8 +216,8 @@ def test_a_slow_reader_of_the_output_stops_the_decoders_not_the_run(
         ("die=0", "before its first picture was whole"),
         ("exit=1", "exited with status 3; its last words: push_y4m: asked to give up"),
         ("half=1", "in the middle of picture 1"),
-        ("hang=1", "wrote nothing for 0.5 s, after 1 pictures"),
-        ("hang=0", "wrote nothing for 0.5 s, before its first picture"),
+        ("hang=1", "wrote nothing for 3 s, after 1 picture"),
+        ("hang=0", "wrote nothing for 3 s, before its first picture"),
         ("fail=1", "gave up: asked to give up"),
         ("late=0", "exited with status 4"),
     ],
@@ -234,8 +234,8 @@ def test_a_decoder_that_fails_is_named_and_everything_ends(
     other = f"if [ {{role}} = {role.value} ]; then exec {pusher} {fault}; else exec {pusher}; fi"
     begun = time.monotonic()
     with pytest.raises(ExternalError) as e:
-        run(pair, f'sh -c "{other}"', timeout=0.5 if "hang" in fault else 20.0)
-    assert time.monotonic() - begun < 12
+        run(pair, f'sh -c "{other}"', timeout=3.0 if "hang" in fault else 20.0)
+    assert time.monotonic() - begun < 20
     assert f"the {role.name} decoder" in str(e.value)
     assert what in str(e.value)
     nothing_left(pair)
@@ -258,12 +258,12 @@ def test_a_decoder_killed_from_outside_is_named(
 def test_a_decoder_stopped_by_sigstop_counts_as_hanging(
     pusher: str, make_pair: MakePair, nothing_left: NothingLeft
 ) -> None:
-    pair = make_pair(frames=60)
-    wanted = settings(pair, f"{pusher} slow=30", timeout=0.5)
+    pair = make_pair(frames=200)
+    wanted = settings(pair, f"{pusher} slow=30", timeout=3.0)
     with postdec(str(pair.hr), str(pair.lr), wanted) as decoder:
         next(decoder)
         os.kill(decoder._pair._processes[0].pid, signal.SIGSTOP)
-        with pytest.raises(ExternalError, match=r"the HR decoder .* wrote nothing for 0.5 s"):
+        with pytest.raises(ExternalError, match=r"the HR decoder .* wrote nothing for 3 s"):
             list(decoder)
     nothing_left(pair)
 

@@ -174,6 +174,35 @@ def test_a_damaged_stream_ends_with_what_vtm_says(tmp_path: Path, vtm_bin: Path)
     assert len(statuses) == FRAMES
 
 
+def test_coding_straight_to_mp4_is_coding_raw_and_muxing(tmp_path: Path, hm_bin: Path) -> None:
+    coded = code(tmp_path, "hm", "hevc", hm_bin, config="ra")
+    straight = tmp_path / "straight.mp4"
+    options = {"encoder": "hm", "codec": "hevc", "encoder_path": str(hm_bin), "config": "ra"}
+    tds.encode(tmp_path / "in.y4m", straight, qp=37, **options)
+    with tds.decode(straight, settings=BICUBIC) as a, tds.decode(coded.mp4, settings=BICUBIC) as b:
+        assert a.time_base == b.time_base
+        assert [p.pts for p in a] == [p.pts for p in b]
+    again = tds.decode(straight, settings=BICUBIC)
+    assert digest(again) == digest(tds.decode(coded.mp4, settings=BICUBIC))
+
+
+def test_a_stream_that_is_cut_short_loses_no_frame(tmp_path: Path, hm_bin: Path) -> None:
+    """The decoder ends well and gives fewer pictures than the sidecar tells of."""
+    coded = code(tmp_path, "hm", "hevc", hm_bin, config="ai")
+    stream = coded.lr.read_bytes()
+    end = stream.rindex(b"\0\0\1", 0, len(stream) // 2)  # between two NAL units
+    coded.lr.write_bytes(stream[:end].rstrip(b"\0"))
+    settings = PostdecSettings(
+        decoder="hm",
+        decoder_path=str(hm_bin),
+        sidecar=read_sidecar(coded.sidecar),
+        enhance=BICUBIC,
+    )
+    _, statuses, count = digest(postdec(str(coded.hr), str(coded.lr), settings))
+    assert count == FRAMES
+    assert "repeated" in statuses
+
+
 def test_the_mp4_has_the_times_of_the_source(tmp_path: Path, hm_bin: Path) -> None:
     coded = code(tmp_path, "hm", "hevc", hm_bin, config="ra")
     metadata = read_sidecar(coded.sidecar)

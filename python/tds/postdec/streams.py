@@ -54,7 +54,7 @@ class Picture:
     """
 
     format: Format
-    data: bytearray
+    data: NDArray[np.uint8]
     is_corrupt: bool = False
     pts: int | None = None
 
@@ -62,7 +62,7 @@ class Picture:
     def planes(self) -> tuple[Plane, Plane, Plane]:
         """Y, Cb and Cr as views of ``data``: uint8, or uint16 above 8 bits."""
         w, h = self.format.width, self.format.height
-        samples = np.frombuffer(self.data, "u1" if self.format.bit_depth == 8 else "<u2")
+        samples = self.data.view("u1" if self.format.bit_depth == 8 else "<u2")
         luma, chroma = w * h, w * h // 4
         return (
             samples[:luma].reshape(h, w),
@@ -186,8 +186,8 @@ class PictureStream:
                 picture = protocol.parse_picture(self._exactly(protocol.PICTURE.size), size)
                 if picture.ordinal != self.count:
                     raise ProtocolError(f"its picture {self.count} says it is {picture.ordinal}")
-                data = bytearray(picture.size)
-                self._into(data)
+                data = np.empty(picture.size, np.uint8)  # not zeroed first, as bytes would be
+                self._into(data.data)
                 self.count += 1
                 format = Format(picture.width, picture.height, picture.bit_depth)
                 yield Picture(format, data, picture.corrupt)
@@ -210,8 +210,8 @@ class PictureStream:
             line = self._line(line, 256)
             if not line.startswith(b"FRAME"):
                 raise ExternalError(f"{self.name}: what follows its picture {self.count} is no y4m")
-            data = bytearray(format.size)
-            self._into(data)
+            data = np.empty(format.size, np.uint8)
+            self._into(data.data)
             self.count += 1
             yield Picture(format, data)
 
@@ -223,9 +223,9 @@ class PictureStream:
                 "--size and --bit-depth, or let the decoder write y4m"
             )
         while True:
-            data = bytearray(format.size)
-            data[: len(start)] = start
-            got = len(start) + self._fill(memoryview(data)[len(start) :])
+            data = np.empty(format.size, np.uint8)
+            data[: len(start)] = np.frombuffer(start, np.uint8)
+            got = len(start) + self._fill(data.data[len(start) :])
             if got == 0:
                 return
             if got < len(data):
@@ -250,7 +250,7 @@ class PictureStream:
                         f"in the middle of picture {self.count}"
                         if done
                         else (
-                            f"after {self.count} pictures"
+                            f"after {self.count} picture{'s' * (self.count > 1)}"
                             if self.count
                             else "before its first picture"
                         )
@@ -272,8 +272,8 @@ class PictureStream:
             done += got
         return done
 
-    def _into(self, data: bytearray) -> None:
-        if self._fill(memoryview(data)) < len(data):
+    def _into(self, view: memoryview) -> None:
+        if self._fill(view) < len(view):
             raise StreamEnded(clean=False)
 
     def _read_some(self, size: int) -> bytes:
@@ -283,7 +283,7 @@ class PictureStream:
 
     def _exactly(self, size: int) -> bytes:
         data = bytearray(size)
-        self._into(data)
+        self._into(memoryview(data))
         return bytes(data)
 
     def _line(self, start: bytes, limit: int) -> bytes:
