@@ -78,6 +78,9 @@ class BicubicUp(nn.Module):
 class BicubicDown(nn.Module):
     """Bicubic down-sampling by ``scale``: the same kernel, stretched; edges repeated."""
 
+    rows: Tensor
+    columns: Tensor
+
     def __init__(self, scale: int, a: float = -0.6) -> None:
         super().__init__()
         self.scale = scale
