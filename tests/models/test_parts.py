@@ -141,6 +141,9 @@ def test_deformable_convolution_agrees_with_the_fused_operator():
 
 def test_temporal_attention_is_plain_attention_at_each_position():
     layer = quality.TemporalAttention(8, heads=2)
+    assert not layer(torch.randn(1, 3, 8, 2, 3)).any()  # starts as nothing
+    torch.nn.init.normal_(layer.out.weight)
+    torch.nn.init.normal_(layer.out.bias)
     x = torch.randn(1, 3, 8, 2, 3)
     got = layer(x)
 
