@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 import torch
+
 from tds.models.build import build
 from tds.models.export import example, export, script
 from tds.training.trainer import bicubic

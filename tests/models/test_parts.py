@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tds.models import deform, quality
 from tds.models.colour import from_rgb, to_rgb
 from tds.models.motion import MotionSearch, warp, window_sum
@@ -126,9 +127,7 @@ def test_deformable_convolution_is_what_its_definition_says():
 
 def test_deformable_convolution_without_offsets_is_a_convolution():
     x, offset, mask, weight, bias, groups = deformable_arguments()
-    got = deform.deformable_convolution(
-        x, offset * 0, torch.ones_like(mask), weight, bias, groups
-    )
+    got = deform.deformable_convolution(x, offset * 0, torch.ones_like(mask), weight, bias, groups)
     assert torch.allclose(got, F.conv2d(x, weight, bias, padding=1), atol=1e-4)
 
 
@@ -142,6 +141,9 @@ def test_deformable_convolution_agrees_with_the_fused_operator():
 
 def test_temporal_attention_is_plain_attention_at_each_position():
     layer = quality.TemporalAttention(8, heads=2)
+    assert not layer(torch.randn(1, 3, 8, 2, 3)).any()  # starts as nothing
+    torch.nn.init.normal_(layer.out.weight)
+    torch.nn.init.normal_(layer.out.bias)
     x = torch.randn(1, 3, 8, 2, 3)
     got = layer(x)
 
@@ -182,9 +184,11 @@ def test_psa_is_three_attentions_and_a_mask():
         return v * mask
 
     def pooled(v):
-        blocks = v.unfold(2, 2, 2).unfold(3, 2, 2).reshape(*v.shape[:2], *[
-            v.shape[2] // 2, v.shape[3] // 2, 4
-        ])
+        blocks = (
+            v.unfold(2, 2, 2)
+            .unfold(3, 2, 2)
+            .reshape(*v.shape[:2], *[v.shape[2] // 2, v.shape[3] // 2, 4])
+        )
         return torch.cat([blocks.max(4).values, blocks.mean(4)], 1)
 
     half = layer.squeeze1(pooled(attend(layer.attention1, x)))

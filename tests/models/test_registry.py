@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
-import tds.models as models
 import torch
+
+import tds.models as models
 from tds.errors import InputError, MissingError
 from tds.models.build import build, settings
 from tds.models.export import example

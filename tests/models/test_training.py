@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+
 from tds.codecs import Codec, Config
 from tds.errors import InputError, MissingError
 from tds.training.config import Stage, load_config
@@ -30,7 +31,6 @@ from tds.training.samples import (
     turn,
 )
 from tds.training.trainer import Trainer, freeze, learning_rate
-
 
 # -- data sets
 
@@ -329,6 +329,7 @@ def test_stages_train_what_they_say_and_nothing_else(configuration, tmp_path):
 
 def test_gradients_reach_all_that_a_stage_trains_and_nothing_frozen():
     from test_networks import SMALL_QUALITY, lively
+
     from tds.models.export import example
 
     for options, stage in (
@@ -379,8 +380,14 @@ def test_recurrence_uses_the_enhanced_middle():
 
     class Recorder(torch.nn.Module):
         def forward(self, first, target, last, side):
-            asked.append((float(first[0, 0, 0, 0]), float(target[0, 0, 0, 0]),
-                          float(last[0, 0, 0, 0]), side[0].tolist()))
+            asked.append(
+                (
+                    float(first[0, 0, 0, 0]),
+                    float(target[0, 0, 0, 0]),
+                    float(last[0, 0, 0, 0]),
+                    side[0].tolist(),
+                )
+            )
             return first * 0 + target[0, 0, 0, 0] + 0.5
 
     def flat(v, size=8):

@@ -44,9 +44,7 @@ def add_parser(subparsers: Any) -> None:
     )
     p.add_argument("--scale", type=int, choices=(2, 4), default=2, help="k (default 2)")
     p.add_argument("--encoder", choices=sorted(ADAPTERS), help="default: the codec's")
-    p.add_argument(
-        "--encoder-path", help="of the encoders vtm and hm: the program, or its folder"
-    )
+    p.add_argument("--encoder-path", help="of the encoders vtm and hm: the program, or its folder")
     p.add_argument(
         "--encoder-cfg",
         help="of the encoders vtm and hm: a .cfg file, or the folder of the common test "

@@ -19,7 +19,9 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("--scale", "-k", type=int, choices=[2, 4], help="which k, for a name (2)")
     p.add_argument("--out", "-o", type=Path, required=True, help="the archive to write (.pt)")
     p.add_argument(
-        "--precision", choices=["float32", "float16", "bfloat16"], default="float32",
+        "--precision",
+        choices=["float32", "float16", "bfloat16"],
+        default="float32",
         help="of the stored weights (float32)",
     )
     p.add_argument("--name", help="the name in its metadata, if another")

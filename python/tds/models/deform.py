@@ -42,9 +42,7 @@ def deformable_convolution(
     for tap in range(9):
         py = moves[:, tap, 0] + (ys + float(tap // 3 - 1))[:, None]
         px = moves[:, tap, 1] + (xs + float(tap % 3 - 1))[None, :]
-        grid = torch.stack(
-            [px * (2.0 / max(w - 1, 1)) - 1.0, py * (2.0 / max(h - 1, 1)) - 1.0], 3
-        )
+        grid = torch.stack([px * (2.0 / max(w - 1, 1)) - 1.0, py * (2.0 / max(h - 1, 1)) - 1.0], 3)
         fetched = F.grid_sample(
             source.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True
         ).to(x.dtype)
@@ -71,19 +69,16 @@ class DeformableConv(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
         self.offset = nn.Conv2d(channels, groups * 27, 3, padding=1)
         nn.init.zeros_(self.offset.weight)
-        nn.init.zeros_(self.offset.bias)
-        self.fused = (
-            importlib.util.find_spec("torchvision") is not None
-            and not os.environ.get("TDS_NO_FUSED_DEFORM")
+        nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
+        self.fused = importlib.util.find_spec("torchvision") is not None and not os.environ.get(
+            "TDS_NO_FUSED_DEFORM"
         )
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
         both = self.offset(guide)
         moves, strength = both[:, : self.groups * 18], both[:, self.groups * 18 :].sigmoid()
-        if torch.jit.is_scripting():
-            return deformable_convolution(
-                x, moves, strength, self.weight, self.bias, self.groups
-            )
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return deformable_convolution(x, moves, strength, self.weight, self.bias, self.groups)
         return self.eager(x, moves, strength)
 
     @torch.jit.unused
@@ -92,8 +87,12 @@ class DeformableConv(nn.Module):
             from torchvision.ops import deform_conv2d
 
             call: Any = deform_conv2d
-            return call(  # type: ignore[no-any-return]
-                x, moves.to(x.dtype), self.weight.to(x.dtype), self.bias.to(x.dtype),
-                padding=1, mask=strength.to(x.dtype),
+            return call(
+                x,
+                moves.to(x.dtype),
+                self.weight.to(x.dtype),
+                self.bias.to(x.dtype),
+                padding=1,
+                mask=strength.to(x.dtype),
             )
         return deformable_convolution(x, moves, strength, self.weight, self.bias, self.groups)

@@ -67,8 +67,9 @@ def export(
     """Scripts ``model`` into ``path`` with ``about`` as its ``tds.json``.
 
     The archive is loaded again and compared with the network before it appears under its
-    name: at most 1e-4 off anywhere in float32, 0.01 on average in less. ``precision`` is the type of the stored weights; the engine
-    converts to what it runs in. Raises ValueError when the two do not agree.
+    name: at most 1e-4 off anywhere in float32, 0.01 on average in less.
+    ``precision`` is the type of the stored weights; the engine converts to what it runs in.
+    Raises ValueError when the two do not agree.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"no precision {precision!r}; there is: {', '.join(PRECISIONS)}")

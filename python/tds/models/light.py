@@ -76,7 +76,7 @@ class LightEnhancer(nn.Module):
         self.body = nn.Sequential(*[FusionBlock(channels, convolutions) for _ in range(blocks)])
         self.tail = nn.Conv2d(2 * channels, 3 * (16 + 8), 1)
         nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
+        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
         nn.init.zeros_(self.side.weight)
         nn.init.zeros_(self.side.bias)
 

@@ -52,9 +52,7 @@ def sample_grid(height: int, width: int, like: Tensor) -> Tensor:
     """``[1, 2, H, W]``: the positions x, y of all samples in grid_sample's units."""
     ys = torch.linspace(-1.0, 1.0, height, dtype=like.dtype, device=like.device)
     xs = torch.linspace(-1.0, 1.0, width, dtype=like.dtype, device=like.device)
-    return torch.stack([xs[None, :].expand(height, width), ys[:, None].expand(height, width)])[
-        None
-    ]
+    return torch.stack([xs[None, :].expand(height, width), ys[:, None].expand(height, width)])[None]
 
 
 def warp(picture: Tensor, flow: Tensor, cubic: bool = False) -> Tensor:
@@ -186,8 +184,7 @@ class MotionSearch(nn.Module):
             if self.guard:
                 moved = warp(reference, proposed)
                 better = (
-                    _match(target - moved, self.match)
-                    < _match(target - warped, self.match) + 4e-4
+                    _match(target - moved, self.match) < _match(target - warped, self.match) + 4e-4
                 ).to(target.dtype)
                 flow = flow + better * (proposed - flow)
                 warped = warped + better * (moved - warped)
@@ -210,9 +207,10 @@ class MotionSearch(nn.Module):
         for i in range(n):
             level = n - 1 - i
             if i > 0:
-                flow = F.interpolate(
-                    flow, scale_factor=2.0, mode="bilinear", align_corners=False
-                ) * 2.0
+                flow = (
+                    F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=False)
+                    * 2.0
+                )
                 flow = flow[:, :, : targets[level].shape[2], : targets[level].shape[3]]
             last = level == 0
             flow = self.refine(

@@ -97,6 +97,6 @@ class BicubicDown(nn.Module):
         b, c, h, w = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
         p = (3 * self.scale) // 2
         x = F.pad(x.reshape(b * c, 1, h, w), [p, p, p, p], mode="replicate")
-        x = F.conv2d(x, self.rows.to(x.dtype), stride=[self.scale, 1])
-        x = F.conv2d(x, self.columns.to(x.dtype), stride=[1, self.scale])
+        x = F.conv2d(x, self.rows.to(x.dtype), stride=[self.scale, 1])  # type: ignore[arg-type]
+        x = F.conv2d(x, self.columns.to(x.dtype), stride=[1, self.scale])  # type: ignore[arg-type]
         return x.reshape(b, c, h // self.scale, w // self.scale)

@@ -172,8 +172,10 @@ def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None
             *sections, last = key.split(".")
             place = values
             for section in sections:
-                place = place[int(section)] if isinstance(place, list) else place.setdefault(
-                    section, {}
+                place = (
+                    place[int(section)]
+                    if isinstance(place, list)
+                    else place.setdefault(section, {})
                 )
             place[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from ..codecs import DEFAULT, Codec, Config, StreamSettings
+from ..codecs import ADAPTERS, DEFAULT, Codec, Config, StreamSettings
 from ..errors import InputError, MissingError
 from .pictures import Yuv, down_sample, read, write_lossless
 
@@ -127,7 +127,7 @@ def roles(frames: int, group: int, independent: bool = False) -> tuple[list[int]
 
 
 def _encode(pictures: Yuv, path: Path, job: Job, qp: int) -> str:
-    adapter = DEFAULT[job.codec]
+    adapter = ADAPTERS[DEFAULT[job.codec].name]
     settings = StreamSettings(
         pictures.width, pictures.height, 8, Fraction(25), job.config, qp, job.preset
     )
@@ -154,9 +154,7 @@ def make(job: Job, folder: Path) -> Entry:
     source = read(job.clip, job.max_frames)
     hr, lr = roles(len(source), job.group, job.independent)
     if not lr or len(hr) < 2:
-        raise InputError(
-            f"{job.clip} has {len(source)} frames, too few for a group of {job.group}"
-        )
+        raise InputError(f"{job.clip} has {len(source)} frames, too few for a group of {job.group}")
     streams.mkdir(parents=True, exist_ok=True)
     original = folder / "originals" / f"{job.clip.stem}.mkv"
     if not original.is_file():

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codecs.ffmpeg_program import find_ffmpeg
 from ..errors import ExternalError, InputError
+from ..programs import find_ffmpeg
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +109,7 @@ def _frames(path: Path) -> Iterator[tuple[Bytes, int, int]]:
             width, height = frame.width // 2 * 2, frame.height // 2 * 2
             parts = []
             for plane, s in zip(frame.planes, (1, 2, 2), strict=True):
-                rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
                 parts.append(rows[: height // s, : width // s].ravel())
             yield np.concatenate(parts), width, height
 

@@ -150,13 +150,9 @@ def draw_shot(rng: np.random.Generator, entry: Entry, settings: SampleSettings) 
                     before, after = distance
                     break
             if recurrent and rng.random() < 0.5:
-                shot = Shot(
-                    target, target - 1, target + 1, 2, (target + 1, target - 1, target + 3)
-                )
+                shot = Shot(target, target - 1, target + 1, 2, (target + 1, target - 1, target + 3))
             elif recurrent:
-                shot = Shot(
-                    target, target - 1, target + 1, 1, (target - 1, target - 3, target + 1)
-                )
+                shot = Shot(target, target - 1, target + 1, 1, (target - 1, target - 3, target + 1))
             else:
                 shot = Shot(target, target - before, target + after)
         else:
@@ -187,9 +183,7 @@ def draw_shot(rng: np.random.Generator, entry: Entry, settings: SampleSettings) 
     target = entry.lr_frames[len(entry.lr_frames) // 2]
     before_all = [k for k in entry.hr_frames if k < target]
     after_all = [k for k in entry.hr_frames if k > target]
-    return Shot(
-        target, before_all[-1] if before_all else None, after_all[0] if after_all else None
-    )
+    return Shot(target, before_all[-1] if before_all else None, after_all[0] if after_all else None)
 
 
 def load_pairs(
@@ -354,13 +348,12 @@ class AlignedSamples:
             rng = np.random.default_rng([self.seed, int(path.stem[-8:], 16)])
             settings = s if enhancer is not None else SampleSettings(**{**vars(s), "recurrent": 0})
             made = [
-                self._make(pair, draw_shot(rng, e, settings), model, enhancer)
-                for _ in range(shots)
+                self._make(pair, draw_shot(rng, e, settings), model, enhancer) for _ in range(shots)
             ]
             part = path.with_name(f"{path.stem}.{os.getpid()}.part")
             torch.save(made, part)
             os.replace(part, path)
-        return torch.load(path, weights_only=True, mmap=True)  # type: ignore[no-any-return]
+        return torch.load(path, weights_only=True, mmap=True)
 
     @torch.no_grad()
     def _make(
@@ -392,6 +385,7 @@ class AlignedSamples:
             first, last = (enhanced, last) if shot.recurrent == 1 else (first, enhanced)
         first = first if first is not None else last
         last = last if last is not None else first
+        assert first is not None and last is not None
         if shot.unrelated:
             last = _unrelated(last)
         target = whole(pair.lr(shot.target), self.scale)

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +56,16 @@ class Step(nn.Module):
         cast = torch.autocast(self.device, self.amp or torch.bfloat16, enabled=bool(self.amp))
         if aligned:
             with cast:
-                return model.fuse(  # type: ignore[no-any-return]
-                    batch["first"], batch["target"], batch["last"], batch["side"]
-                )
+                return model.fuse(batch["first"], batch["target"], batch["last"], batch["side"])
         first, last = self._references(batch)
         if hasattr(model, "align"):
             # Alignment has no weights: outside of autocast, which would blur its motion.
             with torch.no_grad():
-                a, b = model.align(
-                    model.reference(first), batch["target"], model.reference(last)
-                )
+                a, b = model.align(model.reference(first), batch["target"], model.reference(last))
             with cast:
-                return model.fuse(a, batch["target"], b, batch["side"])  # type: ignore[no-any-return]
+                return model.fuse(a, batch["target"], b, batch["side"])
         with cast:
-            return model(first, batch["target"], last, batch["side"])  # type: ignore[no-any-return]
+            return model(first, batch["target"], last, batch["side"])
 
     @torch.no_grad()
     def _references(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -130,7 +127,7 @@ def learning_rate(stage: Stage, step: int, progress: float) -> float:
 class Trainer:
     """Trains by a configuration into a folder::
 
-        OUT/config.json checkpoint.pt log.csv curve.png validation.csv weights.safetensors tb/
+    OUT/config.json checkpoint.pt log.csv curve.png validation.csv weights.safetensors tb/
     """
 
     def __init__(self, config: TrainConfig, out: Path, quiet: bool = False) -> None:
@@ -161,7 +158,7 @@ class Trainer:
         self.model = build(config.network)
         if config.init:
             self.model.load_state_dict(load_weights(config.init).state_dict())
-        self.model.to(self.place, memory_format=torch.channels_last)
+        self.model.to(device=self.place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.step = 0
         self.stage = 0
@@ -190,10 +187,12 @@ class Trainer:
             [Path(f) for f in d.folders],
             self.cache,
             self.scale,
-            lambda e: e.clip not in out
-            and (not d.codecs or e.codec in d.codecs)
-            and (not d.configs or e.config in d.configs)
-            and (not d.qps or e.hr_qp in d.qps),
+            lambda e: (
+                e.clip not in out
+                and (not d.codecs or e.codec in d.codecs)
+                and (not d.configs or e.config in d.configs)
+                and (not d.qps or e.hr_qp in d.qps)
+            ),
         )
         seed = self.config.optimizer.seed
         patch = self.config.samples.patch
@@ -481,9 +480,7 @@ class Trainer:
         self.scaler.update()
         decay = min(o.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            for kept, now in zip(
-                self.average.parameters(), self.model.parameters(), strict=True
-            ):
+            for kept, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 kept.lerp_(now, 1.0 - decay)
         return numbers
 
@@ -562,7 +559,7 @@ def validate(
         n = group if e.group == 1 else e.group
         keys = [f for f in e.hr_frames if e.group > 1 or f % (n - 1) == 0]
         gains = []
-        for first, last in list(zip(keys, keys[1:], strict=False))[:groups]:
+        for first, last in list(pairwise(keys))[:groups]:
             frames = [f for f in e.lr_frames if first < f < last]
             if not frames:
                 continue
@@ -640,7 +637,7 @@ class _Loader:
             k = divmod(at + ahead, self.accumulate)
             if k not in self._ahead:
                 self._ahead[k] = self._pool.submit(self._make, *k)
-        return self._ahead.pop(key).result()  # type: ignore[no-any-return]
+        return self._ahead.pop(key).result()
 
     def close(self) -> None:
         if self._pool is not None:
