@@ -6,14 +6,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the networks need torch")
 
+from scenes import scene  # noqa: E402
+
 from tds.codecs import Codec, Config  # noqa: E402
 from tds.training.dataset import Job, build  # noqa: E402
-from tds.training.pictures import Yuv, write_lossless  # noqa: E402
+from tds.training.pictures import write_lossless  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -31,23 +32,6 @@ def own_cache(tmp_path, monkeypatch):
     """No test reads or writes the user's folders."""
     monkeypatch.setenv("TDS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("TDS_MODEL_PATH", raising=False)
-
-
-def scene(frames: int, width: int, height: int, seed: int = 0) -> Yuv:
-    """Blocks and fine noise that move by (2, 1) samples a frame, as 8-bit 4:2:0."""
-    rng = np.random.default_rng(seed)
-    big = rng.random((height + 2 * frames + 8, width + 4 * frames + 8))
-    coarse = rng.random((big.shape[0] // 8 + 1, big.shape[1] // 8 + 1))
-    big += 4 * np.kron(coarse, np.ones((8, 8)))[: big.shape[0], : big.shape[1]]
-    for axis in (0, 1):
-        big = (np.roll(big, 1, axis) + 2 * big + np.roll(big, -1, axis)) / 4
-    big = (big - big.min()) / (big.max() - big.min()) * 200 + 28
-    data = []
-    for t in range(frames):
-        y = big[t : t + height, 2 * t : 2 * t + width]
-        c = y.reshape(height // 2, 2, width // 2, 2).mean((1, 3)) / 4 + 96
-        data.append(np.concatenate([y.ravel(), c.ravel(), (224 - c).ravel()]).round())
-    return Yuv(np.stack(data).astype(np.uint8), width, height)
 
 
 @pytest.fixture(scope="session")
