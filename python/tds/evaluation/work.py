@@ -133,7 +133,7 @@ def _stream(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
             "leads": [s.lead is not None and j == 0 for s in segments for j in range(len(s.coded()))],
             "bits": coded.bits(),
             "frame_bits": sizes,
-            "types": [frame.pict_type.name for frame in decode_segments(coded)],
+            "types": [av.video.frame.PictureType(int(frame.pict_type)).name for frame in decode_segments(coded)],
             "segments": [[s.path.name, s.frames] for s in coded.segments],
             "encoder": version,
             "preset": spec["preset"],
@@ -224,15 +224,14 @@ def _streams(
     spec: dict[str, Any], place: Place, records: dict[str, dict[str, Any]]
 ) -> dict[Role, Iterator[VideoFrame]]:
     """Decoded frames by role; in a plan with k = 1 both come from the one plain stream."""
+    def of_plain(role: Role) -> Iterator[VideoFrame]:
+        for frame in decoded(place.inputs["plain"], records["plain"]):
+            assert frame.pts is not None
+            if spec["roles"][frame.pts] == role.value:
+                yield frame
+
     if "plain" in records:
-        return {
-            role: (
-                frame
-                for frame in decoded(place.inputs["plain"], records["plain"])
-                if spec["roles"][frame.pts or 0] == role.value
-            )
-            for role in Role
-        }
+        return {role: of_plain(role) for role in Role}
     return {
         role: decoded(place.inputs[role.value], records[role.value])
         if role.value in records
