@@ -71,8 +71,10 @@ class Executor(ABC):
                     except (OSError, ValueError, RuntimeError, MemoryError) as e:
                         raise ExternalError(f"{job.label}: {e}") from e
                     done(job)
-        finally:
-            self.stop()
+        except BaseException:
+            self.stop(at_once=True)
+            raise
+        self.stop()
 
     slots: int
 
@@ -89,7 +91,8 @@ class Executor(ABC):
     def finish(self, handle: Any, job: Job) -> None: ...
 
     @abstractmethod
-    def stop(self) -> None: ...
+    def stop(self, at_once: bool = False) -> None:
+        """at_once: work that is under way is given up."""
 
 
 # ------------------------------------------------------------ this machine --
@@ -120,16 +123,19 @@ class LocalExecutor(Executor):
     def finish(self, handle: Future[None], job: Job) -> None:
         handle.result()
 
-    def stop(self) -> None:
-        if self._pool is None:
+    def stop(self, at_once: bool = False) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None:
             return
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:  # idle ones end by themselves; busy ones end their encoders
+        if not at_once:
+            pool.shutdown()
+            return
+        processes = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
             process.terminate()
         for process in processes:
             process.join(10)
-        self._pool = None
 
 
 def _run_here(folder: Path, job: Job, files: dict[str, Path], threads: int) -> None:
@@ -215,7 +221,7 @@ class RayExecutor(Executor):
         with self._cache.making(job) as out:
             _unpack(packed, out)
 
-    def stop(self) -> None:
+    def stop(self, at_once: bool = False) -> None:
         self._refs.clear()
         self._ray.shutdown()
 
