@@ -60,6 +60,7 @@ def side_by_side(
 
 
 def rgb_image(planes: Sequence[Plane], bit_depth: int) -> Image.Image:
+    """Planar 4:2:0 code values as FFmpeg converts them."""
     name = "yuv420p" if bit_depth == 8 else "yuv420p10le"
     height, width = planes[0].shape
     flat = np.concatenate([np.ascontiguousarray(p).reshape(-1) for p in planes])
@@ -69,6 +70,7 @@ def rgb_image(planes: Sequence[Plane], bit_depth: int) -> Image.Image:
 
 
 def residual_map(planes: Sequence[Plane], original: Sequence[Plane], shift: int) -> Image.Image:
+    """|planes - original| of luma as a heat map; shift: bit depth above 8."""
     error = np.abs(planes[0].astype(np.int32) - original[0].astype(np.int32)) >> shift
     return Image.fromarray(_heat(np.minimum(error / RESIDUAL_PEAK, 1.0)))
 

@@ -10,10 +10,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tds.codecs.ffmpeg_program import find_ffmpeg
 from tds.evaluation.clips import ClipSource, planar, planes_from_bytes
 from tds.evaluation.metrics import averages, compare, temporal_error
 from tds.pictures import picture_bytes
+from tds.programs import find_ffmpeg
 
 FRAMES = 6
 
@@ -36,9 +36,7 @@ def sequences(request, city, tmp_path_factory):
     source, decoded = folder / "source.y4m", folder / "decoded.y4m"
     begin = [find_ffmpeg("libx265"), "-v", "error", "-strict", "-1"]
     end = ["-pix_fmt", request.param, "-strict", "-1"]
-    subprocess.run(
-        [*begin, "-i", city, "-frames:v", str(FRAMES), *end, source], check=True
-    )
+    subprocess.run([*begin, "-i", city, "-frames:v", str(FRAMES), *end, source], check=True)
     coded = folder / "coded.mkv"
     x265 = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "qp=37:log-level=error"]
     subprocess.run([*begin, "-i", source, *x265, coded], check=True)
@@ -49,8 +47,10 @@ def sequences(request, city, tmp_path_factory):
 def _filter(decoded, source, name):
     """What FFmpeg's own filter prints for the two files."""
     return subprocess.run(
-        [find_ffmpeg(), "-hide_banner", "-i", decoded, "-i", source, "-lavfi", name]
-        + ["-f", "null", "-"],
+        [
+            *(find_ffmpeg(), "-hide_banner", "-i", decoded, "-i", source),
+            *("-lavfi", name, "-f", "null", "-"),
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -74,8 +74,10 @@ def test_psnr_agrees_with_ffmpeg(sequences, measured, tmp_path):
     source, decoded = sequences
     _, quality = measured
     subprocess.run(
-        [find_ffmpeg(), "-v", "error", "-i", decoded, "-i", source]
-        + ["-lavfi", "psnr=stats_file=psnr.txt", "-f", "null", "-"],
+        [
+            *(find_ffmpeg(), "-v", "error", "-i", decoded, "-i", source),
+            *("-lavfi", "psnr=stats_file=psnr.txt", "-f", "null", "-"),
+        ],
         cwd=tmp_path,
         check=True,
     )

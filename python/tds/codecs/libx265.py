@@ -31,8 +31,6 @@ class LibX265(FFmpegEncoder):
             Config.RA: f"bframes=7:b-adapt=0:b-pyramid=1:keyint={settings.period}:open-gop=1:"
             "pbratio=1:rc-lookahead=20",
         }[settings.config]
-        if settings.config is Config.RA and settings.preset == "ultrafast":
-            structure += ":rc-lookahead=10"  # its own 5 is less than bframes, which x265 refuses
         # info=0: no SEI of settings, so that the segments of a stream have equal headers.
         params = (
             f"qp={settings.qp}:aq-mode=0:cutree=0:scenecut=0:ipratio=1:info=0:log-level=warning:"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from av.video.frame import VideoFrame
 
@@ -149,7 +150,7 @@ def planes_from_bytes(data: bytes, width: int, height: int, bit_depth: int) -> l
     """Y, U and V of a picture in FFmpeg's rawvideo layout, without a copy."""
     import numpy as np
 
-    flat: Plane = np.frombuffer(data, np.uint8 if bit_depth == 8 else np.uint16)
+    flat: Any = np.frombuffer(data, np.uint8 if bit_depth == 8 else np.uint16)
     luma, chroma = width * height, width * height // 4
     return [
         flat[:luma].reshape(height, width),

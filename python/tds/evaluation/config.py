@@ -200,8 +200,8 @@ def _only(value: dict[str, Any], known: set[str], what: str) -> None:
     for key in value:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
-            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}"
-            raise InputError(f"no {what} {key!r}{hint}")
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+            raise InputError(f"no {what} {key!r}; {hint}")
 
 
 def _clip(value: Any, folder: Path) -> ClipEntry:

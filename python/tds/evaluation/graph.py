@@ -180,9 +180,7 @@ class _Builder:
             )
         )
 
-    def measure(
-        self, clip: Clip, inputs: dict[str, Job], label: str, **more: Any
-    ) -> Job:
+    def measure(self, clip: Clip, inputs: dict[str, Job], label: str, **more: Any) -> Job:
         enhancer: Enhancer | None = more.pop("enhancer")
         spec: dict[str, Any] = {
             "clip": clip.sha256,
@@ -208,14 +206,10 @@ class _Builder:
                 files += (enhancer.sha256,)
         kind = enhancer.kind if enhancer else "plain"
         samples = clip.frames * clip.width * clip.height
-        return self.add(
-            Job("measure", spec, inputs, files, samples * _COST_MEASURE[kind], label)
-        )
+        return self.add(Job("measure", spec, inputs, files, samples * _COST_MEASURE[kind], label))
 
 
-def build(
-    evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]
-) -> Graph:
+def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) -> Graph:
     """All points and the jobs they need, dependencies first.
 
     Raises InputError for a clip a plan cannot be used on."""
@@ -225,9 +219,7 @@ def build(
     for clip, coding, config, qp in product(clips, e.codecs, e.configs, e.qps):
         for plan in e.plans:
             try:
-                layout = lay_out(
-                    clip.frames, clip.cuts(e.scene_cut), plan, config, e.intra_period
-                )
+                layout = lay_out(clip.frames, clip.cuts(e.scene_cut), plan, config, e.intra_period)
             except InputError as error:
                 raise InputError(f"{clip.path}, {plan.label}: {error}") from error
             anchor = b.stream(clip, coding, config, qp, 1, layout.plain, "plain")
@@ -265,8 +257,19 @@ def build(
                     lr_qp=lr_qp,
                 )
                 points.append(
-                    Point(clip, coding, config, plan, enhancer, qp, layout, streams, measure,
-                          anchor, anchor_measure)  # fmt: skip
+                    Point(
+                        clip,
+                        coding,
+                        config,
+                        plan,
+                        enhancer,
+                        qp,
+                        layout,
+                        streams,
+                        measure,
+                        anchor,
+                        anchor_measure,
+                    )
                 )
     files = {clip.sha256: clip.path for clip in clips}
     files |= {x.sha256: x.path for x in enhancers if x.path is not None}

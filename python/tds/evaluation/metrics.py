@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..codecs.ffmpeg_program import ffmpeg_version, find_ffmpeg
 from ..errors import ExternalError, MissingError
+from ..programs import ffmpeg_version, find_ffmpeg
 from ..quality import Plane, psnr
 
 VMAF_MODEL = "vmaf_v0.6.1"
@@ -97,7 +97,7 @@ def compare(
             for source, decoded in pairs:
                 for values, x, z in zip((out.y, out.u, out.v), source, decoded, strict=True):
                     values.append(psnr(x, z, bit_depth))
-                now = (np.array(source[0]), np.array(decoded[0]))
+                now: tuple[Plane, Plane] = (source[0].copy(), decoded[0].copy())
                 out.temporal.append(None if before is None else temporal_error(before, now))
                 before = now
                 size = now[0].shape

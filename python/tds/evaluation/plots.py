@@ -82,7 +82,9 @@ def _bits(points: list[dict[str, Any]], title: str, path: Path) -> None:
     figure, ax = plt.subplots(
         figsize=(9, 0.32 * len(plans) * (len(qps) + 1) + 1.2), layout="constrained"
     )
-    y, ticks, names = 0.0, [], []
+    ticks: list[float] = []
+    names: list[str] = []
+    y = 0.0
     for plan in plans:
         for qp in qps:
             own = [p for p in points

@@ -203,7 +203,8 @@ def _summary(r: Results) -> str:
         if here != heading:
             heading = here
             out.append(
-                f'<tr class="plan"><td class="l">{html.escape(here)}</td><td colspan="4"></td></tr>'
+                '<tr class="plan"><td class="l" colspan="5"><span>'
+                f"{html.escape(here)}</span></td></tr>"
             )
         cells = []
         for counting in COUNTINGS:
@@ -218,7 +219,8 @@ def _summary(r: Results) -> str:
             cells.append(f'<td class="{kind}" title="{html.escape(_caveat(m))}">{text}</td>')
             cells.append(f"<td>{'–' if quality is None else f'{quality:+.2f} dB'}</td>")
         out.append(
-            f'<tr class="sub"><td class="l">{html.escape(row["enhancer"])}</td>{"".join(cells)}</tr>'
+            f'<tr class="sub"><td class="l">{html.escape(row["enhancer"])}</td>'
+            f"{''.join(cells)}</tr>"
         )
     out.append("</tbody></table></div>")
     return "".join(out)
@@ -338,7 +340,8 @@ def _complexity(rows: list[dict[str, Any]]) -> str:
     return (
         "<h2>Complexity</h2><p class=soft>Per LR frame; pixels are those of the full size. "
         "Definitions: tds complexity --help.</p>"
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 

@@ -170,7 +170,7 @@ def _point(point: Point, cache: Cache) -> dict[str, Any]:
     }
     lead_bits = sum(b for b, lead in zip(of_lr["frame_bits"], of_lr["leads"], strict=True) if lead)
 
-    def side(bits: float, quality: dict[str, Any], frames: Iterable[int]) -> dict[str, float]:
+    def side(bits: float, quality: dict[str, Any], frames: Iterable[int]) -> dict[str, Any]:
         figures = {k: _round(v) for k, v in averages(quality, frames).items()}
         return {"bits": bits, "kbps": _round(bits / seconds / 1000), **figures}
 
@@ -204,7 +204,6 @@ def _point(point: Point, cache: Cache) -> dict[str, Any]:
                 b for i, b in plain_bits.items() if point.layout.roles[i] is Role.HR
             ),
             "anchor_lr_frames": sum(plain_bits[i] for i in lr_frames),
-            "anchor_types": _by_type(plain),
         },
         "psnr_y_over_time": {
             "test": [round(x, 2) for x in test["quality"]["y"]],
@@ -214,14 +213,6 @@ def _point(point: Point, cache: Cache) -> dict[str, Any]:
         "statuses": {s: test["status"].count(s) for s in sorted(set(test["status"]))},
         "fps": test["fps"],
     }
-
-
-def _by_type(record: dict[str, Any]) -> dict[str, int]:
-    """Bits by the kind of picture (I, P, B)."""
-    out: dict[str, int] = defaultdict(int)
-    for kind, bits in zip(record["types"], record["frame_bits"], strict=True):
-        out[kind] += bits
-    return dict(out)
 
 
 def _round(value: float) -> float | None:
@@ -282,14 +273,15 @@ def _means(bd: list[dict[str, Any]], exclude_seen: bool) -> list[dict[str, Any]]
         for name in (row["class"], ALL):
             rows[(name, *rest)].append(row)
     out = []
-    for (name, *rest), own in rows.items():
+    for key, own in rows.items():
+        name, others = key[0], key[1:]
         rates = [r["rate"] for r in own if r["rate"] is not None]
         mean = mean_over_clips(rates)
         quality = mean_over_clips([r["quality"] for r in own if r["quality"] is not None])
         out.append(
             {
                 "class": name,
-                **dict(zip((*GROUP, "counting", "metric", "method"), rest, strict=True)),
+                **dict(zip((*GROUP, "counting", "metric", "method"), others, strict=True)),
                 "rate": _round(mean.value),
                 "low": _round(mean.low),
                 "high": _round(mean.high),

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
@@ -14,18 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import __version__
-from ..codecs import Codec, Config
 from ..pictures import picture_bytes
 from ..plan import Role
 from .cache import Cache, Job
 from .clips import Clip, ClipSource, planar, planes_from_bytes
-from .config import FULL, Coding, Evaluation, Plan
+from .config import FULL, Evaluation
 from .execution import Executor, left_to_do
 from .graph import Graph, Point, build, examine_clips, find_enhancers
 from .metrics import metrics_version
@@ -198,7 +195,7 @@ def nearest_qp(bits: dict[int, int], wanted: float, highest: int) -> int:
     qps = sorted(bits)
     logs = [math.log(bits[q]) for q in qps]
     target = math.log(wanted)
-    for (q0, q1), (l0, l1) in zip(zip(qps, qps[1:]), zip(logs, logs[1:]), strict=True):
+    for (q0, q1), (l0, l1) in zip(pairwise(qps), pairwise(logs), strict=True):
         inside = l1 <= target <= l0
         if inside or (target > l0 and q0 == qps[0]) or (target < l1 and q1 == qps[-1]):
             if l0 == l1:

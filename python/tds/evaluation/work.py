@@ -27,12 +27,15 @@ from ..codecs.base import CodedSegment
 from ..comparison import residual_map, rgb_image
 from ..container.mp4 import CodedStream
 from ..decoder import Decoder, EnhanceSettings
+from ..decoding import in_process, program_that_decodes
 from ..encoder import EncodeSettings, StreamCoder
 from ..errors import ExternalError
 from ..measure import decode_segments, planes_of, sizes_in_display_order
 from ..pictures import FilterChain, down_sample, picture_bytes
 from ..plan import Role
+from ..programs import ffmpeg_version
 from ..quality import Plane, psnr
+from ..sources import VideoSource
 from .cache import write_record
 from .clips import ClipSource, planar, planes_from_bytes
 from .layout import from_plain
@@ -67,7 +70,7 @@ def run(kind: str, spec: dict[str, Any], place: Place, out: Path) -> None:
 # ------------------------------------------------------------------- streams --
 
 
-def _settings(spec: dict[str, Any], video: ClipSource) -> StreamSettings:
+def _settings(spec: dict[str, Any], video: VideoSource) -> StreamSettings:
     """As tds.encode has them; ``scale`` 1 is a full-size stream."""
     settings = EncodeSettings(
         codec=Codec(spec["codec"]),
@@ -130,10 +133,11 @@ def _stream(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
             )
         return {
             "frames": coded_frames,
-            "leads": [s.lead is not None and j == 0 for s in segments for j in range(len(s.coded()))],
+            "leads": [
+                s.lead is not None and j == 0 for s in segments for j in range(len(s.coded()))
+            ],
             "bits": coded.bits(),
             "frame_bits": sizes,
-            "types": [av.video.frame.PictureType(int(frame.pict_type)).name for frame in decode_segments(coded)],
             "segments": [[s.path.name, s.frames] for s in coded.segments],
             "encoder": version,
             "preset": spec["preset"],
@@ -224,6 +228,7 @@ def _streams(
     spec: dict[str, Any], place: Place, records: dict[str, dict[str, Any]]
 ) -> dict[Role, Iterator[VideoFrame]]:
     """Decoded frames by role; in a plan with k = 1 both come from the one plain stream."""
+
     def of_plain(role: Role) -> Iterator[VideoFrame]:
         for frame in decoded(place.inputs["plain"], records["plain"]):
             assert frame.pts is not None
@@ -302,9 +307,7 @@ def _lanczos(
         )
 
 
-def _enlarger(
-    small: tuple[int, ...], full: tuple[int, int], scale: int, flags: str
-) -> FilterChain:
+def _enlarger(small: tuple[int, ...], full: tuple[int, int], scale: int, flags: str) -> FilterChain:
     """From the size of tds_lr_size to the full one: exactly times ``scale``, then cropped."""
     filters = [("scale", f"{small[0] * scale}:{small[1] * scale}:flags={flags}")]
     if (small[0] * scale, small[1] * scale) != full:
@@ -380,15 +383,11 @@ def _crop(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
 def cut_box(planes: list[Plane], x: int, y: int, width: int, height: int) -> list[Plane]:
     """A region of 4:2:0 planes; all numbers even, in luma samples."""
     out = [planes[0][y : y + height, x : x + width]]
-    out += [
-        p[y // 2 : (y + height) // 2, x // 2 : (x + width) // 2] for p in planes[1:]
-    ]
+    out += [p[y // 2 : (y + height) // 2, x // 2 : (x + width) // 2] for p in planes[1:]]
     return out
 
 
-def busiest_box(
-    planes: list[Plane], width: int, height: int
-) -> tuple[int, int, int, int]:
+def busiest_box(planes: list[Plane], width: int, height: int) -> tuple[int, int, int, int]:
     """(x, y, width, height) of the region with most detail, in even luma samples.
 
     Detail is the sum of absolute differences to the right and lower neighbours."""
@@ -425,5 +424,12 @@ def engine_version() -> str:
 
 
 def decoder_version() -> str:
-    """PyAV and its libavcodec, which decode every stream here."""
-    return f"PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
+    """What decodes the streams: PyAV's libavcodec, or a program where that is wrong."""
+    library = ".".join(map(str, av.library_versions["libavcodec"]))
+    out = f"PyAV {av.__version__}, libavcodec {library}"
+    for depth in (8, 10):
+        if not in_process(depth):
+            program = program_that_decodes(depth)
+            by = f"FFmpeg {ffmpeg_version(program)}" if program else "nothing at hand"
+            out += f"; {depth}-bit VVC by {by}"
+    return out
