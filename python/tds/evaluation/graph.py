@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
@@ -83,36 +83,44 @@ def find_enhancers(evaluation: Evaluation) -> list[Enhancer]:
     """The baselines and the models asked for, for every k of the plans.
 
     Raises MissingError for a model named that is not there for any of them."""
-    from .. import models
-
     scales = sorted({plan.scale for plan in evaluation.plans})
     out = []
     for scale in scales:
         # At k = 1 there is nothing to up-sample: bicubic then passes pictures through.
         for name in BASELINES if scale > 1 else BASELINES[:1]:
             out.append(Enhancer(name, name, scale))
-    for name in evaluation.models:
-        found = []
-        errors: list[Exception] = []
+    return out + find_models(evaluation.models, scales)
+
+
+def find_models(names: Sequence[str], scales: Sequence[int]) -> list[Enhancer]:
+    """Models by name or file (``all``: every one installed) for the given k, each once.
+
+    Raises MissingError for one that is there for none of them."""
+    from .. import models
+
+    out: dict[str, Enhancer] = {}
+    for name in names:
+        found: list[tuple[str, int, Path]] = []
+        problem: OSError | ValueError | None = None
         for scale in scales:
             if name == ALL_MODELS:
-                found += [(i.name, scale, models.find(i.name, scale).path)
-                          for i in models.available(scale)]  # fmt: skip
+                for info in models.available(scale):
+                    found.append((info.name, scale, models.find(info.name, scale).path))
                 continue
             try:
                 there = models.find(name, scale)
-            except (FileNotFoundError, ValueError) as e:
-                errors.append(e)
+                fits = models.metadata(there.path)["scale"] == scale
+            except (OSError, ValueError) as e:
+                problem = e
                 continue
-            found.append((there.name or Path(name).stem, scale, there.path))
-        if errors and not found:
-            raise errors[0]
+            if fits:
+                found.append((there.name or Path(name).stem, scale, there.path))
+        if problem is not None and not found:
+            raise problem
         for title, scale, path in found:
-            metadata = models.metadata(path)
-            enhancer = Enhancer(title, "model", scale, file_sha256(path), path, metadata)
-            if enhancer not in out:
-                out.append(enhancer)
-    return out
+            sha256 = file_sha256(path)
+            out[sha256] = Enhancer(title, "model", scale, sha256, path, models.metadata(path))
+    return list(out.values())
 
 
 def examine_clips(
