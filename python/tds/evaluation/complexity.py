@@ -68,7 +68,8 @@ def count(path: Path, scale: int) -> dict[str, Any]:
     """Parameters, arithmetic and traffic of an archive; see examine_models."""
     import torch
 
-    module = torch.jit.load(str(path), map_location="cpu").eval().float()
+    jit: Any = torch.jit
+    module = jit.load(str(path), map_location="cpu").eval().float()
     parameters = sum(p.numel() for p in module.parameters())
     side_length = COUNTED_AT
     pixels = side_length**2
@@ -79,7 +80,7 @@ def count(path: Path, scale: int) -> dict[str, Any]:
 
     first, last, target = picture(side_length), picture(side_length), picture(side_length // scale)
     side = torch.tensor([[1.0, 1.0, 0.5, 32.0, 32.0]])
-    with torch.no_grad(), torch.jit.optimized_execution(False):
+    with torch.no_grad(), jit.optimized_execution(False):
         macs, traffic = _counted(lambda: module(first, target, last, side))
         in_group = macs
         if hasattr(module, "reference") and hasattr(module, "enhance"):
@@ -103,7 +104,7 @@ def _counted(work: Callable[[], Any]) -> tuple[float, float]:
     from torch.utils._pytree import tree_flatten
     from torch.utils.flop_counter import FlopCounterMode
 
-    class Traffic(TorchDispatchMode):
+    class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
         total = 0
 
         def __torch_dispatch__(
@@ -117,7 +118,7 @@ def _counted(work: Callable[[], Any]) -> tuple[float, float]:
                 self.total += sum(x.numel() * x.element_size() for x in (*inputs, *outputs))
             return out
 
-    traffic = Traffic()
+    traffic = Traffic()  # type: ignore[no-untyped-call]
     with FlopCounterMode(display=False) as flops, traffic:
         work()
     return flops.get_total_flops() / 2, float(traffic.total)
@@ -168,7 +169,8 @@ def measure(
 ) -> dict[str, Any]:
     """Peak memory and speed in this process, through the engine.
 
-    The first group of frames warms up; groups are then enhanced for two seconds, one at least.
+    The first group that is enhanced warms up, unless it takes 20 seconds; further ones are
+    then enhanced for two seconds, one at least.
     """
     import torch  # loaded first, so that its libraries do not count as the model's memory
 
@@ -184,20 +186,24 @@ def measure(
         _reset_peak()
         at = 0
 
+        def drain() -> int:
+            return sum(picture.status == "enhanced" for picture in session)
+
         def group() -> int:
             nonlocal at
             enhanced = 0
             roles = ["hr", *["lr"] * (GROUP - 2), "hr"]
             for i, role in enumerate(roles):
                 shape = size if role == "hr" else small
-                if not session.send(role, _moving(*shape, i), at):
-                    raise ExternalError("the engine took no picture")
+                planes = _moving(*shape, i)
+                while not session.send(role, planes, at):
+                    enhanced += drain()
                 at += 1
-            for picture in session:
-                enhanced += picture.status == "enhanced"
-            return enhanced
+            return enhanced + drain()
 
-        # A group is complete, and so enhanced, when its last boundary is there.
+        # That a group has no further LR picture is known when the next group's comes, so
+        # each call enhances the group before.
+        group()
         first = time.perf_counter()
         frames = group()
         spent = time.perf_counter() - first
