@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from .. import _tds
 from ..codecs import Codec, Config
 from ..errors import InputError
 from ..plan import Role
@@ -109,7 +110,7 @@ def find_models(names: Sequence[str], scales: Sequence[int]) -> list[Enhancer]:
                 continue
             try:
                 there = models.find(name, scale)
-                fits = models.metadata(there.path)["scale"] == scale
+                fits = _tds.model_metadata(there.path)["scale"] == scale
             except (OSError, ValueError) as e:
                 problem = e
                 continue
@@ -119,7 +120,7 @@ def find_models(names: Sequence[str], scales: Sequence[int]) -> list[Enhancer]:
             raise problem
         for title, scale, path in found:
             sha256 = file_sha256(path)
-            out[sha256] = Enhancer(title, "model", scale, sha256, path, models.metadata(path))
+            out[sha256] = Enhancer(title, "model", scale, sha256, path, _tds.model_metadata(path))
     return list(out.values())
 
 
