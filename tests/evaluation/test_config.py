@@ -70,7 +70,7 @@ def test_every_key_is_read(tmp_path):
     ],
 )
 def test_a_fault_is_named(tmp_path, changes, says):
-    with pytest.raises(InputError, match="c.yaml") as error:
+    with pytest.raises(InputError, match=r"c\.yaml") as error:
         load(_write(tmp_path, **changes))
     assert says in str(error.value)
 
