@@ -34,7 +34,7 @@ def side_by_side(
     shift = bit_depth - 8
     columns = [
         ("source", original, None),
-        *((n, p, _residual(p, original, shift)) for n, p in versions),
+        *((n, p, residual_map(p, original, shift)) for n, p in versions),
     ]
     height, width = original[0].shape
     sheet = Image.new(
@@ -51,7 +51,7 @@ def side_by_side(
         if residual is not None:
             label += f"  {psnr(planes[0], original[0], bit_depth):.2f} dB"
         draw.text((x, TITLE + 2), label, (235, 235, 235), font)
-        sheet.paste(_rgb(planes, bit_depth), (x, y))
+        sheet.paste(rgb_image(planes, bit_depth), (x, y))
         if residual is not None:
             sheet.paste(residual, (x, y + height + GAP + TITLE))
     y = 2 * TITLE + height + GAP + TITLE
@@ -59,7 +59,8 @@ def side_by_side(
     sheet.save(path, "PNG")
 
 
-def _rgb(planes: Sequence[Plane], bit_depth: int) -> Image.Image:
+def rgb_image(planes: Sequence[Plane], bit_depth: int) -> Image.Image:
+    """Planar 4:2:0 code values as FFmpeg converts them."""
     name = "yuv420p" if bit_depth == 8 else "yuv420p10le"
     height, width = planes[0].shape
     flat = np.concatenate([np.ascontiguousarray(p).reshape(-1) for p in planes])
@@ -68,7 +69,8 @@ def _rgb(planes: Sequence[Plane], bit_depth: int) -> Image.Image:
     return image
 
 
-def _residual(planes: Sequence[Plane], original: Sequence[Plane], shift: int) -> Image.Image:
+def residual_map(planes: Sequence[Plane], original: Sequence[Plane], shift: int) -> Image.Image:
+    """|planes - original| of luma as a heat map; shift: bit depth above 8."""
     error = np.abs(planes[0].astype(np.int32) - original[0].astype(np.int32)) >> shift
     return Image.fromarray(_heat(np.minimum(error / RESIDUAL_PEAK, 1.0)))
 

@@ -160,7 +160,7 @@ def _compare_anchor(
             out.anchor_lr.add(original, planes, depth)
     if next(decoded, None) is not None:
         raise ExternalError("the plain stream decodes to more frames than the source has")
-    sizes = _sizes_in_display_order(anchor)
+    sizes = sizes_in_display_order(anchor)
     out.anchor_lr_bits = sum(
         8 * size for size, pts in zip(sizes, anchor.times, strict=True) if roles[pts] is Role.LR
     )
@@ -173,7 +173,8 @@ def decode_segments(coded: CodedStream) -> Iterator[av.VideoFrame]:
             yield from frames(str(segment.path), container, container.streams.video[0])
 
 
-def _sizes_in_display_order(coded: CodedStream) -> list[int]:
+def sizes_in_display_order(coded: CodedStream) -> list[int]:
+    """Bytes of each coded picture, without parameter sets kept beside the packets."""
     sizes: list[int] = []
     for segment in coded.segments:
         with av.open(str(segment.path)) as container:

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``tds evaluate``: rate-distortion figures of many clips and settings, as a report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..evaluation.execution import Executor
+
+
+def add_parser(subparsers: Any) -> None:
+    p = subparsers.add_parser(
+        "evaluate",
+        help="measure BD-rates against the plain stream and write a report",
+        description="Code every clip with every codec, configuration, QP and plan of a "
+        "configuration, decode and enhance it, and compare it with the plain full-size stream "
+        "of the same encoder: BD-rate and BD-PSNR over the whole stream and per frame type. "
+        "Finished work is kept in a cache, so a run that was stopped goes on where it was.",
+    )
+    p.add_argument("config", type=Path, help="a YAML file (docs/evaluation.md; configs/ has some)")
+    p.add_argument("--out", type=Path, help="folder of the report (default out/NAME-OF-CONFIG)")
+    p.add_argument(
+        "--clips", type=Path, nargs="+", metavar="PATH", help="files and folders in the place of "
+        "the configuration's clips"
+    )  # fmt: skip
+    p.add_argument(
+        "--cache", type=Path, help="folder of finished jobs (default OUT/cache); may be shared"
+    )
+    p.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="use what the cache has (default); --no-resume does everything anew in a fresh cache",
+    )
+    where = p.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers", type=int, help="jobs at once on this machine (default: its cores)"
+    )
+    where.add_argument(
+        "--ray", metavar="ADDRESS", help="hand the jobs to a Ray cluster: its address, or auto"
+    )
+    p.add_argument("--quiet", "-q", action="store_true", help="no progress")
+    p.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..evaluation.cache import Cache
+    from ..evaluation.config import load
+    from ..evaluation.report import write_report
+    from ..evaluation.run import evaluate
+
+    evaluation = load(args.config, args.clips)
+    out: Path = args.out or Path("out") / args.config.stem
+    folder: Path = args.cache or out / "cache"
+    if not args.resume and folder.is_dir() and any(folder.iterdir()):
+        aside = folder.with_name(f"{folder.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
+        folder.rename(aside)
+        print(f"tds: the old cache is now {aside}", file=sys.stderr)
+    executor = _executor(args)
+    cache = Cache(folder)
+
+    def say(text: str) -> None:
+        if not args.quiet:
+            print(f"tds: {text}", file=sys.stderr)
+
+    try:
+        with _progress(args.quiet) as progress:
+            outcome = evaluate(evaluation, cache, executor, progress, say)
+    except BaseException:
+        say(f"what was finished is kept in {folder}; the same command goes on from there")
+        raise
+    for mark in outcome.results.marks:
+        say(f"note: {mark}")
+    page, table = write_report(outcome, out)
+    print(table)
+    print(f"Written: {page} (open it in a browser), and CSV, JSON and PNG beside it")
+    return 0
+
+
+def _executor(args: argparse.Namespace) -> Executor:
+    from ..errors import InputError
+    from ..evaluation.execution import LocalExecutor, RayExecutor
+
+    if args.ray:
+        return RayExecutor(args.ray)
+    workers = args.workers if args.workers is not None else os.cpu_count() or 1
+    if workers < 1:
+        raise InputError("--workers is 1 or more")
+    return LocalExecutor(workers)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int, float, str], None]]:
+    """A bar with the time left; a line now and then where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.fields[left]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+    )
+    bar = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
+    begun, said = time.monotonic(), time.monotonic()
+    with bar:
+        task = bar.add_task("", total=None, left="")
+
+        def update(done: int, total: int, share: float, label: str) -> None:
+            nonlocal begun, said
+            now = time.monotonic()
+            if not done:
+                begun = now
+            left = _duration((now - begun) * (1 - share) / share) if share else "-:--"
+            bar.update(task, completed=done, total=total, description=label, left=f"{left} left")
+            if not quiet and not console.is_terminal and (now - said > 30 or done == total):
+                said = now
+                print(f"tds: {done} of {total} jobs, {left} left", file=sys.stderr, flush=True)
+
+        yield update
+
+
+def _duration(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""From a configuration to jobs: every stream once, every measurement once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from .. import _tds
+from ..codecs import Codec, Config
+from ..errors import InputError
+from ..plan import Role
+from .cache import Job
+from .clips import Clip, examine, file_sha256, find_clips
+from .config import ALL_MODELS, BASELINES, FULL, Coding, Evaluation, Plan
+from .layout import Layout, Segments, lay_out, to_plain
+from .metrics import metrics_version
+from .work import decoder_version, engine_version
+
+# Rough cost of coding and of measuring one luma sample, in a common unit, for the time left.
+_COST = {Codec.VVC: 10.0, Codec.HEVC: 2.0}
+_COST_CONFIG = {Config.AI: 1.0, Config.LDP: 2.0, Config.RA: 2.0}
+_COST_MEASURE = {"plain": 1.0, "bicubic": 1.2, "lanczos": 1.2, "model": 8.0}
+
+
+@dataclass(frozen=True)
+class Enhancer:
+    """What rebuilds LR frames. kind: bicubic, lanczos or model.
+
+    sha256, path, metadata: of a model's archive. seen: hashes of the clips it was trained
+    on, as its card says."""
+
+    name: str
+    kind: str
+    scale: int
+    sha256: str = ""
+    path: Path | None = None
+    metadata: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def seen(self) -> frozenset[str]:
+        training = self.metadata.get("training") or {}
+        return frozenset(str(s).lower() for s in training.get("sources") or ())
+
+    def saw(self, clip: Clip) -> bool:
+        return bool(self.seen & {clip.sha256, clip.pictures_md5})
+
+
+@dataclass(frozen=True)
+class Point:
+    """One test point with the anchor's beside it: five jobs at most.
+
+    streams: by role, or ``plain`` alone when k = 1."""
+
+    clip: Clip
+    coding: Coding
+    config: Config
+    plan: Plan
+    enhancer: Enhancer
+    qp: int
+    layout: Layout
+    streams: dict[str, Job]
+    measure: Job
+    anchor: Job
+    anchor_measure: Job
+
+
+@dataclass
+class Graph:
+    """Everything to be run. files: source clips and models by sha256."""
+
+    points: list[Point]
+    jobs: list[Job]
+    files: dict[str, Path]
+    enhancers: list[Enhancer]
+    clips: list[Clip]
+
+
+def find_enhancers(evaluation: Evaluation) -> list[Enhancer]:
+    """The baselines and the models asked for, for every k of the plans.
+
+    Raises MissingError for a model named that is not there for any of them."""
+    scales = sorted({plan.scale for plan in evaluation.plans})
+    out = []
+    for scale in scales:
+        # At k = 1 there is nothing to up-sample: bicubic then passes pictures through.
+        for name in BASELINES if scale > 1 else BASELINES[:1]:
+            out.append(Enhancer(name, name, scale))
+    return out + find_models(evaluation.models, scales)
+
+
+def find_models(names: Sequence[str], scales: Sequence[int]) -> list[Enhancer]:
+    """Models by name or file (``all``: every one installed) for the given k, each once.
+
+    Raises MissingError for one that is there for none of them."""
+    from .. import models
+
+    out: dict[str, Enhancer] = {}
+    for name in names:
+        found: list[tuple[str, int, Path]] = []
+        problem: OSError | ValueError | None = None
+        for scale in scales:
+            if name == ALL_MODELS:
+                for info in models.available(scale):
+                    found.append((info.name, scale, models.find(info.name, scale).path))
+                continue
+            try:
+                there = models.find(name, scale)
+                fits = _tds.model_metadata(there.path)["scale"] == scale
+            except (OSError, ValueError) as e:
+                problem = e
+                continue
+            if fits:
+                found.append((there.name or Path(name).stem, scale, there.path))
+        if problem is not None and not found:
+            raise problem
+        for title, scale, path in found:
+            sha256 = file_sha256(path)
+            out[sha256] = Enhancer(title, "model", scale, sha256, path, _tds.model_metadata(path))
+    return list(out.values())
+
+
+def examine_clips(
+    evaluation: Evaluation, progress: Callable[[str], None] = lambda _: None
+) -> list[Clip]:
+    """Reads every clip once. Raises InputError for two clips of one name."""
+    entries = {e.path: e for e in evaluation.clips}
+    out = []
+    for entry in entries.values():
+        for path in find_clips([entry.path]):
+            progress(path.stem)
+            limit = evaluation.frames if entry.frames is None else entry.frames
+            out.append(examine(path, limit, entry.group))
+    find_clips([c.path for c in out])  # refuses equal names also across entries
+    return out
+
+
+class _Builder:
+    def __init__(self, evaluation: Evaluation) -> None:
+        self.e = evaluation
+        self.jobs: dict[str, Job] = {}
+        self.versions = {c.encoder: c.adapter.version() for c in evaluation.codecs}
+        self.metrics = metrics_version()
+        self.decoder = decoder_version()
+        self.engine = engine_version()
+        try:
+            self.torch = version("torch")
+        except PackageNotFoundError:
+            self.torch = "none"
+
+    def add(self, job: Job) -> Job:
+        return self.jobs.setdefault(job.key, job)
+
+    def stream(
+        self,
+        clip: Clip,
+        coding: Coding,
+        config: Config,
+        qp: int,
+        scale: int,
+        segments: Segments,
+        what: str,
+    ) -> Job:
+        pictures = sum(len(s.coded()) for s in segments)
+        samples = pictures * clip.width * clip.height / scale**2
+        return self.add(
+            Job(
+                "stream",
+                {
+                    "clip": clip.sha256,
+                    "frames": clip.frames,
+                    "codec": coding.codec.value,
+                    "encoder": coding.encoder,
+                    "version": self.versions[coding.encoder],
+                    "preset": coding.preset,
+                    "config": config.value,
+                    "qp": qp,
+                    "scale": scale,
+                    "intra_period": self.e.intra_period,
+                    "segments": to_plain(segments),
+                },
+                files=(clip.sha256,),
+                cost=samples * _COST[coding.codec] * _COST_CONFIG[config],
+                label=f"code {clip.name} {coding.codec.value} {config.value} QP {qp} {what}",
+            )
+        )
+
+    def measure(self, clip: Clip, inputs: dict[str, Job], label: str, **more: Any) -> Job:
+        enhancer: Enhancer | None = more.pop("enhancer")
+        spec: dict[str, Any] = {
+            "clip": clip.sha256,
+            "frames": clip.frames,
+            "width": clip.width,
+            "height": clip.height,
+            "bit_depth": clip.bit_depth,
+            "rate": str(clip.rate),
+            "metrics": self.metrics,
+            "decoder": self.decoder,
+            "enhancer": None,
+            **more,
+        }
+        files: tuple[str, ...] = (clip.sha256,)
+        if enhancer is not None:
+            spec["enhancer"] = {"kind": enhancer.kind}
+            if enhancer.kind != "lanczos":
+                spec["engine"] = self.engine
+                spec["enhancer"] |= {"device": self.e.device, "precision": self.e.precision}
+            if enhancer.kind == "model":
+                spec["enhancer"]["sha256"] = enhancer.sha256
+                spec["torch"] = self.torch
+                files += (enhancer.sha256,)
+        kind = enhancer.kind if enhancer else "plain"
+        samples = clip.frames * clip.width * clip.height
+        return self.add(Job("measure", spec, inputs, files, samples * _COST_MEASURE[kind], label))
+
+
+def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) -> Graph:
+    """All points and the jobs they need, dependencies first.
+
+    Raises InputError for a clip a plan cannot be used on."""
+    b = _Builder(evaluation)
+    points = []
+    e = evaluation
+    for clip, coding, config, qp in product(clips, e.codecs, e.configs, e.qps):
+        for plan in e.plans:
+            try:
+                layout = lay_out(clip.frames, clip.cuts(e.scene_cut), plan, config, e.intra_period)
+            except InputError as error:
+                raise InputError(f"{clip.path}, {plan.label}: {error}") from error
+            anchor = b.stream(clip, coding, config, qp, 1, layout.plain, "plain")
+            what = f"{clip.name} {coding.codec.value} {config.value} QP {qp}"
+            anchor_measure = b.measure(
+                clip, {"plain": anchor}, f"measure {what} plain", enhancer=None
+            )
+            lr_qp = qp + plan.lr_qp_offset
+            if plan.kind == FULL:
+                streams = {"plain": anchor}
+            else:
+                base, k = plan.base_scale, plan.base_scale * plan.scale
+                streams = {
+                    role.value: b.stream(
+                        clip, coding, config, role_qp, scale, segments, f"{role.name} {plan.label}"
+                    )
+                    for role, role_qp, scale, segments in (
+                        (Role.HR, qp, base, layout.hr),
+                        (Role.LR, lr_qp, k, layout.lr),
+                    )
+                    if segments
+                }
+            for enhancer in enhancers:
+                if enhancer.scale != plan.scale:
+                    continue
+                measure = b.measure(
+                    clip,
+                    streams,
+                    f"measure {what} {plan.label} {enhancer.name}",
+                    enhancer=enhancer,
+                    scale=plan.scale,
+                    base_scale=plan.base_scale,
+                    roles=[r.value for r in layout.roles],
+                    hr_qp=qp,
+                    lr_qp=lr_qp,
+                )
+                points.append(
+                    Point(
+                        clip,
+                        coding,
+                        config,
+                        plan,
+                        enhancer,
+                        qp,
+                        layout,
+                        streams,
+                        measure,
+                        anchor,
+                        anchor_measure,
+                    )
+                )
+    files = {clip.sha256: clip.path for clip in clips}
+    files |= {x.sha256: x.path for x in enhancers if x.path is not None}
+    return Graph(points, list(b.jobs.values()), files, enhancers, clips)

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Quality of decoded pictures against the source's own, frame by frame.
+
+Worked out from the planes as the decoder or the engine gives them, at the depth they
+were coded with (8 bit for 8-bit sources), without conversion, cropping or clipping.
+
+PSNR is ours, so that it is not capped (libvmaf stops at 60 dB). SSIM, MS-SSIM and VMAF
+are those of FFmpeg's ``ssim`` and ``libvmaf`` filters on the same samples.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ExternalError, MissingError
+from ..programs import ffmpeg_version, find_ffmpeg
+from ..quality import Plane, psnr
+
+VMAF_MODEL = "vmaf_v0.6.1"
+MS_SSIM_SMALLEST = 176  # luma samples: five scales of an 11-sample window
+
+
+@dataclass
+class FrameQuality:
+    """One list entry a frame, in display order.
+
+    y, u, v: PSNR in dB (quality.psnr). ssim: of luma, 0 to 1. ms_ssim: of luma; None for
+    pictures smaller than MS_SSIM_SMALLEST. vmaf: 0 to 100 by the model's definition.
+    temporal: mean absolute difference, in code values of luma, between this frame's change
+    from the one before and the source's change; 0 is perfectly consistent. None for the
+    first frame.
+    """
+
+    y: list[float] = field(default_factory=list)
+    u: list[float] = field(default_factory=list)
+    v: list[float] = field(default_factory=list)
+    ssim: list[float] = field(default_factory=list)
+    ms_ssim: list[float | None] = field(default_factory=list)
+    vmaf: list[float] = field(default_factory=list)
+    temporal: list[float | None] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, list[float | None]]:
+        return asdict(self)
+
+
+NAMES = ("psnr_y", "psnr_u", "psnr_v", "psnr_611", "ssim", "ms_ssim", "vmaf", "temporal")
+
+
+def averages(quality: dict[str, list[float | None]], frames: Iterable[int]) -> dict[str, float]:
+    """Means over the given frames, by NAMES; NaN where no frame has the figure.
+
+    psnr_611 is (6 Y + U + V) / 8 of each frame's PSNR, as the HEVC tests weigh them."""
+    indexes = list(frames)
+
+    def mean(values: list[float | None]) -> float:
+        given = [x for x in (values[i] for i in indexes) if x is not None]
+        return float(np.mean(given)) if given else float("nan")
+
+    y, u, v = (mean(quality[p]) for p in "yuv")
+    return {
+        "psnr_y": y,
+        "psnr_u": u,
+        "psnr_v": v,
+        "psnr_611": (6 * y + u + v) / 8,
+        "ssim": mean(quality["ssim"]),
+        "ms_ssim": mean(quality["ms_ssim"]),
+        "vmaf": mean(quality["vmaf"]),
+        "temporal": mean(quality["temporal"]),
+    }
+
+
+def compare(
+    pairs: Iterator[tuple[list[Plane], list[Plane]]],
+    bit_depth: int,
+    rate: Fraction,
+    folder: Path,
+    threads: int = 1,
+) -> FrameQuality:
+    """Quality of (source, decoded) planes; 4:2:0, all of one size.
+
+    folder: a scratch folder; both sequences are written there for FFmpeg and removed."""
+    out = FrameQuality()
+    before: tuple[Plane, Plane] | None = None
+    size = (0, 0)
+    names = ("source.yuv", "decoded.yuv")
+    try:
+        with (folder / names[0]).open("wb") as a, (folder / names[1]).open("wb") as b:
+            for source, decoded in pairs:
+                for values, x, z in zip((out.y, out.u, out.v), source, decoded, strict=True):
+                    values.append(psnr(x, z, bit_depth))
+                now: tuple[Plane, Plane] = (source[0].copy(), decoded[0].copy())
+                out.temporal.append(None if before is None else temporal_error(before, now))
+                before = now
+                size = now[0].shape
+                for file, planes in ((a, source), (b, decoded)):
+                    for plane in planes:
+                        file.write(np.ascontiguousarray(plane).tobytes())
+        if out.y:
+            _ffmpeg_metrics(out, folder, names, size, bit_depth, rate, threads)
+    finally:
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+    return out
+
+
+def temporal_error(before: tuple[Plane, Plane], now: tuple[Plane, Plane]) -> float:
+    """Mean |(decoded change) - (source change)| between two frames' (source, decoded) luma."""
+    (s0, d0), (s1, d1) = (tuple(p.astype(np.int32) for p in pair) for pair in (before, now))
+    return float(np.mean(np.abs((d1 - d0) - (s1 - s0))))
+
+
+def _ffmpeg_metrics(
+    out: FrameQuality,
+    folder: Path,
+    names: tuple[str, str],
+    size: tuple[int, int],
+    bit_depth: int,
+    rate: Fraction,
+    threads: int,
+) -> None:
+    program = metrics_program()
+    height, width = size
+    pix_fmt = "yuv420p" if bit_depth == 8 else "yuv420p10le"
+    raw = ["-f", "rawvideo", "-pix_fmt", pix_fmt, "-s:v", f"{width}x{height}"]
+    raw += ["-framerate", str(Fraction(rate).limit_denominator(100_000))]
+    with_ms = min(size) >= MS_SSIM_SMALLEST
+    # Relative names in the scratch folder: nothing to escape in the filter's arguments.
+    vmaf = f"libvmaf=log_fmt=json:log_path=vmaf.json:n_threads={threads}"
+    vmaf += f":model=version={VMAF_MODEL}" + (":feature=name=float_ms_ssim" if with_ms else "")
+    graph = (
+        "[0:v]split[d1][d2];[1:v]split[s1][s2];"
+        f"[d1][s1]ssim=stats_file=ssim.txt,nullsink;[d2][s2]{vmaf}"
+    )
+    command = [program, "-hide_banner", "-nostdin", "-loglevel", "error"]
+    command += [*raw, "-i", names[1], *raw, "-i", names[0], "-lavfi", graph, "-f", "null", "-"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise ExternalError(f"ffmpeg's quality filters failed: {done.stderr.strip()[-400:]}")
+    stats = (folder / "ssim.txt").read_text()
+    out.ssim = [float(m) for m in re.findall(r"\bY:([\d.]+)", stats)]
+    frames = json.loads((folder / "vmaf.json").read_text())["frames"]
+    out.vmaf = [f["metrics"]["vmaf"] for f in frames]
+    out.ms_ssim = [f["metrics"].get("float_ms_ssim") for f in frames]
+    for name in ("ssim.txt", "vmaf.json"):
+        (folder / name).unlink()
+    if not len(out.ssim) == len(out.vmaf) == len(out.y):
+        raise ExternalError(
+            f"ffmpeg's quality filters compared {len(out.vmaf)} frames of {len(out.y)}"
+        )
+
+
+@functools.cache
+def metrics_program() -> str:
+    """An ffmpeg program with the ssim and libvmaf filters. Raises MissingError."""
+    program = find_ffmpeg()
+    listing = subprocess.run(
+        [program, "-hide_banner", "-filters"], capture_output=True, text=True, timeout=60
+    ).stdout
+    for name in ("ssim", "libvmaf"):
+        if not re.search(rf"^ \S+ +{name} ", listing, re.MULTILINE):
+            raise MissingError(
+                f"{program} has no {name} filter, which the evaluation needs: "
+                "pip install imageio-ffmpeg, or set TDS_FFMPEG to an ffmpeg that has it"
+            )
+    return program
+
+
+def metrics_version() -> str:
+    """What works out SSIM, MS-SSIM and VMAF, for the cache and for reports."""
+    return f"FFmpeg {ffmpeg_version(metrics_program())}, {VMAF_MODEL}"

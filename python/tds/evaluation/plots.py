@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The report's curves and bars as PNG, for papers and slides."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from .results import COUNTINGS, METRICS, curve
+from .run import Outcome
+
+_STYLES = ("-", "--", ":", "-.", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (1, 3)))
+
+
+def write_plots(outcome: Outcome, folder: Path) -> None:
+    """RD curves (luma PSNR and VMAF) and bits of every codec and configuration."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    points = outcome.results.points
+    for codec in dict.fromkeys(p["codec"] for p in points):
+        for config in dict.fromkeys(p["config"] for p in points):
+            own = [p for p in points if (p["codec"], p["config"]) == (codec, config)]
+            name = f"{re.sub('[^a-z0-9]+', '-', codec.lower()).strip('-')}-{config}"
+            for metric in ("psnr_y", "vmaf"):
+                _curves(own, metric, f"{codec} {config.upper()}", folder / f"{name}-{metric}.png")
+            _bits(own, f"{codec} {config.upper()}", folder / f"{name}-bits.png")
+
+
+def _curves(points: list[dict[str, Any]], metric: str, title: str, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    clips = list(dict.fromkeys(p["clip"] for p in points))
+    plans = list(dict.fromkeys(p["plan"] for p in points if p["kind"] != "full"))
+    enhancers = list(dict.fromkeys(p["enhancer"] for p in points))
+    figure, axes = plt.subplots(
+        len(clips), 2, figsize=(11, 3.2 * len(clips) + 1), squeeze=False, layout="constrained"
+    )
+    for row, clip in zip(axes, clips, strict=True):
+        for ax, (counting, words) in zip(row, COUNTINGS.items(), strict=True):
+            own = [p for p in points if p["clip"] == clip and p["kind"] != "full"]
+            for i, plan in enumerate(plans):
+                for j, enhancer in enumerate(enhancers):
+                    one = [p for p in own if (p["plan"], p["enhancer"]) == (plan, enhancer)]
+                    if not one:
+                        continue
+                    style = _STYLES[i % len(_STYLES)]
+                    if j == 0 and (i == 0 or counting == "type"):
+                        label = "plain" if counting == "whole" else f"plain, frames of {plan}"
+                        rates, values = zip(*sorted(curve(one, counting, "anchor", metric)),
+                                            strict=True)  # fmt: skip
+                        ax.plot(rates, values, "k", linestyle=style, marker=".", label=label, lw=2)
+                    rates, values = zip(*sorted(curve(one, counting, "test", metric)), strict=True)
+                    ax.plot(rates, values, color=f"C{j}", linestyle=style, marker=".", lw=1.2,
+                            label=f"{plan}, {enhancer}")  # fmt: skip
+            ax.set_xscale("log")
+            ax.set_title(f"{clip}, {words}", fontsize=9)
+            ax.set_xlabel("kbit/s", fontsize=8)
+            ax.set_ylabel(METRICS[metric] + (" (dB)" if metric.startswith("psnr") else ""),
+                          fontsize=8)  # fmt: skip
+            ax.tick_params(labelsize=8)
+            ax.grid(alpha=0.3, which="both")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def _bits(points: list[dict[str, Any]], title: str, path: Path) -> None:
+    """Bits in percent of the anchor's, mean over clips, by plan and QP."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    plans = list(dict.fromkeys(p["plan"] for p in points if p["kind"] != "full"))
+    if not plans:
+        return
+    first = {plan: next(p["enhancer"] for p in points if p["plan"] == plan) for plan in plans}
+    qps = sorted({p["qp"] for p in points})
+    figure, ax = plt.subplots(
+        figsize=(9, 0.32 * len(plans) * (len(qps) + 1) + 1.2), layout="constrained"
+    )
+    ticks: list[float] = []
+    names: list[str] = []
+    y = 0.0
+    for plan in plans:
+        for qp in qps:
+            own = [p for p in points
+                   if (p["plan"], p["qp"], p["enhancer"]) == (plan, qp, first[plan])]  # fmt: skip
+            left = 0.0
+            parts = (("hr", "C0", "HR"), ("lr", "C1", "LR"), ("lr_leads", "C5", "LR's boundaries"))
+            for part, color, label in parts:
+                share = float(
+                    np.mean([100 * p["bits"][part] / p["whole"]["anchor"]["bits"] for p in own])
+                )
+                ax.barh(y, share, left=left, color=color, height=0.8,
+                        label=label if not ticks else None)  # fmt: skip
+                left += share
+            ticks.append(y)
+            names.append(f"{plan}, QP {qp}")
+            y -= 1
+        y -= 0.6
+    ax.axvline(100, color="k", lw=1)
+    ax.set_yticks(ticks, names, fontsize=7)
+    ax.set_xlabel("percent of the plain stream's bits, mean over clips")
+    ax.set_title(title)
+    ax.legend(fontsize=7)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A whole evaluation: jobs, figures, crops, where it all came from."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..pictures import picture_bytes
+from ..plan import Role
+from .cache import Cache, Job
+from .clips import Clip, ClipSource, planar, planes_from_bytes
+from .config import FULL, Evaluation
+from .execution import Executor, left_to_do
+from .graph import Graph, Point, build, examine_clips, find_enhancers
+from .metrics import metrics_version
+from .results import Results, assemble
+from .work import busiest_box, decoder_version, engine_version
+
+CROP = (192, 144)  # luma samples
+CROP_QP = 37
+
+Progress = Callable[[int, int, float, str], None]
+"""Called with (jobs done, jobs there are, share of the work done 0 to 1, what was done)."""
+
+
+@dataclass
+class Outcome:
+    """What a run found. crops: sets of pictures of one frame (see _crops)."""
+
+    evaluation: Evaluation
+    graph: Graph
+    results: Results
+    crops: list[dict[str, Any]]
+    provenance: dict[str, Any]
+    complexity: list[dict[str, Any]]
+
+
+def evaluate(
+    evaluation: Evaluation,
+    cache: Cache,
+    executor: Executor,
+    progress: Progress = lambda *_: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Runs what the cache does not have, and works out all figures.
+
+    Raises InputError, MissingError, ExternalError, UnfairError."""
+    started, clock = datetime.now(UTC), time.perf_counter()
+    enhancers = find_enhancers(evaluation)  # before the clips are read: it may well fail
+    clips = examine_clips(evaluation)
+    graph = build(evaluation, clips, enhancers)
+    left = left_to_do(graph.jobs, cache)
+    cached = len(graph.jobs) - len(left)
+    say(
+        f"{len(clips)} clips, {len(graph.points)} points, {len(graph.jobs)} jobs, "
+        f"{cached} of them in the cache"
+    )
+    _run(left, graph, cache, executor, progress)
+    results = assemble(graph, cache, evaluation.exclude_seen)
+    crop_sets = _crop_sets(evaluation, graph, cache)
+    crop_jobs = [job for s in crop_sets for job in s["jobs"].values()]
+    left_crops = left_to_do(crop_jobs, cache)
+    _run(left_crops, graph, cache, executor, progress)
+    crops = [_crop_record(s, cache) for s in crop_sets]
+    complexity: list[dict[str, Any]] = []
+    if evaluation.complexity:
+        from .complexity import examine_models
+
+        complexity = examine_models(
+            [x for x in enhancers if x.kind == "model"],
+            evaluation.complexity,
+            evaluation.device,
+            evaluation.precision,
+            say,
+        )
+    provenance = _provenance(evaluation, graph, cache)
+    provenance |= {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - clock, 1),
+        "jobs": len(graph.jobs) + len(crop_jobs),
+        "jobs_run": len(left) + len(left_crops),
+    }
+    return Outcome(evaluation, graph, results, crops, provenance, complexity)
+
+
+def _run(
+    jobs: list[Job], graph: Graph, cache: Cache, executor: Executor, progress: Progress
+) -> None:
+    if not jobs:
+        return
+    total, done, spent = sum(j.cost for j in jobs), 0, 0.0
+    progress(0, len(jobs), 0.0, "")
+
+    def count(job: Job) -> None:
+        nonlocal done, spent
+        done, spent = done + 1, spent + job.cost
+        progress(done, len(jobs), spent / total if total else 1.0, job.label)
+
+    executor.run(jobs, cache, graph.files, count)
+
+
+# --------------------------------------------------------------------- crops --
+
+
+def _crop_sets(e: Evaluation, graph: Graph, cache: Cache) -> list[dict[str, Any]]:
+    """For some clips, codec and configuration: one frame of the first plan, every enhancer,
+    and the anchor at the QP whose bits are nearest the pair's."""
+    plan = next((p for p in e.plans if p.kind != FULL), None)
+    if plan is None or not e.crops:
+        return []
+    qp = min(e.qps, key=lambda q: abs(q - CROP_QP))
+    out = []
+    boxes: dict[tuple[str, int], tuple[int, int, int, int]] = {}
+    for clip in graph.clips[: e.crops]:
+        for coding in e.codecs:
+            for config in e.configs:
+                points = [
+                    p
+                    for p in graph.points
+                    if (p.clip, p.coding, p.config, p.plan, p.qp)
+                    == (clip, coding, config, plan, qp)
+                ]
+                if points:
+                    out.append(_crop_set(e, graph, cache, points, boxes))
+    return out
+
+
+def _crop_set(
+    e: Evaluation,
+    graph: Graph,
+    cache: Cache,
+    points: list[Point],
+    boxes: dict[tuple[str, int], tuple[int, int, int, int]],
+) -> dict[str, Any]:
+    p = points[0]
+    lr = p.layout.frames(Role.LR)
+    index = min(lr, key=lambda i: abs(i - p.clip.frames // 2))
+    if (p.clip.name, index) not in boxes:
+        boxes[p.clip.name, index] = _box(p.clip, index)
+    box = boxes[p.clip.name, index]
+    pair_bits = sum(cache.record(j)["bits"] for j in p.streams.values())
+    anchors = {
+        q.qp: q
+        for q in graph.points
+        if (q.clip, q.coding, q.config, q.plan, q.enhancer)
+        == (p.clip, p.coding, p.config, p.plan, p.enhancer)
+    }
+    bits = {qp: cache.record(q.anchor)["bits"] for qp, q in anchors.items()}
+    anchor_qp = nearest_qp(bits, pair_bits, p.coding.codec.max_qp)
+    anchor = p.anchor if anchor_qp == p.qp else _anchor_at(p, anchor_qp)
+    jobs = {}
+    for point in points:
+        spec = {**point.measure.spec, "index": index, "box": list(box)}
+        jobs[point.enhancer.name] = Job(
+            "crop", spec, point.measure.inputs, point.measure.files,
+            point.measure.cost, f"crop {p.clip.name} {point.enhancer.name}",
+        )  # fmt: skip
+    spec = {**p.anchor_measure.spec, "index": index, "box": list(box)}
+    jobs["anchor"] = Job(
+        "crop", spec, {"plain": anchor}, p.anchor_measure.files,
+        p.anchor_measure.cost, f"crop {p.clip.name} anchor QP {anchor_qp}",
+    )  # fmt: skip
+    return {
+        "clip": p.clip.name,
+        "codec": p.coding.label,
+        "config": p.config.value,
+        "plan": p.plan.label,
+        "qp": p.qp,
+        "anchor_qp": anchor_qp,
+        "frame": index,
+        "box": list(box),
+        "bits": pair_bits,
+        "anchor": anchor,
+        "jobs": jobs,
+    }
+
+
+def nearest_qp(bits: dict[int, int], wanted: float, highest: int) -> int:
+    """The QP at which a stream would have about ``wanted`` bits, by the measured ones.
+
+    log(bits) falls nearly linearly with QP; beyond the measured QPs it is extended."""
+    qps = sorted(bits)
+    logs = [math.log(bits[q]) for q in qps]
+    target = math.log(wanted)
+    for (q0, q1), (l0, l1) in zip(pairwise(qps), pairwise(logs), strict=True):
+        inside = l1 <= target <= l0
+        if inside or (target > l0 and q0 == qps[0]) or (target < l1 and q1 == qps[-1]):
+            if l0 == l1:
+                return q0
+            return min(highest, max(0, round(q0 + (l0 - target) / (l0 - l1) * (q1 - q0))))
+    return min(qps, key=lambda q: abs(math.log(bits[q]) - target))
+
+
+def _anchor_at(p: Point, qp: int) -> Job:
+    spec = {**p.anchor.spec, "qp": qp}
+    return Job("stream", spec, {}, p.anchor.files, p.anchor.cost, f"{p.anchor.label} as QP {qp}")
+
+
+def _box(clip: Clip, index: int) -> tuple[int, int, int, int]:
+    with ClipSource(str(clip.path), index + 1) as video:
+        full = planar(video)
+        for frame in video:
+            last = frame
+        data = picture_bytes(full(last))
+        planes = planes_from_bytes(data, clip.width, clip.height, clip.bit_depth)
+        return busiest_box(planes, *CROP)
+
+
+def _crop_record(crop: dict[str, Any], cache: Cache) -> dict[str, Any]:
+    """What the report shows: paths of the pictures, their PSNR, bits of both sides."""
+    out = {k: v for k, v in crop.items() if k not in ("jobs", "anchor")}
+    out["anchor_bits"] = cache.record(crop["anchor"])["bits"]
+    out["versions"] = {
+        name: {**cache.record(job), "folder": str(cache.path(job))}
+        for name, job in crop["jobs"].items()
+    }
+    return out
+
+
+# ---------------------------------------------------------------- provenance --
+
+
+def _provenance(e: Evaluation, graph: Graph, cache: Cache) -> dict[str, Any]:
+    """Versions, machine, clips, models and commands; no path of this machine."""
+    commands: dict[str, str] = {}
+    for p in graph.points:
+        for role, job in (("anchor", p.anchor), *p.streams.items()):
+            where = f"{p.coding.label} {p.config.value.upper()}, {role}"
+            k = job.spec["scale"]
+            name = where + (f" at 1/{k}" if k > 1 else "") + f", QP {job.spec['qp']}"
+            if p.qp == e.qps[0] and p.clip is graph.clips[0]:
+                commands.setdefault(name, cache.record(job)["command"])
+    return {
+        "command": shlex.join(["tds", *sys.argv[1:]]),
+        "versions": {
+            "tds-codec": __version__,
+            "engine": engine_version(),
+            "decoder": decoder_version(),
+            "quality filters": metrics_version(),
+            **{c.encoder: c.adapter.version() for c in e.codecs},
+            **{n: _version(n) for n in ("bjontegaard", "numpy", "torch")},
+            "Python": platform.python_version(),
+        },
+        "machine": machine(),
+        "clips": [
+            {
+                "name": c.name,
+                "class": c.group,
+                "size": f"{c.width}x{c.height}",
+                "frames": c.frames,
+                "rate": str(c.rate),
+                "bit_depth": c.bit_depth,
+                "sha256": c.sha256,
+                "pictures_md5": c.pictures_md5,
+            }
+            for c in graph.clips
+        ],
+        "models": [
+            {
+                "name": x.name,
+                "scale": x.scale,
+                "sha256": x.sha256,
+                "version": x.metadata.get("version", ""),
+                "training": (x.metadata.get("training") or {}).get("summary", ""),
+                "training_clips": len(x.seen),
+            }
+            for x in graph.enhancers
+            if x.kind == "model"
+        ],
+        "streams": commands,
+        "configuration": e.source.read_text(encoding="utf-8") if e.source else "",
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Of the process that ran the evaluation."""
+    out: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+    try:
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        out["memory_gib"] = round(pages * size / 2**30, 1)
+    except (ValueError, OSError, AttributeError):
+        pass
+    return out
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,451 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The work itself: coding a stream, measuring what comes out, cutting crops.
+
+Each function takes a job's plain description and writes into a folder; it knows nothing
+of where it runs. Streams are coded by the package's own adapters and ``StreamCoder``, and
+pairs are rebuilt by its own ``Decoder``, so what is measured is what a user gets.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+
+from .. import _tds
+from ..codecs import ADAPTERS, Codec, Config, StreamSettings
+from ..codecs.base import CodedSegment
+from ..comparison import residual_map, rgb_image
+from ..container.mp4 import CodedStream
+from ..decoder import Decoder, EnhanceSettings
+from ..decoding import in_process, program_that_decodes
+from ..encoder import EncodeSettings, StreamCoder
+from ..errors import ExternalError
+from ..measure import decode_segments, planes_of, sizes_in_display_order
+from ..pictures import FilterChain, down_sample, picture_bytes
+from ..plan import Role
+from ..programs import ffmpeg_version
+from ..quality import Plane, psnr
+from ..sources import VideoSource
+from .cache import write_record
+from .clips import ClipSource, planar, planes_from_bytes
+from .layout import from_plain
+from .metrics import compare
+
+ATTEMPTS = 4  # of one stream, when the encoder fails
+UPSAMPLED_LOSSES = frozenset(("lost", "ref-lost", "corrupt"))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job runs.
+
+    files: source clips and models by sha256. inputs: folders of the jobs it rests on, by
+    the part they play. scratch: a folder for temporary files. threads: for the work in
+    this process.
+    """
+
+    files: Mapping[str, Path]
+    inputs: Mapping[str, Path]
+    scratch: Path
+    threads: int = 0
+
+
+def run(kind: str, spec: dict[str, Any], place: Place, out: Path) -> None:
+    """Does one job and writes its record and files into ``out``."""
+    started = time.perf_counter()
+    record = {"stream": _stream, "measure": _measure, "crop": _crop}[kind](spec, place, out)
+    record["seconds"] = round(time.perf_counter() - started, 3)
+    write_record(out, record)
+
+
+# ------------------------------------------------------------------- streams --
+
+
+def _settings(spec: dict[str, Any], video: VideoSource) -> StreamSettings:
+    """As tds.encode has them; ``scale`` 1 is a full-size stream."""
+    settings = EncodeSettings(
+        codec=Codec(spec["codec"]),
+        config=Config(spec["config"]),
+        qp=spec["qp"],
+        scale=max(2, spec["scale"]),
+        encoder=spec["encoder"],
+        preset=spec["preset"],
+        intra_period=spec["intra_period"],
+    )
+    return settings.stream(video, None if spec["scale"] == 1 else Role.LR)
+
+
+def _stream(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
+    """Codes a stream, again when the encoder lost pictures: FFmpeg's libvvenc now and then
+    (about one short run in fifty) ends with nothing written and exit status 0."""
+    version = ADAPTERS[spec["encoder"]].version()
+    if version != spec["version"]:
+        raise ExternalError(
+            f"this machine has {version} and the evaluation is of {spec['version']}: an anchor "
+            "and a test of different versions are not comparable; install the same everywhere"
+        )
+    attempt = 1
+    while True:
+        try:
+            return {**_code(spec, place, out), "attempts": attempt}
+        except ExternalError:
+            if attempt == ATTEMPTS:
+                raise
+            attempt += 1
+            for path in out.glob("coded-*"):
+                path.unlink()
+
+
+def _code(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
+    adapter = ADAPTERS[spec["encoder"]]
+    segments = from_plain(spec["segments"])
+    wanted = {i for s in segments for i in s.coded()}
+    coded_frames = [i for s in segments for i in s.coded()]
+    with ClipSource(str(place.files[spec["clip"]]), spec["frames"]) as video:
+        settings = _settings(spec, video)
+        full = planar(video)
+        down = down_sample(video.width, video.height, spec["scale"]) if spec["scale"] > 1 else []
+        lower = FilterChain(down, video.time_base)
+        begins = {s.frames[0]: s for s in segments}
+        leads: dict[int, bytes] = {}
+        own = {i for s in segments for i in s.frames}
+        with StreamCoder(adapter, settings, out, "coded") as coder:
+            last = -1
+            for last, frame in enumerate(video):
+                if last not in wanted:
+                    continue
+                data = picture_bytes(lower(full(frame)))
+                if last not in own:
+                    leads[last] = data
+                if last in begins:
+                    coder.restart()
+                    lead = begins[last].lead
+                    if lead is not None:
+                        coder.lead(lead, leads.pop(lead))
+                if last in own:
+                    coder.write(last, data)
+            if last + 1 != spec["frames"]:
+                raise ExternalError(
+                    f"{video.path} has {last + 1} frames now and had {spec['frames']}"
+                )
+            coded = coder.finish()
+        if list(coded.times) != coded_frames:
+            raise ExternalError(f"{adapter.name} was to code frames {coded_frames}")
+        sizes = [8 * size for size in sizes_in_display_order(coded)]
+        if len(sizes) != len(coded_frames):
+            raise ExternalError(
+                f"the coded stream has {len(sizes)} pictures, not {len(coded_frames)}: frames "
+                "were lost"
+            )
+        return {
+            "frames": coded_frames,
+            "leads": [
+                s.lead is not None and j == 0 for s in segments for j in range(len(s.coded()))
+            ],
+            "bits": coded.bits(),
+            "frame_bits": sizes,
+            "segments": [[s.path.name, s.frames] for s in coded.segments],
+            "encoder": spec["version"],
+            "preset": spec["preset"],
+            "width": settings.width,
+            "height": settings.height,
+            "bit_depth": settings.bit_depth,
+            "command": adapter.describe(settings),
+            "cpus": os.cpu_count(),
+        }
+
+
+def coded_stream(folder: Path, record: dict[str, Any]) -> CodedStream:
+    """The stream a finished job left in ``folder``."""
+    segments = [CodedSegment(folder / name, n) for name, n in record["segments"]]
+    return CodedStream(segments, record["frames"])
+
+
+def decoded(folder: Path, record: dict[str, Any]) -> Iterator[VideoFrame]:
+    """Its pictures in display order; ``pts`` is the frame's index in the clip.
+
+    Raises ExternalError when it decodes to other pictures than went in."""
+    frames = decode_segments(coded_stream(folder, record))
+    for index in record["frames"]:
+        frame = next(frames, None)
+        if frame is None or frame.is_corrupt:
+            raise ExternalError(f"frame {index} of a coded stream does not decode: it is lost")
+        frame.pts = index
+        yield frame
+    if next(frames, None) is not None:
+        raise ExternalError("a coded stream decodes to more frames than were coded")
+
+
+# ----------------------------------------------------------------- measuring --
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture as it comes out: index in the clip, planes, how it was made."""
+
+    index: int
+    planes: list[Plane]
+    status: str
+
+
+def _sources(spec: dict[str, Any], place: Place) -> Iterator[list[Plane]]:
+    with ClipSource(str(place.files[spec["clip"]]), spec["frames"]) as video:
+        full = planar(video)
+        for frame in video:
+            data = picture_bytes(full(frame))
+            yield planes_from_bytes(data, video.width, video.height, video.bit_depth)
+
+
+def _records(place: Place) -> dict[str, dict[str, Any]]:
+    import json
+
+    return {
+        name: json.loads((folder / "record.json").read_text())
+        for name, folder in place.inputs.items()
+    }
+
+
+def shown(spec: dict[str, Any], place: Place) -> Iterator[Shown]:
+    """Every picture of the clip as a viewer gets it, in display order.
+
+    spec: ``enhancer`` None for the plain stream, else a map with ``kind`` bicubic, lanczos
+    or model; ``scale``, ``base_scale``, ``roles``, ``width``, ``height``, ``bit_depth``."""
+    records = _records(place)
+    enhancer = spec["enhancer"]
+    if enhancer is None:
+        for frame in decoded(place.inputs["plain"], records["plain"]):
+            assert frame.pts is not None
+            yield Shown(frame.pts, planes_of(frame), "plain")
+        return
+    pictures = (_lanczos if enhancer["kind"] == "lanczos" else _engine)(spec, place, records)
+    base = spec["base_scale"]
+    if base == 1:
+        yield from pictures
+        return
+    size = (spec["width"], spec["height"])
+    enlarge = _enlarger(tuple(_tds.lr_size(s, base) for s in size), size, base, "bicubic")
+    for picture in pictures:
+        frame = _frame(picture.planes, spec["bit_depth"])
+        frame.pts = picture.index
+        yield Shown(picture.index, planes_of(enlarge(frame)), picture.status)
+
+
+def _streams(
+    spec: dict[str, Any], place: Place, records: dict[str, dict[str, Any]]
+) -> dict[Role, Iterator[VideoFrame]]:
+    """Decoded frames by role; in a plan with k = 1 both come from the one plain stream."""
+
+    def of_plain(role: Role) -> Iterator[VideoFrame]:
+        for frame in decoded(place.inputs["plain"], records["plain"]):
+            assert frame.pts is not None
+            if spec["roles"][frame.pts] == role.value:
+                yield frame
+
+    if "plain" in records:
+        return {role: of_plain(role) for role in Role}
+    return {
+        role: decoded(place.inputs[role.value], records[role.value])
+        if role.value in records
+        else iter(())
+        for role in Role
+    }
+
+
+def _base_size(spec: dict[str, Any]) -> tuple[int, int]:
+    """Of HR: the source's, or a part of it."""
+    base = spec["base_scale"]
+    size = (spec["width"], spec["height"])
+    return size if base == 1 else (_tds.lr_size(size[0], base), _tds.lr_size(size[1], base))
+
+
+def _engine(
+    spec: dict[str, Any], place: Place, records: dict[str, dict[str, Any]]
+) -> Iterator[Shown]:
+    enhancer = spec["enhancer"]
+    model = None
+    if enhancer["kind"] == "model":
+        model = str(place.files[enhancer["sha256"]])
+    width, height = _base_size(spec)
+    settings = EnhanceSettings(
+        backend="torchscript" if model else "bicubic",
+        model=model,
+        device=enhancer["device"],
+        precision=enhancer["precision"],
+        threads=place.threads,
+    )
+    rate = Fraction(spec["rate"])
+    with Decoder(
+        dict(_streams(spec, place, records)),
+        width=width,
+        height=height,
+        bit_depth=spec["bit_depth"],
+        scale=spec["scale"],
+        time_base=1 / rate,
+        rate=rate,
+        settings=settings,
+        hr_qp=spec["hr_qp"],
+        lr_qp=spec["lr_qp"],
+    ) as pictures:
+        for picture in pictures:
+            if picture.status == "repeated" or UPSAMPLED_LOSSES & set(picture.reason):
+                raise ExternalError(f"frame {picture.pts} was lost between coding and output")
+            yield Shown(int(picture.pts), list(picture.planes), picture.status)
+
+
+def _lanczos(
+    spec: dict[str, Any], place: Place, records: dict[str, dict[str, Any]]
+) -> Iterator[Shown]:
+    """Lanczos up-sampling by FFmpeg's scale filter; HR as it is."""
+    streams = _streams(spec, place, records)
+    width, height = _base_size(spec)
+    k = spec["scale"]
+    lr_size = (_tds.lr_size(width, k), _tds.lr_size(height, k))
+    enlarge = _enlarger(lr_size, (width, height), k, "lanczos")
+    for index, role in enumerate(Role(r) for r in spec["roles"]):
+        frame = next(streams[role], None)
+        while frame is not None and frame.pts is not None and frame.pts < index:
+            frame = next(streams[role], None)  # a down-sampled boundary, not shown
+        if frame is None or frame.pts != index:
+            raise ExternalError(f"frame {index} was lost between coding and output")
+        hr = role is Role.HR or k == 1
+        yield Shown(
+            index, planes_of(frame if hr else enlarge(frame)), "passed" if hr else "upsampled"
+        )
+
+
+def _enlarger(small: tuple[int, ...], full: tuple[int, int], scale: int, flags: str) -> FilterChain:
+    """From the size of tds_lr_size to the full one: exactly times ``scale``, then cropped."""
+    filters = [("scale", f"{small[0] * scale}:{small[1] * scale}:flags={flags}")]
+    if (small[0] * scale, small[1] * scale) != full:
+        filters.append(("crop", f"{full[0]}:{full[1]}:0:0:exact=1"))
+    return FilterChain(filters, Fraction(1, 1000))
+
+
+def _frame(planes: list[Plane], bit_depth: int) -> VideoFrame:
+    height, width = planes[0].shape
+    flat = np.concatenate([np.ascontiguousarray(p).reshape(-1) for p in planes])
+    name = "yuv420p" if bit_depth == 8 else "yuv420p10le"
+    return VideoFrame.from_ndarray(flat.reshape(height * 3 // 2, width), format=name)
+
+
+def _measure(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
+    status: list[str] = []
+    spent = 0.0
+
+    def pairs() -> Iterator[tuple[list[Plane], list[Plane]]]:
+        nonlocal spent
+        pictures = shown(spec, place)
+        for index, source in enumerate(_sources(spec, place)):
+            begin = time.perf_counter()
+            picture = next(pictures, None)
+            spent += time.perf_counter() - begin
+            if picture is None:
+                raise ExternalError(
+                    f"{index} frames came out and the source has {spec['frames']}: frames were "
+                    "lost, so there is nothing to compare"
+                )
+            if picture.index != index:
+                raise ExternalError(f"frame {picture.index} came out in the place of {index}")
+            status.append(picture.status)
+            yield source, picture.planes
+        if next(pictures, None) is not None:
+            raise ExternalError(f"more frames came out than the source's {spec['frames']}")
+
+    quality = compare(
+        pairs(), spec["bit_depth"], Fraction(spec["rate"]), place.scratch, max(1, place.threads)
+    )
+    if len(status) != spec["frames"]:
+        raise ExternalError(f"{len(status)} frames were compared, not {spec['frames']}")
+    return {
+        "frames": len(status),
+        "quality": quality.to_dict(),
+        "status": status,
+        "fps": round(len(status) / spent, 2) if spent else None,
+    }
+
+
+# --------------------------------------------------------------------- crops --
+
+
+def _crop(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
+    """PNGs of one region of one frame: the source, and a version with its residual map."""
+    index, (x, y, w, h) = spec["index"], spec["box"]
+    source = next(islice(_sources(spec, place), index, None))
+    picture = next((p for p in shown(spec, place) if p.index == index), None)
+    if picture is None:
+        raise ExternalError(f"frame {index} was lost")
+    cut_source, cut = (cut_box(planes, x, y, w, h) for planes in (source, picture.planes))
+    depth = spec["bit_depth"]
+    rgb_image(cut_source, depth).save(out / "source.png", optimize=True)
+    rgb_image(cut, depth).save(out / "version.png", optimize=True)
+    residual_map(cut, cut_source, depth - 8).save(out / "residual.png", optimize=True)
+    return {
+        "psnr_y": psnr(picture.planes[0], source[0], depth),
+        "psnr_y_crop": psnr(cut[0], cut_source[0], depth),
+        "status": picture.status,
+    }
+
+
+def cut_box(planes: list[Plane], x: int, y: int, width: int, height: int) -> list[Plane]:
+    """A region of 4:2:0 planes; all numbers even, in luma samples."""
+    out = [planes[0][y : y + height, x : x + width]]
+    out += [p[y // 2 : (y + height) // 2, x // 2 : (x + width) // 2] for p in planes[1:]]
+    return out
+
+
+def busiest_box(planes: list[Plane], width: int, height: int) -> tuple[int, int, int, int]:
+    """(x, y, width, height) of the region with most detail, in even luma samples.
+
+    Detail is the sum of absolute differences to the right and lower neighbours."""
+    luma = planes[0].astype(np.int32)
+    full_height, full_width = luma.shape
+    width, height = min(width, full_width) & ~1, min(height, full_height) & ~1
+    detail = np.zeros_like(luma)
+    detail[:, :-1] += np.abs(np.diff(luma, axis=1))
+    detail[:-1] += np.abs(np.diff(luma, axis=0))
+    total = np.pad(detail.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    best, box = -1, (0, 0, width, height)
+    for y in range(0, full_height - height + 1, 16):
+        for x in range(0, full_width - width + 1, 16):
+            here = int(
+                total[y + height, x + width] - total[y, x + width]
+                - total[y + height, x] + total[y, x]
+            )  # fmt: skip
+            if here > best:
+                best, box = here, (x, y, width, height)
+    return box
+
+
+def engine_version() -> str:
+    """The engine's version and the hash of its library, so that a rebuilt one counts as new."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    folder = Path(str(_tds.__file__)).parent
+    libraries = [Path(str(_tds.__file__)), *sorted(folder.glob("_native/lib/libtds*.so*"))]
+    for path in libraries:
+        if path.is_file() and not path.is_symlink():
+            digest.update(path.read_bytes())
+    return f"{_tds.version()} {digest.hexdigest()[:12]}"
+
+
+def decoder_version() -> str:
+    """What decodes the streams: PyAV's libavcodec, or a program where that is wrong."""
+    library = ".".join(map(str, av.library_versions["libavcodec"]))
+    out = f"PyAV {av.__version__}, libavcodec {library}"
+    for depth in (8, 10):
+        if not in_process(depth):
+            program = program_that_decodes(depth)
+            by = f"FFmpeg {ffmpeg_version(program)}" if program else "nothing at hand"
+            out += f"; {depth}-bit VVC by {by}"
+    return out

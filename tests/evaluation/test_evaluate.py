@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A whole evaluation of small clips: figures, cache, resuming, what is unfair."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import gzip
+import json
+import math
+import re
+
+import pytest
+import yaml
+
+import tds
+import tools
+from tds.errors import ExternalError
+from tds.evaluation.bd import bd_rate
+from tds.evaluation.cache import Cache, Job
+from tds.evaluation.config import load
+from tds.evaluation.execution import Executor, LocalExecutor, left_to_do
+from tds.evaluation.graph import Enhancer, build, examine_clips, find_enhancers
+from tds.evaluation.report import write_report
+from tds.evaluation.results import Facts, UnfairError, assemble, check_fair, facts
+from tds.evaluation.run import evaluate, nearest_qp
+from tds.evaluation.work import Place, run
+from tds.measure import measure
+
+CONFIG = {
+    "title": "Trial <of> a report",
+    "codecs": [{"codec": "hevc", "preset": "ultrafast"}],
+    "configs": ["ai", "ra"],
+    "qps": [24, 30, 36, 42],
+    "plans": [{}, {"kind": "lr-only"}, {"kind": "full"}],
+    "frames": 10,
+    "crops": 1,
+}
+
+
+class InProcess(Executor):
+    """Does jobs in this process; fails before job number ``stop_at``."""
+
+    slots = 1
+
+    def __init__(self, stop_at: float = math.inf) -> None:
+        self.done: list[Job] = []
+        self.stop_at = stop_at
+
+    def start(self, cache, files):
+        self.cache, self.files = cache, files
+
+    def submit(self, job):
+        return job
+
+    def wait(self, handles):
+        return handles
+
+    def finish(self, handle, job):
+        if len(self.done) >= self.stop_at:
+            raise RuntimeError("the power went")
+        with self.cache.making(job) as out:
+            scratch = out / "scratch"
+            scratch.mkdir()
+            inputs = {name: self.cache.path(x) for name, x in job.inputs.items()}
+            run(job.kind, job.spec, Place(self.files, inputs, scratch, 1), out)
+            scratch.rmdir()
+        self.done.append(job)
+
+    def stop(self, at_once=False):
+        pass
+
+
+@pytest.fixture(scope="module")
+def clips(city, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for i, (x, y) in enumerate([(0, 0), (200, 60)]):
+        crop = f"crop=192:176:{x}:{y}"
+        tools.ffmpeg("-i", city, "-vf", crop, "-c:v", "ffv1", folder / f"clip{i}.mkv")
+    return folder
+
+
+def _config(folder, clips, **changes):
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, "clips": [str(clips)], "models": [], **changes}))
+    return load(path)
+
+
+@pytest.fixture(scope="module")
+def outcome(clips, tmp_path_factory):
+    """(outcome, cache, executor) of one evaluation with a model, used by many tests."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    model = tools.tiny_model(folder / "mean.pt")
+    cache, executor = Cache(folder / "cache"), InProcess()
+    evaluation = _config(folder, clips, models=[str(model)])
+    return evaluate(evaluation, cache, executor), cache, executor
+
+
+def _means(outcome, **wanted):
+    wanted = {"class": "all clips", "metric": "psnr_y", "method": "pchip", **wanted}
+    return [m for m in outcome.results.means if all(m[k] == v for k, v in wanted.items())]
+
+
+def test_every_point_is_there(outcome):
+    points = outcome[0].results.points
+    # 2 clips, 2 configurations, 4 QPs; tds and LR only with 3 enhancers, k = 1 with one
+    assert len(points) == 2 * 2 * 4 * (3 + 3 + 1)
+    assert {p["enhancer"] for p in points} == {"bicubic", "lanczos", "mean"}
+    assert all(p["frames"] == 10 for p in points)
+
+
+def test_k_1_with_nothing_to_enhance_is_exactly_the_anchor(outcome):
+    for p in outcome[0].results.points:
+        if p["kind"] == "full":
+            assert p["whole"]["test"] == p["whole"]["anchor"]
+            assert p["type"]["test"] == p["type"]["anchor"]
+    for counting in ("whole", "type"):
+        for m in _means(outcome[0], enhancer="bicubic", counting=counting):
+            if m["plan"].startswith("k=1"):
+                assert m["rate"] == 0
+
+
+def test_whole_stream_is_what_tds_encode_and_measure_find(outcome, clips, tmp_path):
+    """The same pair through the product's own commands gives the same bits and PSNR."""
+    result = tds.encode(
+        clips / "clip0.mkv", tmp_path / "p.mp4", codec="hevc", preset="ultrafast", qp=36
+    )
+    all_frames = measure(
+        str(clips / "clip0.mkv"), result, enhance=tds.EnhanceSettings(backend="bicubic")
+    )
+    folder = tmp_path / "all"
+    folder.mkdir()
+    evaluation = _config(folder, clips / "clip0.mkv", frames=0, configs=["ai"], qps=[30, 36])
+    found = evaluate(evaluation, Cache(folder / "cache"), InProcess())
+    p = next(
+        p
+        for p in found.results.points
+        if p["qp"] == 36 and p["kind"] == "tds" and p["enhancer"] == "bicubic"
+    )
+    assert p["bits"]["hr"] + p["bits"]["lr"] == all_frames.hr_bits + all_frames.lr_bits
+    assert p["whole"]["anchor"]["bits"] == all_frames.anchor_bits
+    assert p["whole"]["test"]["psnr_y"] == pytest.approx(all_frames.pair.luma, abs=1e-4)
+    assert p["whole"]["anchor"]["psnr_y"] == pytest.approx(all_frames.anchor.luma, abs=1e-4)
+    assert p["type"]["anchor"]["psnr_y"] == pytest.approx(all_frames.anchor_lr.luma, abs=1e-4)
+    assert p["type"]["anchor"]["bits"] == all_frames.anchor_lr_bits
+
+
+def test_the_two_countings_differ_by_hr_and_what_is_not_shown(outcome):
+    for p in outcome[0].results.points:
+        if p["kind"] != "tds":
+            continue
+        assert p["type"]["test"]["bits"] < p["bits"]["lr"]  # parameter sets are not in it
+        total = p["bits"]["hr"] + p["bits"]["lr"] + p["bits"]["lr_leads"]
+        assert p["whole"]["test"]["bits"] == total
+        assert (p["bits"]["lr_leads"] > 0) == (p["config"] == "ra")
+        assert p["down_sampled"] == 6
+
+
+def test_bd_rate_is_that_of_the_points(outcome):
+    results = outcome[0].results
+    row = next(
+        r for r in results.bd
+        if (r["clip"], r["config"], r["enhancer"], r["counting"], r["metric"], r["method"])
+        == ("clip1", "ai", "bicubic", "whole", "psnr_y", "cubic") and r["plan"].startswith("N=5")
+    )  # fmt: skip
+    own = [
+        p for p in results.points
+        if (p["clip"], p["config"], p["enhancer"], p["plan"])
+        == ("clip1", "ai", "bicubic", row["plan"])
+    ]  # fmt: skip
+    curves = [
+        [(p["whole"][side]["bits"], p["whole"][side]["psnr_y"]) for p in own]
+        for side in ("anchor", "test")
+    ]
+    assert row["rate"] == pytest.approx(bd_rate(*curves, "cubic").value, abs=1e-3)
+
+
+def test_run_again_does_nothing(outcome):
+    found, cache, _ = outcome
+    again = InProcess()
+    second = evaluate(found.evaluation, cache, again)
+    assert again.done == []
+    assert second.results == found.results
+
+
+def test_a_run_that_was_stopped_does_only_what_is_left(clips, tmp_path):
+    evaluation = _config(tmp_path, clips / "clip0.mkv", configs=["ai"], crops=0)
+    cache, first, second = Cache(tmp_path / "cache"), InProcess(stop_at=9), InProcess()
+    with pytest.raises(ExternalError, match="the power went"):
+        evaluate(evaluation, cache, first)
+    assert len(first.done) == 9
+    assert not list(cache.folder.glob("making-*"))
+    found = evaluate(evaluation, cache, second)
+    assert not set(first.done) & set(second.done)
+    assert set(first.done) | set(second.done) == set(found.graph.jobs)
+
+
+def test_a_changed_model_runs_only_its_own_part(clips, tmp_path):
+    cache, executor = Cache(tmp_path / "cache"), InProcess()
+    model = tools.tiny_model(tmp_path / "mean.pt")
+    changes = {"models": [str(model)], "configs": ["ai"], "crops": 0}
+    evaluate(_config(tmp_path, clips / "clip0.mkv", **changes), cache, executor)
+    tools.tiny_model(model, gain=0.99)
+    executor = InProcess()
+    evaluate(_config(tmp_path, clips / "clip0.mkv", **changes), cache, executor)
+    assert len(executor.done) == 4 * 2  # QPs, plans with k = 2
+    assert all("mean" in job.label for job in executor.done)
+
+
+def test_streams_are_shared_between_plans(outcome):
+    """LR only and the tds plan have one anchor; no stream is coded twice."""
+    graph = outcome[0].graph
+    anchors = {p.anchor.key for p in graph.points if p.clip.name == "clip0"}
+    assert len(anchors) == 2 * 4
+
+
+def test_workers_find_the_same(outcome, clips, tmp_path):
+    evaluation = _config(tmp_path, clips / "clip0.mkv", configs=["ai"], crops=0)
+    found = evaluate(evaluation, Cache(tmp_path / "cache"), LocalExecutor(2))
+
+    def own(results):
+        return [
+            {k: v for k, v in p.items() if k != "fps"}
+            for p in results.points
+            if p["clip"] == "clip0" and p["config"] == "ai" and p["enhancer"] != "mean"
+        ]
+
+    assert own(found.results) == own(outcome[0].results)
+
+
+# ---------------------------------------------------------------- fairness --
+
+FAIR = Facts("c", 10, "hevc", "ai", 30, "libx265 1", "fast", (0,), frozenset((2,)))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"frames": 9}, "different numbers of frames"),
+        ({"preset": "medium"}, "different presets"),
+        ({"encoder": "libx265 2"}, "different encoders or versions"),
+        ({"qp": 31}, "different QPs"),
+        ({"config": "ra"}, "different configurations"),
+        ({"codec": "vvc"}, "different codecs"),
+        ({"clip": "d"}, "different clips"),
+        ({"restarts": (0, 8)}, "different random-access points"),
+    ],
+)
+def test_unlike_results_are_not_compared(change, says):
+    assert check_fair(FAIR, FAIR, "x") == []
+    with pytest.raises(UnfairError, match=says):
+        check_fair(FAIR, dataclasses.replace(FAIR, **change), "x")
+
+
+def test_different_machines_are_marked():
+    other = dataclasses.replace(FAIR, cpus=frozenset((64,)))
+    assert "different numbers of cores" in check_fair(FAIR, other, "x")[0]
+
+
+def test_an_anchor_of_another_preset_in_the_cache_stops_the_run(clips, tmp_path):
+    """The check reads what was run, so a record that was swapped does not pass."""
+    evaluation = _config(tmp_path, clips / "clip0.mkv", configs=["ai"], qps=[30, 36], crops=0)
+    cache = Cache(tmp_path / "cache")
+    found = evaluate(evaluation, cache, InProcess())
+    point = next(p for p in found.graph.points if p.plan.kind == "tds")
+    assert facts(point, cache, True) == facts(point, cache, False)
+    path = cache.path(point.anchor) / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "preset": "medium"}))
+    with pytest.raises(UnfairError, match="different presets"):
+        assemble(found.graph, cache)
+
+
+def test_another_version_of_the_encoder_stops_the_job(clips, tmp_path):
+    evaluation = _config(tmp_path, clips / "clip0.mkv", configs=["ai"])
+    graph = build(evaluation, examine_clips(evaluation), find_enhancers(evaluation))
+    job = next(j for j in graph.jobs if j.kind == "stream")
+    spec = {**job.spec, "version": "libx265 in FFmpeg 1.0"}
+    with pytest.raises(ExternalError, match="different versions are not comparable"):
+        run("stream", spec, Place(graph.files, {}, tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("stream", ["hr", "lr", "plain"])
+def test_a_lost_frame_stops_the_run(outcome, tmp_path, stream):
+    """One packet less in a coded stream: no figure comes of it."""
+    found, cache, _ = outcome
+    point = next(
+        p for p in found.graph.points if p.plan.kind == "tds" and p.enhancer.kind == "bicubic"
+    )
+    job = point.anchor_measure if stream == "plain" else point.measure
+    inputs = {name: cache.path(x) for name, x in job.inputs.items()}
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    record = json.loads((inputs[stream] / "record.json").read_text())
+    name = record["segments"][0][0]
+    tools.drop_packets(inputs[stream] / name, broken / name, 0, {record["segments"][0][1] - 1})
+    (broken / "record.json").write_text(json.dumps(record))
+    place = Place(found.graph.files, {**inputs, stream: broken}, tmp_path)
+    with pytest.raises(ExternalError, match="lost"):
+        run("measure", job.spec, place, tmp_path)
+
+
+def test_a_clip_that_changed_stops_the_run(outcome, clips, tmp_path):
+    found, _, _ = outcome
+    job = next(j for j in found.graph.jobs if j.kind == "stream")
+    short = tmp_path / "short.mkv"
+    tools.ffmpeg("-i", clips / "clip0.mkv", "-frames:v", 5, "-c:v", "ffv1", short)
+    with pytest.raises(ExternalError, match="5 frames now and had 10"):
+        run("stream", job.spec, Place({job.spec["clip"]: short}, {}, tmp_path), tmp_path)
+
+
+def test_a_model_that_saw_the_clip_is_marked_and_left_out_of_means(outcome):
+    found, cache, _ = outcome
+    clip = found.graph.clips[0]
+    metadata = {"training": {"sources": [clip.sha256]}}
+    points = [
+        dataclasses.replace(p, enhancer=dataclasses.replace(p.enhancer, metadata=metadata))
+        if p.enhancer.kind == "model"
+        else p
+        for p in found.graph.points
+    ]
+    enhancers = [
+        dataclasses.replace(x, metadata=metadata) if x.kind == "model" else x
+        for x in found.graph.enhancers
+    ]
+    graph = dataclasses.replace(found.graph, points=points, enhancers=enhancers)
+    results = assemble(graph, cache)
+    assert any(f"mean was trained on {clip.name}" in mark for mark in results.marks)
+    mean = [m for m in results.means if m["enhancer"] == "mean" and m["class"] == "all clips"]
+    assert {m["clips"] + m["without_figure"] for m in mean} == {1}
+    assert {p["seen"] for p in results.points if p["enhancer"] != "mean"} == {False}
+    kept = assemble(graph, cache, exclude_seen=False)
+    mean = [m for m in kept.means if m["enhancer"] == "mean" and m["class"] == "all clips"]
+    assert {m["clips"] + m["without_figure"] for m in mean} == {2}
+
+
+def test_a_model_whose_card_says_nothing_is_marked(outcome):
+    assert any("cannot be checked" in mark for mark in outcome[0].results.marks)
+    unknown = Enhancer("x", "model", 2)
+    assert not unknown.saw(outcome[0].graph.clips[0])
+
+
+# ------------------------------------------------------------------ report --
+
+
+@pytest.fixture(scope="module")
+def report(outcome, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    write_report(outcome[0], folder)
+    return folder
+
+
+def test_the_page_needs_nothing_from_elsewhere(report):
+    page = (report / "index.html").read_text()
+    assert not re.search(r"""(src|href)=["']?(?!data:)[^"'$]*[:/]""", page)
+    assert "url(" not in page and "@import" not in page
+    assert not re.search(r"@[A-Z]+@", page)
+    assert "Trial &lt;of&gt; a report" in page and "<of>" not in page.split("<script")[0]
+
+
+def test_the_page_holds_the_same_points(report, outcome):
+    page = (report / "index.html").read_text()
+    packed = re.search(r'<script id="data" type="text/plain">([^<]+)</script>', page).group(1)
+    data = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert len(data["points"]) == len(outcome[0].results.points)
+    assert data["points"][0]["whole"] == outcome[0].results.points[0]["whole"]
+    assert len(data["bd"]) == len(outcome[0].results.bd)
+
+
+def test_tables_and_pictures_are_beside_it(report, outcome):
+    results = outcome[0].results
+    for name, rows in (("points", results.points), ("bd", results.bd), ("means", results.means)):
+        with (report / f"{name}.csv").open() as file:
+            assert len(list(csv.DictReader(file))) == len(rows)
+    found = json.loads((report / "results.json").read_text())
+    assert found["tds_evaluation"] == 1
+    assert len(found["bd"]["rows"]) == len(results.bd)
+    assert {p.suffix for p in (report / "png").iterdir()} == {".png"}
+    assert len(list((report / "png").iterdir())) == 2 * 3
+
+
+def test_provenance_names_versions_and_no_path(report, outcome, clips):
+    text = (report / "results.json").read_text()
+    p = outcome[0].provenance
+    assert "libx265 in FFmpeg" in p["versions"]["libx265"]
+    assert p["machine"]["cores"]
+    assert [c["name"] for c in p["clips"]] == ["clip0", "clip1"]
+    assert all(len(c["sha256"]) == 64 for c in p["clips"])
+    assert any("-c:v libx265" in c for c in p["streams"].values())
+    without_config = text.replace(json.dumps(p["configuration"])[1:-1], "")
+    assert str(clips) not in without_config.replace(json.dumps(p["command"])[1:-1], "")
+
+
+def test_crops_are_at_equal_bits(outcome):
+    crops = outcome[0].crops
+    assert [c["config"] for c in crops] == ["ai", "ra"]
+    for c in crops:
+        assert set(c["versions"]) == {"anchor", "bicubic", "lanczos", "mean"}
+        # One QP is some 12 % of the bits, so the nearest is within half of that and a bit.
+        assert c["anchor_bits"] == pytest.approx(c["bits"], rel=0.12)
+
+
+def test_nearest_qp_by_bits():
+    bits = {22: 8000, 27: 4000, 32: 2000, 37: 1000}
+    assert nearest_qp(bits, 2000, 51) == 32
+    assert nearest_qp(bits, 2600, 51) == 30
+    assert nearest_qp(bits, 16000, 51) == 17
+    assert nearest_qp(bits, 500, 51) == 42
+    assert nearest_qp(bits, 1, 51) == 51
+
+
+# ----------------------------------------------------------------- command --
+
+
+def test_the_command_runs_and_goes_on(clips, tmp_path):
+    _config(tmp_path, clips / "clip0.mkv", configs=["ai"], qps=[30, 36], plans=["lr-only"])
+    arguments = ["evaluate", tmp_path / "config.yaml", "--out", tmp_path / "out", "--workers", 1]
+    done = tools.tds(*arguments)
+    assert "BD-rate in luma PSNR" in done.stdout
+    assert (tmp_path / "out" / "index.html").is_file()
+    again = tools.tds(*arguments)
+    jobs = re.search(r"(\d+) jobs, (\d+) of them in the cache", again.stderr)
+    assert jobs.group(1) == jobs.group(2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"clips": ["nowhere.mkv"]}, "nowhere.mkv: there is no such clip"),
+        ({"models": ["no-such-model"]}, "no-such-model"),
+        ({"qps": [1]}, "two or more"),
+    ],
+)
+def test_bad_input_gets_one_sentence(clips, tmp_path, changes, says):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, "clips": [str(clips)], "models": [], **changes}))
+    done = tools.tds("evaluate", path, "--out", tmp_path / "out", status=1)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_left_to_do_puts_inputs_first(outcome, tmp_path):
+    graph = outcome[0].graph
+    order = left_to_do(reversed(graph.jobs), Cache(tmp_path / "empty"))
+    place = {job.key: i for i, job in enumerate(order)}
+    assert len(order) == len(graph.jobs)
+    assert all(place[x.key] < place[j.key] for j in order for x in j.inputs.values())
