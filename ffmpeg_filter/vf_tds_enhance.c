@@ -1070,7 +1070,7 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
         if (ret < 0 && !forgiving)
             av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
         else if (ret < 0) {
-            av_log(ctx, AV_LOG_WARNING, "%s LR frames are up-sampled by bicubic, without a "
+            av_log(ctx, AV_LOG_WARNING, "%s. LR frames are up-sampled by bicubic, without a "
                    "model; backend=bicubic says that this is wanted.\n", tds_last_error());
             ret = open_engine(ctx, "bicubic", NULL, NULL, is_cuda(s) ? device : "cpu", sw_format);
             if (ret < 0)
