@@ -423,15 +423,14 @@ static const AVRational usual_rates[] = {
     { 15000, 1001 }, { 12, 1 }, { 10, 1 }, { 5, 1 }, { 1, 1 },
 };
 
-/* The rate of pictures at these times: exact where the time base holds it, else (Matroska's
- * milliseconds) the highest usual rate that they allow. The highest, because a program that makes
- * a constant rate of it then repeats a frame at worst, and never loses one. */
+/* The rate of pictures at these times: exact where they are evenly spaced, else (times that were
+ * rounded to milliseconds once) the highest usual rate that they allow. The highest, because a
+ * program that makes a constant rate of it then repeats a frame at worst, and never loses one. */
 static AVRational rate_of_times(const int64_t *times, int nb, AVRational tb)
 {
-    int64_t step = INT64_MAX;
-    int exact = 1;
-    int64_t steps = 0;
-    double fastest, slowest;
+    const double span = nb < 2 ? 0 : times[nb - 1] - times[0];
+    int64_t step = INT64_MAX, steps = 0;
+    double uneven = 0, slowest, fastest;
 
     for (int i = 1; i < nb; i++)
         step = FFMIN(step, times[i] - times[i - 1]);
@@ -439,28 +438,28 @@ static AVRational rate_of_times(const int64_t *times, int nb, AVRational tb)
         return (AVRational){ 0, 1 };
     for (int i = 1; i < nb; i++) {
         const int64_t gap = times[i] - times[i - 1];
+        const int64_t n   = llrint((double)gap / step);
 
-        exact &= gap % step == 0;
-        steps += llrint((double)gap / step);
+        steps += n;
+        uneven = FFMAX(uneven, fabs((double)gap / n - step));
     }
-    /* One tick more or less is what rounding may have done. */
-    slowest = steps / ((times[nb - 1] - times[0] + 1) * av_q2d(tb));
-    fastest = times[nb - 1] - times[0] > 1
-            ? steps / ((times[nb - 1] - times[0] - 1) * av_q2d(tb)) : INFINITY;
-    if (!exact || step < 100)
-        for (int i = 0; i < FF_ARRAY_ELEMS(usual_rates); i++) {
-            const double rate = av_q2d(usual_rates[i]);
-
-            if (rate >= slowest && rate <= fastest)
-                return usual_rates[i];
-        }
-    if (exact) {
+    if (uneven == 0 && step >= 100) {
         AVRational rate;
 
         av_reduce(&rate.num, &rate.den, tb.den, (int64_t)tb.num * step, INT_MAX);
         return rate;
     }
-    return av_d2q((slowest + fastest) / 2, 1001000);
+    /* What rounding may have done to the first and the last time together. */
+    uneven  = FFMAX(uneven, 1);
+    slowest = steps / ((span + uneven) * av_q2d(tb));
+    fastest = span > uneven ? steps / ((span - uneven) * av_q2d(tb)) : INFINITY;
+    for (int i = 0; i < FF_ARRAY_ELEMS(usual_rates); i++) {
+        const double rate = av_q2d(usual_rates[i]);
+
+        if (rate >= slowest && rate <= fastest)
+            return usual_rates[i];
+    }
+    return av_d2q(steps / (span * av_q2d(tb)), 100000);
 }
 
 /* Filters after which the frame rate is still the one before them. */
