@@ -115,6 +115,9 @@ typedef struct TDSEnhanceContext {
     /* What FFmpeg knows about the pictures inside the engine, in order of time:
      * references of HR frames, properties alone of LR frames. */
     AVFifo  *known[2];
+    int      seeking;     ///< the HR frame that output begins from is not known yet
+    AVFrame *seek_frame;  ///< the last HR frame at or before start_time so far
+    int64_t  skip_before; ///< LR frames before it are of no use
     AVFrame *last_hr;  ///< the HR frame that came out last, for what LR frames lack
 
     AVRational rate;   ///< nominal frame rate, 0/1 while not known
@@ -125,7 +128,7 @@ typedef struct TDSEnhanceContext {
     int64_t end_pts;   ///< end of the last output picture
 
     int64_t count[4];  ///< output by tds_status
-    int64_t nb_discarded, nb_missing, nb_start;
+    int64_t nb_discarded, nb_missing;
     int     warned_rate, warned_pairing;
 
     AVBufferRef *hw_frames; ///< output pool for CUDA frames
@@ -564,16 +567,20 @@ static int send_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
                inlink->w, inlink->h, av_get_pix_fmt_name(inlink->format),
                frame->width, frame->height, av_get_pix_fmt_name(frame->format));
         ret = AVERROR(EINVAL);
-        goto fail;
+        goto end;
     }
     if (frame->pts == AV_NOPTS_VALUE) {
         av_log(ctx, AV_LOG_ERROR, "An %s picture has no time stamp, so its place is not known. "
                "Raw streams have none: put them into MP4 first (tds mux).\n", name);
         ret = AVERROR_INVALIDDATA;
-        goto fail;
+        goto end;
     }
     frame->pts       = av_rescale_q(frame->pts, inlink->time_base, ctx->outputs[0]->time_base);
     frame->time_base = ctx->outputs[0]->time_base;
+    if (role == TDS_LR && frame->pts < s->skip_before) {
+        ret = 0;
+        goto end;
+    }
     if (s->last_pts[role] != AV_NOPTS_VALUE && frame->pts <= s->last_pts[role]) {
         av_log(ctx, s->on_missing == ON_MISSING_ERROR ? AV_LOG_ERROR : AV_LOG_WARNING,
                "An %s picture at %s s comes after one at %s s%s.\n", name,
@@ -582,17 +589,17 @@ static int send_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
                s->on_missing == ON_MISSING_ERROR ? "" : " and is discarded");
         s->nb_discarded++;
         ret = s->on_missing == ON_MISSING_ERROR ? AVERROR_INVALIDDATA : 0;
-        goto fail;
+        goto end;
     }
 
     /* HR frames come out as they are; of LR frames only the properties do. */
     known = role == TDS_HR ? av_frame_clone(frame) : av_frame_alloc();
     if (!known) {
         ret = AVERROR(ENOMEM);
-        goto fail;
+        goto end;
     }
     if (role == TDS_LR && (ret = av_frame_copy_props(known, frame)) < 0)
-        goto fail;
+        goto end;
 
     tds_picture_init(&picture);
     describe_picture(s, &picture, frame, sample_format(frame));
@@ -606,7 +613,7 @@ static int send_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
         av_log(ctx, AV_LOG_ERROR, "%s\n",
                result < 0 ? tds_last_error() : "The engine took no picture though it wants one.");
         ret = result < 0 ? tds_averror(result) : AVERROR_BUG;
-        goto fail;
+        goto end;
     }
     s->last_pts[role] = known->pts;
     ret = av_fifo_write(s->known[role], &known, 1);
@@ -614,10 +621,39 @@ static int send_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
         av_frame_free(&known);
     return ret;
 
-fail:
+end:
     av_frame_free(&known);
     av_frame_free(&frame);
     return ret;
+}
+
+/* Output begins at start_time, input at a random access point before it. Groups that lie in between
+ * as a whole are not worth the model's time: sends on only from the last HR frame that is not
+ * after the start. Takes the frame; NULL at the end of the HR stream. */
+static int seek_hr(AVFilterContext *ctx, AVFrame *frame)
+{
+    TDSEnhanceContext *s = ctx->priv;
+    AVFilterLink *inlink = ctx->inputs[s->pad_of[TDS_HR]];
+    AVFrame *first;
+    int ret = 0;
+
+    if (frame && frame->pts != AV_NOPTS_VALUE &&
+        av_compare_ts(frame->pts, inlink->time_base, s->start_time, AV_TIME_BASE_Q) <= 0) {
+        av_frame_free(&s->seek_frame);
+        s->seek_frame = frame;
+        return 0;
+    }
+    s->seeking    = 0;
+    first         = s->seek_frame;
+    s->seek_frame = NULL;
+    if (first) {
+        s->skip_before = av_rescale_q(first->pts, inlink->time_base,
+                                      ctx->outputs[0]->time_base);
+        ret = send_frame(ctx, TDS_HR, first);
+    }
+    if (ret < 0)
+        av_frame_free(&frame);
+    return ret < 0 || !frame ? ret : send_frame(ctx, TDS_HR, frame);
 }
 
 /* Gives an LR frame's rebuilt picture what FFmpeg knows about the LR frame, and, where that says
@@ -703,6 +739,18 @@ static int take_picture(AVFilterContext *ctx, tds_picture *picture, AVFrame **ou
             goto end;
     }
 
+    if (s->start_time != INT64_MIN &&
+        av_compare_ts(picture->pts, outlink->time_base, s->start_time, AV_TIME_BASE_Q) < 0) {
+        goto end;
+    }
+    if (s->first_out == AV_NOPTS_VALUE)
+        s->first_out = picture->pts;
+    if (s->max_duration > 0 && av_compare_ts(picture->pts - s->first_out, outlink->time_base,
+                                             s->max_duration, AV_TIME_BASE_Q) >= 0) {
+        s->drained = 1;
+        goto end;
+    }
+
     if (missing && picture->status != TDS_STATUS_PASSED) {
         const char *time = av_ts2timestr(picture->pts, &outlink->time_base);
 
@@ -717,19 +765,6 @@ static int take_picture(AVFilterContext *ctx, tds_picture *picture, AVFrame **ou
         if (s->on_missing == ON_MISSING_DROP)
             goto end;
     }
-    if (s->start_time != INT64_MIN &&
-        av_compare_ts(picture->pts, outlink->time_base, s->start_time, AV_TIME_BASE_Q) < 0) {
-        s->nb_start++;
-        goto end;
-    }
-    if (s->first_out == AV_NOPTS_VALUE)
-        s->first_out = picture->pts;
-    if (s->max_duration > 0 && av_compare_ts(picture->pts - s->first_out, outlink->time_base,
-                                             s->max_duration, AV_TIME_BASE_Q) >= 0) {
-        s->drained = 1;
-        goto end;
-    }
-
     frame->pts       = picture->pts;
     frame->time_base = outlink->time_base;
     if ((ret = av_dict_set(&frame->metadata, "lavfi.tds.status",
@@ -764,7 +799,7 @@ static int output_frame(AVFilterContext *ctx, AVFrame *frame)
 static int feed(AVFilterContext *ctx)
 {
     TDSEnhanceContext *s = ctx->priv;
-    const unsigned wants = tds_session_wants(s->session);
+    const unsigned wants = s->seeking ? 1U << TDS_HR : tds_session_wants(s->session);
     int fed = 0;
 
     for (int role = 0; role < 2; role++) {
@@ -780,13 +815,15 @@ static int feed(AVFilterContext *ctx)
         if (ret < 0)
             return ret;
         if (ret > 0) {
-            ret = send_frame(ctx, role, frame);
+            ret = s->seeking ? seek_hr(ctx, frame) : send_frame(ctx, role, frame);
             if (ret < 0)
                 return ret;
             fed = 1;
         } else if (ff_inlink_acknowledge_status(inlink, &status, &pts)) {
             if (status != AVERROR_EOF && !s->status)
                 s->status = status;
+            if (s->seeking && (ret = seek_hr(ctx, NULL)) < 0)
+                return ret;
             s->ended[role] = 1;
             tds_session_send(s->session, role, NULL);
             fed = 1;
@@ -1153,6 +1190,9 @@ static av_cold int config_output(AVFilterLink *outlink)
     if (s->rate.num > 0)
         use_rate(ctx, s->rate);
 
+    s->seeking     = s->start_time != INT64_MIN;
+    s->skip_before = INT64_MIN;
+
     /* Format negotiation may configure a link again. */
     tds_session_close(s->session);
     s->session = NULL;
@@ -1258,6 +1298,7 @@ static av_cold void uninit(AVFilterContext *ctx)
     free_known(s->held);
     av_fifo_freep2(&s->held);
     av_frame_free(&s->last_hr);
+    av_frame_free(&s->seek_frame);
     av_buffer_unref(&s->hw_frames);
 }
 
