@@ -121,14 +121,14 @@ typedef struct TDSEnhanceContext {
     AVFrame *last_hr;  ///< the HR frame that came out last, for what LR frames lack
 
     AVRational rate;   ///< nominal frame rate, 0/1 while not known
-    int     rate_from_user;
+    int     rate_given;
     AVFifo *held;      ///< output waiting for the rate to be settled
     int64_t duration;  ///< of one picture in output time base units
     int64_t first_out, prev_out;
     int64_t end_pts;   ///< end of the last output picture
 
     int64_t count[4];  ///< output by tds_status
-    int64_t nb_discarded, nb_missing;
+    int64_t nb_discarded, nb_missing, nb_gaps;
     int     warned_rate, warned_pairing;
 
     AVBufferRef *hw_frames; ///< output pool for CUDA frames
@@ -142,7 +142,7 @@ typedef struct TDSEnhanceContext {
 static const AVOption tds_enhance_options[] = {
     { "model",        "model: a file, or a name looked up in TDS_MODEL_PATH and the installed models (default: the one installed for this size ratio)", OFFSET(model), AV_OPT_TYPE_STRING, { .str = NULL }, 0, 0, FLAGS },
     { "model_sha256", "SHA-256 the model file must have, 64 hex digits",   OFFSET(model_sha256), AV_OPT_TYPE_STRING, { .str = NULL }, 0, 0, FLAGS },
-    { "device",       "where the model runs: auto, cpu, cuda or cuda:N",   OFFSET(device), AV_OPT_TYPE_STRING, { .str = "auto" }, 0, 0, FLAGS },
+    { "device",       "where the model runs: auto, cpu, cuda or cudaN",   OFFSET(device), AV_OPT_TYPE_STRING, { .str = "auto" }, 0, 0, FLAGS },
     { "backend",      "what rebuilds the LR frames",                       OFFSET(backend), AV_OPT_TYPE_INT, { .i64 = BACKEND_AUTO }, 0, BACKEND_NB - 1, FLAGS, .unit = "backend" },
     { "auto",         "torchscript when there is a model, else bicubic",   0, AV_OPT_TYPE_CONST, { .i64 = BACKEND_AUTO },        .flags = FLAGS, .unit = "backend" },
     { "bicubic",      "up-sample, no model",                               0, AV_OPT_TYPE_CONST, { .i64 = BACKEND_BICUBIC },     .flags = FLAGS, .unit = "backend" },
@@ -517,35 +517,50 @@ static void settle_rate(AVFilterContext *ctx)
     announce_rate(ctx->outputs[0], rate);
 }
 
-/* Watches the first output times: a rate that is too low makes programs drop frames, and times
- * that belong to two videos show as pictures that collide and gaps that follow. */
-static void watch_times(AVFilterContext *ctx, int64_t pts)
+/* Watches the output times: a rate that is too low makes programs drop frames, and times that
+ * belong to two videos show as pictures that collide and gaps that follow. */
+static int watch_times(AVFilterContext *ctx, int64_t pts)
 {
     TDSEnhanceContext *s = ctx->priv;
     const AVRational tb  = ctx->outputs[0]->time_base;
+    const int64_t before = s->prev_out, step = pts - before;
+    const double seconds = step * av_q2d(tb);
+    const int gap = step > s->duration + s->duration / 2;
     tds_info info;
 
-    if (s->prev_out != AV_NOPTS_VALUE) {
-        const int64_t step = pts - s->prev_out;
-
-        if (s->rate_from_user && !s->warned_rate && step + 1 < s->duration * 0.75) {
-            s->warned_rate = 1;
-            av_log(ctx, AV_LOG_WARNING, "The rate is given as %d/%d, but pictures are only %g s "
-                   "apart: a program that follows the rate will drop some. Give rate=auto or the "
-                   "right rate.\n", s->rate.num, s->rate.den, step * av_q2d(tb));
-        }
-        if (!s->warned_pairing && step > s->duration + s->duration / 2 &&
-            tds_session_info(s->session, &info) == TDS_OK && info.dropped_lr > 0 &&
-            info.dropped_lr >= s->count[TDS_STATUS_PASSED] - 1) {
-            s->warned_pairing = 1;
-            av_log(ctx, AV_LOG_WARNING, "The times of the two videos do not fit together: "
-                   "%"PRId64" LR pictures have the time of an HR picture, and at %g s there is a "
-                   "gap of %g s. With two input files give -copyts; else these are not parts of "
-                   "one TDS video.\n", info.dropped_lr, s->prev_out * av_q2d(tb),
-                   step * av_q2d(tb));
-        }
-    }
     s->prev_out = pts;
+    if (before == AV_NOPTS_VALUE)
+        return 0;
+    if (s->rate_given && !s->warned_rate && step + 1 < s->duration * 0.75) {
+        s->warned_rate = 1;
+        if (strcmp(s->rate_str, "auto"))
+            av_log(ctx, AV_LOG_WARNING, "The rate is given as %d/%d, but frames are only %g s "
+                   "apart: a program that follows the rate will drop some. Give rate=auto or the "
+                   "right rate.\n", s->rate.num, s->rate.den, seconds);
+        else
+            av_log(ctx, AV_LOG_WARNING, "Frames are only %g s apart, and the container says %d/%d "
+                   "frames a second. Are the two videos parts of one TDS video? With two input "
+                   "files give -copyts; if the source's rate varies, give rate=, or a program "
+                   "that follows the rate will drop frames.\n",
+                   seconds, s->rate.num, s->rate.den);
+    }
+    if (gap && !s->warned_pairing && tds_session_info(s->session, &info) == TDS_OK &&
+        info.dropped_lr > 0 && info.dropped_lr >= s->count[TDS_STATUS_PASSED] - 1) {
+        s->warned_pairing = 1;
+        av_log(ctx, AV_LOG_WARNING, "The times of the two videos do not fit together: "
+               "%"PRId64" LR frames have the time of an HR frame, and at %g s there is a gap of "
+               "%g s. With two input files give -copyts; else these are not parts of one TDS "
+               "video.\n", info.dropped_lr, before * av_q2d(tb), seconds);
+    }
+    if (gap && s->pad_of[TDS_LR] >= 0 && s->ended[TDS_LR] && before >= s->last_pts[TDS_LR]) {
+        if (s->on_missing == ON_MISSING_ERROR) {
+            av_log(ctx, AV_LOG_ERROR, "The LR video has ended, and after %g s frames are missing; "
+                   "on_missing=enhance goes on without.\n", before * av_q2d(tb));
+            return AVERROR_INVALIDDATA;
+        }
+        s->nb_gaps++;
+    }
+    return 0;
 }
 
 /* ---------------------------------------------------------------- pictures -- */
@@ -571,7 +586,7 @@ static int send_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
     }
     if (frame->pts == AV_NOPTS_VALUE) {
         av_log(ctx, AV_LOG_ERROR, "An %s picture has no time stamp, so its place is not known. "
-               "Raw streams have none: put them into MP4 first (tds mux).\n", name);
+               "Raw streams have none: let tds enhance read those.\n", name);
         ret = AVERROR_INVALIDDATA;
         goto end;
     }
@@ -787,10 +802,15 @@ end:
 static int output_frame(AVFilterContext *ctx, AVFrame *frame)
 {
     TDSEnhanceContext *s = ctx->priv;
+    int ret;
 
     /* The decoder's durations are those of a track with gaps. */
     frame->duration = s->duration;
-    watch_times(ctx, frame->pts);
+    ret = watch_times(ctx, frame->pts);
+    if (ret < 0) {
+        av_frame_free(&frame);
+        return ret;
+    }
     s->end_pts = frame->pts + s->duration;
     return ff_filter_frame(ctx->outputs[0], frame);
 }
@@ -853,6 +873,10 @@ static void report(AVFilterContext *ctx)
                "(the HR video starts late, ends early or has a gap): %s.\n", s->nb_missing,
                s->on_missing == ON_MISSING_DROP ? "dropped, as on_missing=drop says"
                                                 : "rebuilt with less quality");
+    if (s->nb_gaps)
+        av_log(ctx, AV_LOG_WARNING, "The LR video ends early, at %g s: after it there are only the "
+               "HR frames, with %"PRId64" gaps between them.\n",
+               s->last_pts[TDS_LR] * av_q2d(ctx->outputs[0]->time_base), s->nb_gaps);
     if (s->pad_of[TDS_LR] >= 0 &&
         s->count[TDS_STATUS_ENHANCED] + s->count[TDS_STATUS_UPSAMPLED] + s->nb_missing == 0 &&
         s->count[TDS_STATUS_PASSED] > 1 && s->start_time == INT64_MIN)
@@ -1075,11 +1099,16 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
     const char *container = s->container ? s->container : "";
     const char *name = s->model, *sha256 = s->model_sha256;
     const char *device = s->device;
+    const int cuda_number = !strncmp(device, "cuda", 4) && av_isdigit(device[4]);
     char device_name[32], path[4096], in_container[128];
     tds_info info;
     int ret;
 
-    if (is_cuda(s) && !strcmp(device, "auto")) {
+    /* cudaN spares the escape that cuda:N needs in a filter description. */
+    if (cuda_number) {
+        snprintf(device_name, sizeof(device_name), "cuda:%.16s", device + 4);
+        device = device_name;
+    } else if (is_cuda(s) && !strcmp(device, "auto")) {
         snprintf(device_name, sizeof(device_name), "cuda:%d", s->cuda_index);
         device = device_name;
     }
@@ -1185,7 +1214,7 @@ static av_cold int config_output(AVFilterLink *outlink)
                "stamps instead.\n", in_container);
         s->rate = (AVRational){ 0, 1 };
     }
-    s->rate_from_user = s->rate.num > 0;
+    s->rate_given = s->rate.num > 0;
     outl->frame_rate  = s->rate.num > 0 ? s->rate : (AVRational){ 1, 0 };
     if (s->rate.num > 0)
         use_rate(ctx, s->rate);
