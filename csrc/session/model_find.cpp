@@ -63,7 +63,7 @@ struct Archive {
     fs::file_time_type time;
 };
 
-// The archives for k in a folder: NAME_xK.pt, or NAME_xK-HASH.pt in the cache; the newest first
+// The archives for k in a folder: NAME-kK.pt, or NAME-kK-HASH.pt in the cache; the newest first
 // where one name has several.
 std::vector<Archive> archives_in(const fs::path &folder, const std::string &scale) {
     std::vector<Archive> found;
@@ -126,7 +126,7 @@ std::string find_model(const char *name, int32_t scale, const char *device) {
         return wanted;
     }
 
-    const std::string mark = "_x" + std::to_string(scale);
+    const std::string mark = "-k" + std::to_string(scale);
     std::vector<Archive> there; // of several with one name the first on the path
     std::string weights, places;
     for (const fs::path &folder : search_path()) {

@@ -295,7 +295,7 @@ TDS_API void tds_free(void *memory);
 
 /* Finds an exported model (a TorchScript archive) by name and writes its path,
  * for tds_settings.model, into `path`. `name` with a '/' or ending in .pt is a
- * file and only checked to be there. Else NAME_xK.pt is looked for in the folders of
+ * file and only checked to be there. Else NAME-kK.pt is looked for in the folders of
  * TDS_MODEL_PATH (separated by ':'), in share/tds/models beside the folder of
  * libtds, and in what Python exported into the user's cache (TDS_CACHE, else
  * tds in XDG_CACHE_HOME or ~/.cache). NULL: the default for k and `device` (as in
