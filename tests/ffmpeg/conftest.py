@@ -14,10 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture(scope="session")
 def ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """TDS_FFMPEG, or what ffmpeg_filter/build made last; skips without, fails in CI."""
-    path = Path(os.environ.get("TDS_FFMPEG", ROOT / "build" / "ffmpeg" / "current/bin/ffmpeg"))
+    """TDS_FILTER_FFMPEG, or what ffmpeg_filter/build made last; skips without, fails in CI."""
+    path = Path(
+        os.environ.get("TDS_FILTER_FFMPEG", ROOT / "build" / "ffmpeg" / "current/bin/ffmpeg")
+    )
     if not path.is_file():
-        reason = f"there is no {path}; run ffmpeg_filter/build or set TDS_FFMPEG"
+        reason = f"there is no {path}; run ffmpeg_filter/build or set TDS_FILTER_FFMPEG"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)

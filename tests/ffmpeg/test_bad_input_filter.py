@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
-import tools
 from filter_tools import BICUBIC, Coded, Program, decoded
+
+import tools
 
 NULL = ("-f", "null", "-")
 
@@ -45,29 +47,24 @@ def test_two_versions_of_one_video_are_noticed(ffmpeg: Program, city: Path) -> N
 @pytest.mark.parametrize("which", ["HR", "LR"])
 @pytest.mark.parametrize("route", ["-vf", "-filter_complex"])
 def test_size_that_changes(
-    ffmpeg: Program, pair: Path, coded: Coded, city: Path, tmp_path: Path, which: str, route: str
+    ffmpeg: Program, coded: Coded, city: Path, tmp_path: Path, which: str, route: str
 ) -> None:
-    """Two streams put one after the other; the frames before the change come out."""
-    tracks = []
+    """One stream goes on with that of another video, of twice the size."""
+    large = tmp_path / "large.mkv"
+    tools.ffmpeg("-i", city, "-vf", "scale=256:144", "-c:v", "ffv1", large)
+    videos = [coded(config="ai").path, coded(large, config="ai").path]
+    raw = []
     for track, role in enumerate(("HR", "LR")):
-        parts = [one_track(ffmpeg, pair, tmp_path, track)]
-        if role == which:
-            other = tmp_path / "other.mkv"
-            tools.ffmpeg("-i", city, "-vf", "scale=256:144", "-c:v", "ffv1", other)
-            (tmp_path / "o").mkdir()
-            parts.append(
-                one_track(ffmpeg, coded(other, config="ai").path, tmp_path / "o", track)
-            )
-        raw = b""
-        for i, part in enumerate(parts):
-            piece = tmp_path / f"{role}{i}.hevc"
-            ffmpeg("-i", part, "-c", "copy", "-f", "hevc", piece)
-            raw += piece.read_bytes()
-        (tmp_path / f"{role}.hevc").write_bytes(raw)
-        tracks.append(tmp_path / f"{role}.hevc")
+        raw.append(tmp_path / f"{role}.hevc")
+        with open(raw[-1], "wb") as out:
+            for video in videos if role == which else videos[:1]:
+                piece = tmp_path / "piece.hevc"
+                tools.ffmpeg("-i", video, "-map", f"0:v:{track}", "-c", "copy",
+                             *tools.ANNEX_B["hevc"], piece)  # fmt: skip
+                out.write(piece.read_bytes())
     joined = tmp_path / "joined.mp4"
-    ffmpeg("-r", 10, "-i", tracks[0], "-r", 15, "-i", tracks[1], "-map", 0, "-map", 1,
-           "-c", "copy", joined)  # fmt: skip
+    ffmpeg("-r", 10, "-i", raw[0], "-r", 15, "-i", raw[1], "-map", 0, "-map", 1,
+           "-c", "copy", "-strict", "-2", joined)  # fmt: skip
     ran = ffmpeg("-i", joined, route, BICUBIC, *NULL, status=None)
     assert f"The {which} video changes from" in ran.log
 
@@ -161,8 +158,6 @@ def test_halves_of_two_videos(
     source = tmp_path / "source.mp4"
     small = tmp_path / "small.mkv"
     tools.ffmpeg("-i", city, "-vf", "scale=128:72", "-c:v", "ffv1", small)
-    from fractions import Fraction
-
     tools.variable_source(source, small, [1001 * i for i in range(25)], Fraction(1, 30000))
     ffmpeg("-copyts", "-i", coded(source, config="ai").path, "-map", "0:v:1", "-c", "copy",
            "-copyts", "-movie_timescale", 90000, other)  # fmt: skip

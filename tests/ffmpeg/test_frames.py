@@ -43,7 +43,9 @@ def test_ten_bit(ffmpeg: Program, city: Path, coded: Coded, tmp_path: Path, code
 
 def test_ntsc_rate(ffmpeg: Program, city: Path, coded: Coded, tmp_path: Path) -> None:
     source = tmp_path / "ntsc.mp4"
-    tools.variable_source(source, city, [1001 * i for i in range(24)], Fraction(1, 30000))
+    rate = ("-r", "30000/1001")
+    tools.ffmpeg(*rate, "-i", city, "-vf", "scale=128:72", "-c:v", "libx264", "-qp", 0, "-bf", 0,
+                 "-video_track_timescale", 30000, "-frames:v", 24, *rate, source)  # fmt: skip
     path = coded(source, config="ra").path
     frames = ffmpeg.frames("-i", path, "-vf", BICUBIC)
     assert frames == decoded(path)
@@ -216,9 +218,9 @@ def test_real_clips(ffmpeg: Program, evaluation_clip: Callable[[str], Path], cod
 def test_the_command(pair: Path, ffmpeg: Program) -> None:
     """`tds ffmpeg` runs the one that was built."""
     ran = tools.tds("ffmpeg", "-v", "error", "-i", pair, "-vf", BICUBIC, "-an", "-f", "md5", "-",
-                    env={**tds_environment(), "TDS_FFMPEG": str(ffmpeg.path)})  # fmt: skip
+                    env={**tds_environment(), "TDS_FILTER_FFMPEG": str(ffmpeg.path)})  # fmt: skip
     assert ran.stdout == ffmpeg("-i", pair, "-vf", BICUBIC, "-an", "-f", "md5", "-").output
-    missing = {**tds_environment(), "TDS_FFMPEG": "/nowhere/ffmpeg"}
+    missing = {**tds_environment(), "TDS_FILTER_FFMPEG": "/nowhere/ffmpeg"}
     assert "/nowhere/ffmpeg" in tools.tds("ffmpeg", "-version", status=1, env=missing).stderr
 
 

@@ -17,8 +17,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "ffmpeg",
         help="run the ffmpeg that has the tds_enhance filter",
         description="Runs the ffmpeg that ffmpeg_filter/build made, with all arguments handed "
-        "on: tds ffmpeg -i clip.mp4 -vf tds_enhance out.mp4. It is looked for at $TDS_FFMPEG, "
-        "in build/ffmpeg/current of the source tree and of the current folder, and on PATH.",
+        "on: tds ffmpeg -i clip.mp4 -vf tds_enhance out.mp4. It is looked for at "
+        "$TDS_FILTER_FFMPEG, in build/ffmpeg/current of the source tree and of the current folder, and on PATH.",
         add_help=False,
         prefix_chars="\0",
     )
@@ -28,9 +28,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def find() -> Path:
     """The program. Raises MissingError when there is none with the filter."""
-    if given := os.environ.get("TDS_FFMPEG"):
+    if given := os.environ.get("TDS_FILTER_FFMPEG"):
         if not os.access(given, os.X_OK):
-            raise MissingError(f"{given}: TDS_FFMPEG names no program")
+            raise MissingError(f"{given}: TDS_FILTER_FFMPEG names no program")
         return Path(given)
     for root in (Path(__file__).resolve().parents[3], Path.cwd()):
         program = root / "build" / "ffmpeg" / "current" / "bin" / "ffmpeg"
@@ -42,7 +42,7 @@ def find() -> Path:
             return program
     raise MissingError(
         "no ffmpeg with the tds_enhance filter is here; build it with ffmpeg_filter/build in the "
-        "source tree, or name one with TDS_FFMPEG"
+        "source tree, or name one with TDS_FILTER_FFMPEG"
     )
 
 
