@@ -54,9 +54,9 @@ def test_missing_references_are_named(
 
 def test_colours_and_shape(ffmpeg: Program, city: Path, coded: Coded, tmp_path: Path) -> None:
     source = tmp_path / "colours.mkv"
-    tools.ffmpeg("-i", city, "-vf", "scale=128:72,setsar=4/3", "-color_range", "tv",
-                 "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709",
-                 "-c:v", "ffv1", source)  # fmt: skip
+    tags = "range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+    graph = f"scale=128:72,setsar=4/3,setparams={tags}"
+    tools.ffmpeg("-i", city, "-vf", graph, "-c:v", "ffv1", source)
     path = coded(source, config="ai").path
     lines = shown(ffmpeg, path)
     assert colours(lines) == {("tv", "bt709", "bt709", "bt709")}

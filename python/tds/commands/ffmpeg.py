@@ -18,7 +18,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="run the ffmpeg that has the tds_enhance filter",
         description="Runs the ffmpeg that ffmpeg_filter/build made, with all arguments handed "
         "on: tds ffmpeg -i clip.mp4 -vf tds_enhance out.mp4. It is looked for at "
-        "$TDS_FILTER_FFMPEG, in build/ffmpeg/current of the source tree and of the current folder, and on PATH.",
+        "$TDS_FILTER_FFMPEG, in build/ffmpeg/current of the source tree and of the current "
+        "folder, and on PATH.",
         add_help=False,
         prefix_chars="\0",
     )
