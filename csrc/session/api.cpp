@@ -4,6 +4,7 @@
 #include "session/backend_loader.h"
 #include "session/error.h"
 #include "session/model_file.h"
+#include "session/model_find.h"
 #include "session/session.h"
 
 #include <cstdio>
@@ -264,3 +265,20 @@ tds_result tds_model_metadata(const char *path, char **json) {
 }
 
 void tds_free(void *memory) { std::free(memory); }
+
+tds_result tds_model_find(const char *name, int32_t scale, const char *device, char *path,
+                          size_t size) {
+    if (!path || size == 0) {
+        return missing("path");
+    }
+    path[0] = '\0';
+    return guarded([&] {
+        const std::string found = tds::find_model(name, scale, device);
+        if (found.size() >= size) {
+            tds::invalid("the path of the model has " + std::to_string(found.size()) +
+                         " characters and the buffer only " + std::to_string(size));
+        }
+        std::memcpy(path, found.c_str(), found.size() + 1);
+        return TDS_OK;
+    });
+}

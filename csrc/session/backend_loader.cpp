@@ -13,10 +13,8 @@
 #include <unistd.h>
 
 namespace tds {
-namespace {
 
-// The folder libtds itself was loaded from: its backends lie beside it.
-std::string own_folder() {
+std::string library_folder() {
     Dl_info info{};
     if (!dladdr(reinterpret_cast<const void *>(&tds_version), &info) || !info.dli_fname) {
         return ".";
@@ -25,6 +23,8 @@ std::string own_folder() {
     const size_t slash = path.rfind('/');
     return slash == std::string::npos ? "." : path.substr(0, slash);
 }
+
+namespace {
 
 const tds_backend &open_library(const std::string &name) {
     const std::string file = "libtds_" + name + ".so";
@@ -39,7 +39,7 @@ const tds_backend &open_library(const std::string &name) {
             rest = colon == std::string::npos ? "" : rest.substr(colon + 1);
         }
     }
-    folders.push_back(own_folder());
+    folders.push_back(library_folder());
     for (const std::string &folder : folders) {
         const std::string path = folder + "/" + file;
         if (access(path.c_str(), F_OK) != 0) {

@@ -12,4 +12,7 @@ namespace tds {
 // TDS_ERROR_UNSUPPORTED when its library is missing or does not load.
 const tds_backend &find_backend(const std::string &name);
 
+// The folder libtds itself was loaded from: its backends lie beside it.
+std::string library_folder();
+
 } // namespace tds

@@ -293,6 +293,17 @@ TDS_API tds_result tds_backend_devices(const char *backend, char *buffer, size_t
 TDS_API tds_result tds_model_metadata(const char *path, char **json);
 TDS_API void tds_free(void *memory);
 
+/* Finds an exported model (a TorchScript archive) by name and writes its path,
+ * for tds_settings.model, into `path`. `name` with a '/' or ending in .pt is a
+ * file and only checked to be there. Else NAME-kK.pt is looked for in the folders of
+ * TDS_MODEL_PATH (separated by ':'), in share/tds/models beside the folder of
+ * libtds, and in what Python exported into the user's cache (TDS_CACHE, else
+ * tds in XDG_CACHE_HOME or ~/.cache). NULL: the default for k and `device` (as in
+ * tds_settings; NULL: auto): "standard" on CUDA, "fast" on the CPU, or the other of the two.
+ * TDS_ERROR_MODEL when there is none; TDS_ERROR_INVALID when `size` is too small. */
+TDS_API tds_result tds_model_find(const char *name, int32_t scale, const char *device, char *path,
+                                  size_t size);
+
 #ifdef __cplusplus
 }
 #endif

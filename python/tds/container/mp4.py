@@ -130,8 +130,9 @@ def _timed_packets(
 ) -> Iterator[Packet[Any]]:
     """Packets in coded order with the source's times.
 
-    Decoding times are the display times in order, delayed by the deepest
-    reordering of the stream, so that they increase and never pass a display time.
+    Decoding times are as late as they can be: increasing, and never after a display
+    time. So a random-access picture has the same of both, and a reader that seeks by
+    decoding times (FFmpeg's) does not land behind the time it was asked for.
     """
     ranks = _display_ranks(coded.segments)
     if len(ranks) != len(coded.times):
@@ -139,7 +140,12 @@ def _timed_packets(
             f"{coded.segments[0].path.name}: {len(ranks)} packets for {len(coded.times)} frames"
         )
     times = coded.times
-    delay = max((i - rank for i, rank in enumerate(ranks)), default=0)
+    fine = 16  # packets that must precede others by decoding time do so by 1/16 frame
+    if time_base * nominal < Fraction(1, 500):
+        fine = 1
+    due = [times[rank] * fine for rank in ranks]
+    for j in range(len(due) - 2, -1, -1):
+        due[j] = min(due[j], due[j + 1] - nominal)
     header: bytes | None = None
     i = 0
     for segment in coded.segments:
@@ -156,11 +162,11 @@ def _timed_packets(
                     continue
                 rank = ranks[i]
                 packet.stream = stream
-                packet.time_base = time_base
-                packet.pts = times[rank]
-                packet.dts = times[i - delay] if i >= delay else times[0] - (delay - i) * nominal
+                packet.time_base = time_base / fine
+                packet.pts = times[rank] * fine
+                packet.dts = due[i]
                 after = times[rank + 1] if rank + 1 < len(times) else times[rank] + nominal
-                packet.duration = after - times[rank]
+                packet.duration = (after - times[rank]) * fine
                 yield packet
                 i += 1
 
