@@ -9,11 +9,12 @@ BUILD := build/native
 TORCH ?= torch==2.13.0
 DEMO ?= tests/data/city.mkv
 
-.PHONY: help venv install demo test test-cpp test-python lint format bench sanitize clean
+.PHONY: help venv install demo ffmpeg test test-cpp test-python lint format bench sanitize clean
 
 help:
 	@echo "make demo      build everything, then code, decode, enhance and compare the bundled clip"
 	@echo "make test      all tests, C++ and Python"
+	@echo "make ffmpeg    ffmpeg and ffprobe with the filter tds_enhance, in build/ffmpeg (minutes, once)"
 	@echo "make lint      ruff, mypy, clang-format, cppcheck"
 	@echo "make bench     the benchmarks, side by side (minutes)"
 	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -41,6 +42,10 @@ install: $(VENV)/.installed
 
 demo: install
 	$(BIN)/tds demo $(DEMO) --out out
+
+# The filter's tests run when this has been called; FFMPEG_SRC=... names a source tree of yours.
+ffmpeg: venv
+	PATH="$(abspath $(BIN)):$$PATH" ffmpeg_filter/build
 
 test: test-cpp test-python
 
