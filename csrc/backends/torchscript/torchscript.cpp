@@ -112,44 +112,60 @@ const uint8_t *row_of(const tds_picture &p, int plane, int64_t y) {
     return static_cast<const uint8_t *>(p.data[plane]) + y * p.stride[plane];
 }
 
+// One binary for old and new x86 processors, as in the bicubic backend.
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(TDS_SANITIZE)
+#define TDS_CLONES __attribute__((target_clones("avx2", "default")))
+#else
+#define TDS_CLONES
+#endif
+
+// Every second sample to one row, those between to another.
 template <typename T>
-void spread(const T *in, int64_t step, int64_t n, int64_t padded, int shift, float most,
-            float *out) {
+TDS_CLONES void split_row(const T *__restrict in, int64_t n, int shift, float most,
+                          float *__restrict even, float *__restrict odd) {
     for (int64_t x = 0; x < n; x++) {
-        out[x] = static_cast<float>(in[x * step] >> shift) / most;
-    }
-    for (int64_t x = n; x < padded; x++) {
-        out[x] = out[n - 1];
+        even[x] = static_cast<float>(in[2 * x] >> shift) / most;
+        odd[x] = static_cast<float>(in[2 * x + 1] >> shift) / most;
     }
 }
 
-// A padded row of luma repeats the last sample, which is an odd column: both
-// column phases of the padding are it.
 template <typename T>
-void pack(const tds_picture &p, const Sizes &size, float *out) {
+TDS_CLONES void plain_row(const T *__restrict in, int64_t n, float most, float *__restrict out) {
+    for (int64_t x = 0; x < n; x++) {
+        out[x] = static_cast<float>(in[x]) / most;
+    }
+}
+
+template <typename T> void pack(const tds_picture &p, const Sizes &size, float *out) {
     const bool semi = p.layout == TDS_LAYOUT_SEMIPLANAR;
     const int shift = sizeof(T) == 2 && semi ? 16 - p.bit_depth : 0;
     const auto most = static_cast<float>((1 << p.bit_depth) - 1);
     const int64_t w = size.width / 2;
     const int64_t pw = size.padded_width / 2;
     const int64_t ph = size.padded_height / 2;
+    const auto row = [&p](int plane, int64_t y) {
+        return reinterpret_cast<const T *>(row_of(p, plane, y));
+    };
     at::parallel_for(0, ph, 32, [&](int64_t begin, int64_t end) {
         for (int64_t y = begin; y < end; y++) {
+            const auto to = [&](int64_t channel) { return out + (channel * ph + y) * pw; };
             for (int64_t i = 0; i < 2; i++) {
-                const auto *luma = reinterpret_cast<const T *>(
-                    row_of(p, 0, std::min(2 * y + i, size.height - 1)));
-                float *even = out + ((2 * i) * ph + y) * pw;
-                float *odd = out + ((2 * i + 1) * ph + y) * pw;
-                spread(luma, 2, w, pw, shift, most, even);
-                spread(luma + 1, 2, w, pw, shift, most, odd);
-                std::copy(odd + w, odd + pw, even + w);
+                float *even = to(2 * i);
+                float *odd = to(2 * i + 1);
+                split_row(row(0, std::min(2 * y + i, size.height - 1)), w, shift, most, even, odd);
+                // The last sample of a row is in an odd column: all padding repeats it.
+                std::fill(even + w, even + pw, odd[w - 1]);
+                std::fill(odd + w, odd + pw, odd[w - 1]);
             }
             const int64_t cy = std::min(y, size.height / 2 - 1);
-            for (int64_t c = 0; c < 2; c++) {
-                const auto *chroma = reinterpret_cast<const T *>(
-                    row_of(p, semi ? 1 : static_cast<int>(c) + 1, cy));
-                spread(semi ? chroma + c : chroma, semi ? 2 : 1, w, pw, shift, most,
-                       out + ((4 + c) * ph + y) * pw);
+            if (semi) {
+                split_row(row(1, cy), w, shift, most, to(4), to(5));
+            } else {
+                plain_row(row(1, cy), w, most, to(4));
+                plain_row(row(2, cy), w, most, to(5));
+            }
+            for (int64_t c = 4; c < 6; c++) {
+                std::fill(to(c) + w, to(c) + pw, to(c)[w - 1]);
             }
         }
     });
@@ -165,9 +181,18 @@ inline float code(float value, float most) {
 }
 
 template <typename T>
-void gather(const float *in, int64_t n, int64_t step, int shift, float most, T *out) {
+TDS_CLONES void join_row(const float *__restrict even, const float *__restrict odd, int64_t n,
+                         int shift, float most, T *__restrict out) {
     for (int64_t x = 0; x < n; x++) {
-        out[x * step] = static_cast<T>(static_cast<int32_t>(code(in[x], most)) << shift);
+        out[2 * x] = static_cast<T>(static_cast<int32_t>(code(even[x], most)) << shift);
+        out[2 * x + 1] = static_cast<T>(static_cast<int32_t>(code(odd[x], most)) << shift);
+    }
+}
+
+template <typename T>
+TDS_CLONES void plain_codes(const float *__restrict in, int64_t n, float most, T *__restrict out) {
+    for (int64_t x = 0; x < n; x++) {
+        out[x] = static_cast<T>(static_cast<int32_t>(code(in[x], most)));
     }
 }
 
@@ -178,20 +203,19 @@ template <typename T> void unpack(const float *in, const Sizes &size, const tds_
     const int64_t w = size.width / 2;
     const int64_t pw = size.padded_width / 2;
     const int64_t ph = size.padded_height / 2;
+    const auto row = [&p](int plane, int64_t y) {
+        return reinterpret_cast<T *>(const_cast<uint8_t *>(row_of(p, plane, y)));
+    };
     at::parallel_for(0, size.height / 2, 32, [&](int64_t begin, int64_t end) {
-        const auto at_row = [&](int plane, int64_t y) {
-            return reinterpret_cast<T *>(const_cast<uint8_t *>(row_of(p, plane, y)));
-        };
         for (int64_t y = begin; y < end; y++) {
-            for (int64_t i = 0; i < 2; i++) {
-                T *luma = at_row(0, 2 * y + i);
-                gather(in + ((2 * i) * ph + y) * pw, w, 2, shift, most, luma);
-                gather(in + ((2 * i + 1) * ph + y) * pw, w, 2, shift, most, luma + 1);
-            }
-            for (int64_t c = 0; c < 2; c++) {
-                T *chroma = at_row(semi ? 1 : static_cast<int>(c) + 1, y);
-                gather(in + ((4 + c) * ph + y) * pw, w, semi ? 2 : 1, shift, most,
-                       semi ? chroma + c : chroma);
+            const auto from = [&](int64_t channel) { return in + (channel * ph + y) * pw; };
+            join_row(from(0), from(1), w, shift, most, row(0, 2 * y));
+            join_row(from(2), from(3), w, shift, most, row(0, 2 * y + 1));
+            if (semi) {
+                join_row(from(4), from(5), w, shift, most, row(1, y));
+            } else {
+                plain_codes(from(4), w, most, row(1, y));
+                plain_codes(from(5), w, most, row(2, y));
             }
         }
     });
