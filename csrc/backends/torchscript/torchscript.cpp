@@ -79,23 +79,35 @@ template <typename Function> tds_result guarded(tds_backend_error *error, Functi
 
 // The number of CPU threads is torch's own and belongs to the whole process:
 // it is changed only while a session that asks for it works.
-class Threads {
+class Working {
   public:
-    explicit Threads(int wanted) : before_(wanted > 0 ? at::get_num_threads() : 0) {
+    explicit Working(int wanted) : before_(wanted > 0 ? at::get_num_threads() : 0) {
         if (wanted > 0 && before_ != wanted) {
             at::set_num_threads(wanted);
         }
     }
-    ~Threads() {
+    ~Working() {
         if (before_ > 0) {
             at::set_num_threads(before_);
         }
     }
-    Threads(const Threads &) = delete;
-    Threads &operator=(const Threads &) = delete;
+    Working(const Working &) = delete;
+    Working &operator=(const Working &) = delete;
 
   private:
     int before_;
+};
+
+// The profiling executor would compile the model again for each new shape (the
+// engine has one a batch size), which costs seconds, and makes the convolutions
+// that models consist of no faster. Only while a model runs: freezing it needs
+// the same switch on.
+class Running : public Working {
+  public:
+    using Working::Working;
+
+  private:
+    torch::jit::GraphOptimizerEnabledGuard plain_{false};
 };
 
 // ------------------------------------------------------------ CPU pixels --
@@ -410,7 +422,7 @@ class TorchScript {
     explicit TorchScript(const tds_backend_config &config)
         : config_(config), device_(choose_device(config.device)), path_(config.model->path),
           features_(config.model->features != 0) {
-        const Threads threads(config_.threads);
+        const Working working(config_.threads);
         std::string precision = config.precision;
         if (precision == "auto") {
             precision = device_.is_cuda() ? config.model->cuda_precision : "float32";
@@ -434,12 +446,12 @@ class TorchScript {
     at::Device device() const { return device_; }
 
     Handle *reference(const tds_picture &picture) {
-        const Threads threads(config_.threads);
+        const Running running(config_.threads);
         return prepared(packed(picture, full_)).release();
     }
 
     void enhance(const tds_backend_job *jobs, int32_t count) {
-        const Threads threads(config_.threads);
+        const Running running(config_.threads);
         int32_t done = 0;
         while (done < count) {
             const int32_t batch = std::min(count - done, most_);
@@ -463,7 +475,7 @@ class TorchScript {
     }
 
     void upsample(const tds_picture &target, tds_picture &out) {
-        const Threads threads(config_.threads);
+        const Running running(config_.threads);
         deliver(upsampled(packed(target, low_)).slice(0, 0, 1), out);
     }
 
