@@ -258,14 +258,19 @@ int64_t plane_columns(const tds_picture &p, int plane) {
 int64_t plane_rows(const tds_picture &p, int plane) {
     return plane == 0 ? p.height : p.height / 2;
 }
-int planes_of(const tds_picture &p) { return p.layout == TDS_LAYOUT_SEMIPLANAR ? 2 : 3; }
-at::ScalarType sample_type(const tds_picture &p) { return p.bit_depth > 8 ? at::kShort : at::kByte; }
+int planes_of(const tds_picture &p) {
+    return p.layout == TDS_LAYOUT_SEMIPLANAR ? 2 : 3;
+}
+at::ScalarType sample_type(const tds_picture &p) {
+    return p.bit_depth > 8 ? at::kShort : at::kByte;
+}
 
 // The samples of a plane where they lie; no copy.
 Tensor view_plane(const tds_picture &p, int plane) {
     const int64_t bytes = p.bit_depth > 8 ? 2 : 1;
     if (p.stride[plane] < 0 && p.memory == TDS_MEMORY_CUDA) {
-        throw Failure(TDS_ERROR_UNSUPPORTED, "a CUDA picture with a negative stride: copy it first");
+        throw Failure(TDS_ERROR_UNSUPPORTED,
+                      "a CUDA picture with a negative stride: copy it first");
     }
     const at::Device device =
         p.memory == TDS_MEMORY_CUDA
@@ -354,9 +359,9 @@ void unpack_from_device(const Tensor &packed, const tds_picture &p) {
         const Tensor host = plane.contiguous().cpu();
         const auto row = static_cast<size_t>(plane_columns(p, i)) * (p.bit_depth > 8 ? 2 : 1);
         for (int64_t y = 0; y < plane_rows(p, i); y++) {
-            std::memcpy(const_cast<uint8_t *>(row_of(p, i, y)),
-                        static_cast<const uint8_t *>(host.data_ptr()) + static_cast<size_t>(y) * row,
-                        row);
+            std::memcpy(
+                const_cast<uint8_t *>(row_of(p, i, y)),
+                static_cast<const uint8_t *>(host.data_ptr()) + static_cast<size_t>(y) * row, row);
         }
     }
     if (p.memory == TDS_MEMORY_CUDA) {
@@ -379,7 +384,8 @@ bool cuda_works(int index) {
 }
 
 at::Device choose_device(const std::string &name) {
-    const int count = torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
+    const int count =
+        torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
     if (name == "cpu") {
         return at::kCPU;
     }
@@ -398,11 +404,11 @@ at::Device choose_device(const std::string &name) {
                                             "build of torch, or use device cpu");
     }
     if (index >= count) {
-        throw Failure(TDS_ERROR_DEVICE, "device " + name + ": there " +
-                                            (count == 1 ? "is 1 CUDA device"
-                                                        : "are " + std::to_string(count) +
-                                                              " CUDA devices") +
-                                            " here; use device cpu or auto");
+        throw Failure(TDS_ERROR_DEVICE,
+                      "device " + name + ": there " +
+                          (count == 1 ? "is 1 CUDA device"
+                                      : "are " + std::to_string(count) + " CUDA devices") +
+                          " here; use device cpu or auto");
     }
     if (!cuda_works(index)) {
         throw Failure(TDS_ERROR_DEVICE, "device " + name + " is there but does not work");
@@ -467,9 +473,9 @@ class TorchScript {
             }
             if (too_large) {
                 most_ = batch / 2;
-                say(TDS_LOG_WARNING, "out of memory on " + device_.str() + " with " +
-                                         std::to_string(batch) + " pictures at once: going on with " +
-                                         std::to_string(most_));
+                say(TDS_LOG_WARNING,
+                    "out of memory on " + device_.str() + " with " + std::to_string(batch) +
+                        " pictures at once: going on with " + std::to_string(most_));
             }
         }
     }
@@ -499,8 +505,8 @@ class TorchScript {
             offset[i] = bytes;
             bytes += p.stride[i] * plane_rows(p, i);
         }
-        auto owner = std::make_unique<Tensor>(
-            at::empty({bytes}, at::dtype(at::kByte).device(device_)));
+        auto owner =
+            std::make_unique<Tensor>(at::empty({bytes}, at::dtype(at::kByte).device(device_)));
         for (int i = 0; i < planes_of(p); i++) {
             p.data[i] = static_cast<uint8_t *>(owner->data_ptr()) + offset[i];
         }
@@ -521,11 +527,12 @@ class TorchScript {
                 std::string(static_cast<const char *>(model.data), model.size));
             module_ = torch::jit::load(stream, device_);
         } catch (const std::exception &e) {
-            throw Failure(TDS_ERROR_MODEL, "model file " + path_ +
-                                               ": torch cannot load it: " + last_line(e.what()));
+            throw Failure(TDS_ERROR_MODEL,
+                          "model file " + path_ + ": torch cannot load it: " + last_line(e.what()));
         }
         if (!module_.find_method("forward")) {
-            throw Failure(TDS_ERROR_MODEL, "model file " + path_ + ": it has no method \"forward\"");
+            throw Failure(TDS_ERROR_MODEL,
+                          "model file " + path_ + ": it has no method \"forward\"");
         }
         if (features_) {
             for (const char *name : {"reference", "enhance"}) {
@@ -597,28 +604,33 @@ class TorchScript {
         if (k == 1) {
             return packed;
         }
-        const auto plane = [&](const Tensor &in, tds::Siting siting) {
-            // All k * k phases at once: one convolution, then a shuffle. Phases
-            // reach from two samples before to two after.
-            Tensor kernel = at::zeros({k * k, 1, 5, 5});
-            auto weights = kernel.accessor<float, 4>();
-            for (int y = 0; y < k; y++) {
-                const tds::Phase down =
-                    tds::bicubic_phase(static_cast<int>(k), y, tds::Siting::centre);
-                for (int x = 0; x < k; x++) {
-                    const tds::Phase across =
-                        tds::bicubic_phase(static_cast<int>(k), x, siting);
-                    for (int i = 0; i < 4; i++) {
-                        for (int j = 0; j < 4; j++) {
-                            weights[y * k + x][0][down.base + 1 + i][across.base + 1 + j] =
-                                static_cast<float>(down.weight[i]) / 32768.0F *
-                                static_cast<float>(across.weight[j]) / 32768.0F;
-                        }
-                    }
+        // All k phases at once: one convolution, whose channels are then put
+        // between each other. Phases reach from two samples before to two after.
+        const auto kernel = [&](tds::Siting siting, at::IntArrayRef shape) {
+            Tensor weights = at::zeros({k, 5});
+            for (int p = 0; p < k; p++) {
+                const tds::Phase phase = tds::bicubic_phase(static_cast<int>(k), p, siting);
+                for (int i = 0; i < 4; i++) {
+                    weights[p][phase.base + 1 + i] = static_cast<float>(phase.weight[i]) / 32768.0F;
                 }
             }
-            const Tensor padded = at::replication_pad2d(in, {2, 2, 2, 2});
-            return at::pixel_shuffle(at::conv2d(padded, kernel.to(device_)), k);
+            return weights.reshape(shape).to(device_);
+        };
+        // Overshoot beyond white is clipped between the passes, as the bicubic backend does it.
+        const double white = static_cast<double>(1 << config_.bit_depth) /
+                             static_cast<double>((1 << config_.bit_depth) - 1);
+        const auto plane = [&](const Tensor &in, tds::Siting siting) {
+            const int64_t h = in.size(2);
+            const int64_t w = in.size(3);
+            const Tensor across =
+                at::conv2d(at::replication_pad2d(in, {2, 2, 0, 0}), kernel(siting, {k, 1, 1, 5}))
+                    .permute({0, 2, 3, 1})
+                    .reshape({-1, 1, h, w * k})
+                    .clamp_max(white);
+            return at::conv2d(at::replication_pad2d(across, {0, 0, 2, 2}),
+                              kernel(tds::Siting::centre, {k, 1, 5, 1}))
+                .permute({0, 2, 1, 3})
+                .reshape({-1, 1, h * k, w * k});
         };
         const Tensor in = packed.to(at::kFloat);
         const Tensor luma = plane(at::pixel_shuffle(in.slice(1, 0, 4), 2), tds::Siting::centre);
@@ -761,7 +773,9 @@ tds_result open(const tds_backend_config *config, void **instance, tds_backend_t
     });
 }
 
-void close(void *instance) { delete static_cast<TorchScript *>(instance); }
+void close(void *instance) {
+    delete static_cast<TorchScript *>(instance);
+}
 
 tds_result reference(void *instance, const tds_picture *picture, void **handle,
                      tds_backend_error *error) {
@@ -769,7 +783,9 @@ tds_result reference(void *instance, const tds_picture *picture, void **handle,
                    [&] { *handle = static_cast<TorchScript *>(instance)->reference(*picture); });
 }
 
-void drop_reference(void *, void *handle) { delete static_cast<Handle *>(handle); }
+void drop_reference(void *, void *handle) {
+    delete static_cast<Handle *>(handle);
+}
 
 tds_result enhance(void *instance, const tds_backend_job *jobs, int32_t count,
                    tds_backend_error *error) {
@@ -795,4 +811,6 @@ const tds_backend backend = {TDS_BACKEND_ABI, "torchscript", devices,  open,    
 
 } // namespace
 
-extern "C" TDS_API const tds_backend *tds_backend_entry(void) { return &backend; }
+extern "C" TDS_API const tds_backend *tds_backend_entry(void) {
+    return &backend;
+}
