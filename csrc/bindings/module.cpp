@@ -138,8 +138,8 @@ PlaneView take_buffer(const py::handle &object, Owner &owner, const std::string 
     const bool swapped = format[0] == '>' || format[0] == '!';
     if (swapped || (std::strchr("BHh", kind) == nullptr) ||
         (buffer.itemsize != 1 && buffer.itemsize != 2)) {
-        raise(PyExc_ValueError, what + " has samples of type \"" + format +
-                                    "\"; planes are uint8 or uint16");
+        raise(PyExc_ValueError,
+              what + " has samples of type \"" + format + "\"; planes are uint8 or uint16");
     }
     std::vector<int64_t> shape(buffer.shape, buffer.shape + buffer.ndim);
     std::vector<int64_t> strides;
@@ -166,8 +166,8 @@ PlaneView take_dlpack(const py::handle &object, Owner &owner, const std::string 
     // 1: the producer makes the samples ready on CUDA's default stream.
     const py::object capsule = cuda ? object.attr("__dlpack__")(py::arg("stream") = 1)
                                     : py::object(object.attr("__dlpack__")());
-    auto *managed = static_cast<dlpack::ManagedTensor *>(
-        PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
+    auto *managed =
+        static_cast<dlpack::ManagedTensor *>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
     if (!managed) {
         throw py::error_already_set();
     }
@@ -185,9 +185,9 @@ PlaneView take_dlpack(const py::handle &object, Owner &owner, const std::string 
     std::vector<int64_t> shape(tensor.shape, tensor.shape + tensor.ndim);
     std::vector<int64_t> strides(shape.size(), 1);
     for (size_t i = shape.size(); i-- > 0;) {
-        strides[i] = tensor.strides          ? tensor.strides[i]
+        strides[i] = tensor.strides         ? tensor.strides[i]
                      : i + 1 < shape.size() ? strides[i + 1] * shape[i + 1]
-                                             : 1;
+                                            : 1;
     }
     const int item = tensor.dtype.bits / 8;
     if (!strides.empty()) {
@@ -287,15 +287,16 @@ std::unique_ptr<Owner> to_picture(const py::object &frame, int bit_depth, tds_pi
             const py::object flat = array.attr("reshape")(-1);
             const py::ssize_t luma = height * width;
             const auto part = [&](py::ssize_t from, py::ssize_t rows, py::ssize_t columns) {
-                planes.push_back(flat[py::slice(from, from + rows * columns, 1)].attr("reshape")(
-                    rows, columns));
+                planes.push_back(
+                    flat[py::slice(from, from + rows * columns, 1)].attr("reshape")(rows, columns));
             };
             part(0, height, width);
             part(luma, height / 2, width / 2);
             part(luma + luma / 4, height / 2, width / 2);
         } else {
-            raise(PyExc_TypeError, "a frame is an av.VideoFrame, three planes or one array, not a " +
-                                       type_name(frame));
+            raise(PyExc_TypeError,
+                  "a frame is an av.VideoFrame, three planes or one array, not a " +
+                      type_name(frame));
         }
         if (planes.size() != 3 && planes.size() != 2) {
             raise(PyExc_ValueError, std::to_string(planes.size()) +
@@ -377,7 +378,9 @@ struct CudaPlane {
     std::shared_ptr<Picture> picture;
     int index;
 
-    py::tuple shape() const { return py::make_tuple(picture->rows(index), picture->columns(index)); }
+    py::tuple shape() const {
+        return py::make_tuple(picture->rows(index), picture->columns(index));
+    }
     py::tuple device() const {
         return py::make_tuple(static_cast<int>(dlpack::kCUDA), picture->get().device_index);
     }
@@ -407,8 +410,8 @@ struct CudaPlane {
         };
         return py::capsule(&e->managed, "dltensor", [](PyObject *capsule) {
             if (PyCapsule_IsValid(capsule, "dltensor")) { // nobody took it
-                auto *managed = static_cast<dlpack::ManagedTensor *>(
-                    PyCapsule_GetPointer(capsule, "dltensor"));
+                auto *managed =
+                    static_cast<dlpack::ManagedTensor *>(PyCapsule_GetPointer(capsule, "dltensor"));
                 managed->deleter(managed);
             }
         });
@@ -420,11 +423,12 @@ py::object plane_of(const std::shared_ptr<Picture> &picture, int i) {
     if (p.memory == TDS_MEMORY_CUDA) {
         return py::cast(CudaPlane{picture, i});
     }
-    const py::dtype type = picture->item() == 2 ? py::dtype::of<uint16_t>() : py::dtype::of<uint8_t>();
-    py::array array(type, {picture->rows(i), picture->columns(i)},
-                    {static_cast<py::ssize_t>(p.stride[i]),
-                     static_cast<py::ssize_t>(picture->item())},
-                    p.data[i], py::cast(picture));
+    const py::dtype type =
+        picture->item() == 2 ? py::dtype::of<uint16_t>() : py::dtype::of<uint8_t>();
+    py::array array(
+        type, {picture->rows(i), picture->columns(i)},
+        {static_cast<py::ssize_t>(p.stride[i]), static_cast<py::ssize_t>(picture->item())},
+        p.data[i], py::cast(picture));
     if (p.status == TDS_STATUS_PASSED) {
         // The sender's own samples, and references of pictures to come.
         array.attr("flags").attr("writeable") = false;
@@ -461,9 +465,10 @@ void copy_rows(const Picture &picture, int plane, uint8_t *out, ptrdiff_t stride
 py::array to_ndarray(const Picture &picture) {
     need_host(picture, "to_ndarray()");
     const tds_picture &p = picture.get();
-    const py::dtype type = picture.item() == 2 ? py::dtype::of<uint16_t>() : py::dtype::of<uint8_t>();
-    py::array out(type, {static_cast<py::ssize_t>(p.height / 2 * 3),
-                         static_cast<py::ssize_t>(p.width)});
+    const py::dtype type =
+        picture.item() == 2 ? py::dtype::of<uint16_t>() : py::dtype::of<uint8_t>();
+    py::array out(type,
+                  {static_cast<py::ssize_t>(p.height / 2 * 3), static_cast<py::ssize_t>(p.width)});
     auto *at = static_cast<uint8_t *>(out.mutable_data());
     const py::gil_scoped_release no_gil;
     for (int i = 0; i < picture.planes(); i++) {
@@ -543,8 +548,8 @@ void log_to_python(void *context, tds_log_level level, const char *message) {
     try {
         const auto &log = *static_cast<py::object *>(context);
         if (log.is_none()) {
-            py::module_::import("logging").attr("getLogger")("tds").attr("log")(levels[level],
-                                                                                "%s", message);
+            py::module_::import("logging").attr("getLogger")("tds").attr("log")(levels[level], "%s",
+                                                                                message);
         } else {
             log(names[level], message);
         }
@@ -687,8 +692,8 @@ class Session {
     Info info() {
         tds_info i{};
         call([&](tds_session *s) { return tds_session_info(s, &i); });
-        return {i.backend,    i.device,     i.precision, i.model_name, i.model_sha256, i.passed,
-                i.enhanced,   i.upsampled,  i.repeated,  i.dropped_lr, i.references,   i.batches};
+        return {i.backend,  i.device,    i.precision, i.model_name, i.model_sha256, i.passed,
+                i.enhanced, i.upsampled, i.repeated,  i.dropped_lr, i.references,   i.batches};
     }
 
     void flush() {
@@ -749,9 +754,8 @@ class Session {
 
 std::string representation(const Picture &picture) {
     const tds_picture &p = picture.get();
-    std::string text = "<tds.Picture pts=" + std::to_string(p.pts) + " " +
-                       std::to_string(p.width) + "x" + std::to_string(p.height) + " " +
-                       tds_status_name(p.status);
+    std::string text = "<tds.Picture pts=" + std::to_string(p.pts) + " " + std::to_string(p.width) +
+                       "x" + std::to_string(p.height) + " " + tds_status_name(p.status);
     for (const std::string &reason : picture.reasons()) {
         text += " " + reason;
     }
@@ -804,8 +808,8 @@ PYBIND11_MODULE(_tds, m) {
         .def_property_readonly("memory", &place_of)
         .def_property_readonly("status",
                                [](const Picture &p) { return tds_status_name(p.get().status); })
-        .def_property_readonly("reason",
-                               [](const Picture &p) { return py::frozenset(py::cast(p.reasons())); })
+        .def_property_readonly(
+            "reason", [](const Picture &p) { return py::frozenset(py::cast(p.reasons())); })
         .def_property_readonly("references",
                                [](const Picture &p) {
                                    return py::make_tuple(optional_pts(p.get().first_pts),
@@ -849,9 +853,8 @@ PYBIND11_MODULE(_tds, m) {
              py::arg("precision") = "auto", py::arg("threads") = 0, py::arg("max_group") = 64,
              py::arg("max_batch") = 4, py::arg("hr_qp") = -1, py::arg("lr_qp") = -1,
              py::arg("output_memory") = "host", py::arg("log") = py::none())
-        .def("send", &Session::send, py::arg("role"), py::arg("frame"),
-             py::arg("pts") = py::none(), py::arg("opaque") = py::none(),
-             py::arg("corrupt") = py::none())
+        .def("send", &Session::send, py::arg("role"), py::arg("frame"), py::arg("pts") = py::none(),
+             py::arg("opaque") = py::none(), py::arg("corrupt") = py::none())
         .def("send_lost", &Session::send_lost, py::arg("role"), py::arg("pts"))
         .def("end", &Session::end, py::arg("role"))
         .def("receive", &Session::receive)

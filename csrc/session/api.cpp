@@ -49,7 +49,9 @@ tds_result missing(const char *what) {
 
 } // namespace
 
-const char *tds_last_error(void) { return last_error; }
+const char *tds_last_error(void) {
+    return last_error;
+}
 
 const char *tds_version(void) {
     return TDS_STRING(TDS_VERSION_MAJOR) "." TDS_STRING(TDS_VERSION_MINOR) "." TDS_STRING(
@@ -168,7 +170,9 @@ tds_result tds_session_open(const tds_settings *settings, tds_session **session)
     });
 }
 
-void tds_session_close(tds_session *session) { delete session; }
+void tds_session_close(tds_session *session) {
+    delete session;
+}
 
 tds_result tds_session_send(tds_session *session, tds_role role, const tds_picture *picture) {
     if (!session) {
@@ -264,7 +268,9 @@ tds_result tds_model_metadata(const char *path, char **json) {
     });
 }
 
-void tds_free(void *memory) { std::free(memory); }
+void tds_free(void *memory) {
+    std::free(memory);
+}
 
 tds_result tds_model_find(const char *name, int32_t scale, const char *device, char *path,
                           size_t size) {

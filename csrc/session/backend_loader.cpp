@@ -41,7 +41,8 @@ const tds_backend &open_library(const std::string &name) {
     }
     folders.push_back(library_folder());
     for (const std::string &folder : folders) {
-        const std::string path = folder + "/" + file;
+        std::string path = folder;
+        path.append("/").append(file);
         if (access(path.c_str(), F_OK) != 0) {
             continue;
         }
@@ -49,8 +50,8 @@ const tds_backend &open_library(const std::string &name) {
         // the host program sees. Never closed: torch cannot be unloaded.
         void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
         if (!library) {
-            throw Error(TDS_ERROR_UNSUPPORTED, "the backend \"" + name +
-                                                   "\" does not load: " + dlerror());
+            throw Error(TDS_ERROR_UNSUPPORTED,
+                        "the backend \"" + name + "\" does not load: " + dlerror());
         }
         const auto entry =
             reinterpret_cast<tds_backend_entry_function>(dlsym(library, TDS_BACKEND_ENTRY));
@@ -78,8 +79,8 @@ const tds_backend &find_backend(const std::string &name) {
     if (name == "bicubic") {
         return *tds_bicubic_backend();
     }
-    if (name.empty() || name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") !=
-                            std::string::npos) {
+    if (name.empty() ||
+        name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") != std::string::npos) {
         invalid("no backend can be named \"" + name + "\": use bicubic, torchscript or auto");
     }
     static std::mutex mutex;

@@ -20,7 +20,9 @@ class Error : public std::runtime_error {
     tds_result code_;
 };
 
-[[noreturn]] inline void invalid(const std::string &text) { throw Error(TDS_ERROR_INVALID, text); }
+[[noreturn]] inline void invalid(const std::string &text) {
+    throw Error(TDS_ERROR_INVALID, text);
+}
 
 // A backend's answer: throws unless it is TDS_OK.
 inline void check(tds_result result, const tds_backend_error &error) {

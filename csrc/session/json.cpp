@@ -230,6 +230,8 @@ const Json *Json::find(const std::string &key) const {
     return at == object.end() ? nullptr : &at->second;
 }
 
-Json parse_json(const std::string &text) { return Parser(text).document(); }
+Json parse_json(const std::string &text) {
+    return Parser(text).document();
+}
 
 } // namespace tds

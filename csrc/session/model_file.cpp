@@ -87,8 +87,8 @@ class Zip {
     const Entry *find(const std::string &suffix) const {
         for (const Entry &entry : entries_) {
             const size_t slash = entry.name.find('/');
-            if (slash != std::string::npos && entry.name.compare(slash + 1, std::string::npos,
-                                                                 suffix) == 0) {
+            if (slash != std::string::npos &&
+                entry.name.compare(slash + 1, std::string::npos, suffix) == 0) {
                 return &entry;
             }
         }
@@ -107,8 +107,7 @@ class Zip {
     }
 
     bool read(const Entry &entry, std::string &out) const {
-        if (entry.method != 0 || !fits(entry.offset, 30) ||
-            number(entry.offset, 4) != 0x04034b50) {
+        if (entry.method != 0 || !fits(entry.offset, 30) || number(entry.offset, 4) != 0x04034b50) {
             return false;
         }
         const uint64_t begin =
@@ -235,8 +234,8 @@ void read_metadata(ModelFile &file) {
     if (const Json *v = typed(file, json, "cuda_precision", Json::Kind::string, "a string")) {
         file.cuda_precision = v->string;
         if (v->string != "float32" && v->string != "float16" && v->string != "bfloat16") {
-            fail(file.path, "its cuda_precision is \"" + v->string +
-                                "\", not float32, float16 or bfloat16");
+            fail(file.path,
+                 "its cuda_precision is \"" + v->string + "\", not float32, float16 or bfloat16");
         }
     }
 }
@@ -250,13 +249,9 @@ std::vector<char> read_model_bytes(const std::string &path) {
     }
     std::vector<char> data;
     size_t used = 0;
-    while (true) {
+    while (!std::feof(file.get()) && !std::ferror(file.get())) {
         data.resize(used + (used < (1 << 20) ? (1 << 20) : used));
-        const size_t got = std::fread(data.data() + used, 1, data.size() - used, file.get());
-        used += got;
-        if (got == 0) {
-            break;
-        }
+        used += std::fread(data.data() + used, 1, data.size() - used, file.get());
     }
     if (std::ferror(file.get())) { // a folder opens, and fails here
         fail(path, std::string("cannot be read: ") + std::strerror(errno));

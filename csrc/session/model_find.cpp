@@ -35,8 +35,8 @@ std::vector<fs::path> search_path() {
             rest = colon == std::string::npos ? "" : rest.substr(colon + 1);
         }
     }
-    folders.push_back((fs::path(library_folder()) / ".." / "share" / "tds" / "models")
-                          .lexically_normal());
+    folders.push_back(
+        (fs::path(library_folder()) / ".." / "share" / "tds" / "models").lexically_normal());
     fs::path cache;
     if (const char *own = variable("TDS_CACHE")) {
         cache = own;
@@ -111,7 +111,7 @@ std::string find_model(const char *name, int32_t scale, const char *device) {
     if (scale != 1 && scale != 2 && scale != 4) {
         invalid("no model is for k = " + std::to_string(scale) + ": k is 1, 2 or 4");
     }
-    const std::string wanted = name ? name : "";
+    std::string wanted = name ? name : "";
     if (wanted.find('/') != std::string::npos || ends_with(wanted, ".pt") ||
         ends_with(wanted, ".ts") || ends_with(wanted, ".safetensors")) {
         std::error_code error;

@@ -18,7 +18,9 @@ size_t row_bytes(const tds_picture &p, int plane) {
            static_cast<size_t>(bytes_per_sample(p));
 }
 
-int32_t plane_rows(const tds_picture &p, int plane) { return plane == 0 ? p.height : p.height / 2; }
+int32_t plane_rows(const tds_picture &p, int plane) {
+    return plane == 0 ? p.height : p.height / 2;
+}
 
 // ------------------------------------------------------------- sharing --
 
@@ -58,7 +60,9 @@ Outstanding &outstanding() {
     return *all;
 }
 
-void release_shared(void *owner) { outstanding().take(owner).reset(); }
+void release_shared(void *owner) {
+    outstanding().take(owner).reset();
+}
 
 } // namespace
 
@@ -186,13 +190,10 @@ void validate(const tds_picture &p, const char *role, int32_t width, int32_t hei
         if (!p.data[i]) {
             invalid(who + " without samples in plane " + std::to_string(i));
         }
-        const size_t stride =
-            static_cast<size_t>(p.stride[i] < 0 ? -(p.stride[i] + 1) : p.stride[i]) +
-            (p.stride[i] < 0 ? 1 : 0);
-        if (stride < row_bytes(p, i)) {
-            invalid(who + " with a stride of " + std::to_string(p.stride[i]) +
-                    " bytes in plane " + std::to_string(i) + ": a row has " +
-                    std::to_string(row_bytes(p, i)));
+        const auto bytes = static_cast<ptrdiff_t>(row_bytes(p, i));
+        if (p.stride[i] < bytes && p.stride[i] > -bytes) {
+            invalid(who + " with a stride of " + std::to_string(p.stride[i]) + " bytes in plane " +
+                    std::to_string(i) + ": a row has " + std::to_string(bytes));
         }
         if (p.bit_depth > 8 &&
             (p.stride[i] % 2 != 0 || reinterpret_cast<uintptr_t>(p.data[i]) % 2 != 0)) {

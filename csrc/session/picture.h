@@ -10,8 +10,12 @@
 
 namespace tds {
 
-inline int32_t bytes_per_sample(const tds_picture &p) { return p.bit_depth > 8 ? 2 : 1; }
-inline int plane_count(const tds_picture &p) { return p.layout == TDS_LAYOUT_SEMIPLANAR ? 2 : 3; }
+inline int32_t bytes_per_sample(const tds_picture &p) {
+    return p.bit_depth > 8 ? 2 : 1;
+}
+inline int plane_count(const tds_picture &p) {
+    return p.layout == TDS_LAYOUT_SEMIPLANAR ? 2 : 3;
+}
 // Bytes in a row of a plane, and rows in it.
 size_t row_bytes(const tds_picture &p, int plane);
 int32_t plane_rows(const tds_picture &p, int plane);

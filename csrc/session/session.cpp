@@ -9,7 +9,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <iterator>
 
 namespace tds {
 namespace {
@@ -86,7 +88,7 @@ void check_settings(const tds_settings &s) {
 
 int32_t device_index(const tds_backend_traits &traits) {
     const char *colon = std::strchr(traits.device, ':');
-    return colon ? std::atoi(colon + 1) : 0;
+    return colon ? static_cast<int32_t>(std::strtol(colon + 1, nullptr, 10)) : 0;
 }
 
 uint64_t distance(int64_t a, int64_t b) {
@@ -167,18 +169,18 @@ Session::Session(const tds_settings &settings) : settings_(settings) {
             });
             if (wanted != model_sha256_) {
                 throw Error(TDS_ERROR_MODEL,
-                            std::string("model file ") + settings_.model +
-                                ": its sha256 is " + model_sha256_ + ", not " + wanted +
+                            std::string("model file ") + settings_.model + ": its sha256 is " +
+                                model_sha256_ + ", not " + wanted +
                                 " as asked for: fetch the file again, or name the right one");
             }
         }
         file = parse_model(settings_.model, std::move(data));
         if (file.scale != settings_.scale) {
-            throw Error(TDS_ERROR_MODEL, "model file " + file.path + ": it is for k = " +
-                                             std::to_string(file.scale) +
-                                             " and this video has k = " +
-                                             std::to_string(settings_.scale) +
-                                             ": name a model for that k");
+            throw Error(TDS_ERROR_MODEL,
+                        "model file " + file.path +
+                            ": it is for k = " + std::to_string(file.scale) +
+                            " and this video has k = " + std::to_string(settings_.scale) +
+                            ": name a model for that k");
         }
         if (std::find(file.bit_depths.begin(), file.bit_depths.end(), settings_.bit_depth) ==
             file.bit_depths.end()) {
@@ -202,15 +204,17 @@ Session::Session(const tds_settings &settings) : settings_(settings) {
     if (settings_.output_memory == TDS_MEMORY_CUDA &&
         std::strncmp(engine_->traits().device, "cuda", 4) != 0) {
         throw Error(TDS_ERROR_UNSUPPORTED,
-                    "outputs in CUDA memory need a backend on a CUDA device, and " +
-                        backend_name_ + " runs on " + engine_->traits().device);
+                    "outputs in CUDA memory need a backend on a CUDA device, and " + backend_name_ +
+                        " runs on " + engine_->traits().device);
     }
     // The caller's strings need not outlive this call.
     settings_.backend = settings_.model = settings_.model_sha256 = nullptr;
     settings_.device = settings_.precision = nullptr;
 }
 
-Session::~Session() { flush(); }
+Session::~Session() {
+    flush();
+}
 
 Session::Group::~Group() {
     for (Entry &entry : entries) {
@@ -298,8 +302,8 @@ FramePtr Session::take(tds_role role, const tds_picture &picture) {
     if (picture.release) {
         return std::make_shared<Frame>(own);
     }
-    std::memset(own.data, 0, sizeof(own.data));
-    std::memset(own.stride, 0, sizeof(own.stride));
+    std::fill(std::begin(own.data), std::end(own.data), nullptr);
+    std::fill(std::begin(own.stride), std::end(own.stride), 0);
     own.owner = nullptr;
     if (role == TDS_HR) {
         allocate(own); // it becomes an output
@@ -331,10 +335,9 @@ tds_result Session::send(tds_role role, const tds_picture *picture) {
     validate(*picture, name, role == TDS_HR ? settings_.width : lr_width_,
              role == TDS_HR ? settings_.height : lr_height_, settings_.bit_depth);
     if (picture->memory == TDS_MEMORY_CUDA && !engine_->has_device_memory()) {
-        throw Error(TDS_ERROR_UNSUPPORTED, std::string(name) +
-                                               " picture in CUDA memory: the backend " +
-                                               backend_name_ +
-                                               " works in host memory, download it first");
+        throw Error(TDS_ERROR_UNSUPPORTED,
+                    std::string(name) + " picture in CUDA memory: the backend " + backend_name_ +
+                        " works in host memory, download it first");
     }
     if (queue.newest && picture->pts <= *queue.newest) {
         throw Error(TDS_ERROR_ORDER, std::string(name) + " picture at time " +
@@ -443,7 +446,8 @@ bool Session::can_start() const {
     // Something to repeat must be known before a lost picture can go out.
     if (!run_.front().frame && !first_ && !previous_.target && !last &&
         std::none_of(run_.begin(), run_.end(), [](const Event &e) { return e.frame; }) &&
-        std::none_of(lr_.events.begin(), lr_.events.end(), [](const Event &e) { return e.frame; }) &&
+        std::none_of(lr_.events.begin(), lr_.events.end(),
+                     [](const Event &e) { return e.frame; }) &&
         !(hr_.ended && lr_.ended)) {
         return false;
     }
@@ -456,7 +460,9 @@ bool Session::can_start() const {
     return last ? !first_ : hr_.ended;
 }
 
-bool Session::can_receive() const { return group_ || closing_ || can_start(); }
+bool Session::can_receive() const {
+    return group_ || closing_ || can_start();
+}
 
 unsigned Session::wants() const {
     if (can_receive()) {
@@ -466,8 +472,7 @@ unsigned Session::wants() const {
     if (!hr_.ended && (hr_.events.empty() || (!run_.empty() && !next_hr()))) {
         wanted |= 1U << TDS_HR;
     }
-    if (!lr_.ended && lr_.events.empty() &&
-        lr_held() <= static_cast<size_t>(settings_.max_group)) {
+    if (!lr_.ended && lr_.events.empty() && lr_held() <= static_cast<size_t>(settings_.max_group)) {
         wanted |= 1U << TDS_LR;
     }
     return wanted;
@@ -508,8 +513,8 @@ void Session::start_group() {
     reason |= first_ ? 0 : TDS_REASON_NO_FIRST;
     // Without a model a run does not wait for its end, which may yet come.
     reason |= closing || (!references && !hr_.ended) ? 0 : TDS_REASON_NO_LAST;
-    if (references && (run_has_lost_hr_ || (first && first->damaged()) ||
-                       (last && last->damaged()))) {
+    if (references &&
+        (run_has_lost_hr_ || (first && first->damaged()) || (last && last->damaged()))) {
         reason |= TDS_REASON_REF_LOST;
     }
 
@@ -613,8 +618,7 @@ void Session::prepare_output(Entry &entry) {
     out.bit_depth = settings_.bit_depth;
     out.layout = settings_.output_layout;
     out.memory = settings_.output_memory;
-    out.device_index =
-        out.memory == TDS_MEMORY_CUDA ? device_index(engine_->traits()) : 0;
+    out.device_index = out.memory == TDS_MEMORY_CUDA ? device_index(engine_->traits()) : 0;
     out.pts = entry.pts;
     allocate(out);
 }
@@ -678,8 +682,7 @@ void Session::make(const std::vector<size_t> &batch, bool keep_middle) {
     if (middle) {
         const Entry &entry = group.entries[batch.front()];
         const bool damaged = (entry.reason & (TDS_REASON_CORRUPT | TDS_REASON_REF_LOST)) != 0;
-        const auto reference =
-            std::make_shared<Reference>(*engine_, middle, entry.pts, damaged);
+        const auto reference = std::make_shared<Reference>(*engine_, middle, entry.pts, damaged);
         for (const size_t i : group.from_middle_last) {
             group.entries[i].recipe.last = reference;
         }

@@ -89,8 +89,8 @@ class Session {
     };
     struct Group {
         std::vector<Entry> entries;
-        size_t next = 0; // to hand out
-        int middle = -1; // enhanced first; -1: none
+        size_t next = 0;                                         // to hand out
+        int middle = -1;                                         // enhanced first; -1: none
         std::vector<size_t> from_middle_first, from_middle_last; // which wait for it
         ~Group();
     };

@@ -44,11 +44,16 @@ struct Bicubic {
         Plane planes[3];
         for (int i = 0; i < 3; i++) {
             const int shift = i == 0 ? 0 : 1;
-            planes[i] = {in.data[i],          in.stride[i],
-                         in.width >> shift,   in.height >> shift,
-                         to.data[i],          to.stride[i],
-                         to.width >> shift,   to.height >> shift,
-                         scale,               in.bit_depth,
+            planes[i] = {in.data[i],
+                         in.stride[i],
+                         in.width >> shift,
+                         in.height >> shift,
+                         to.data[i],
+                         to.stride[i],
+                         to.width >> shift,
+                         to.height >> shift,
+                         scale,
+                         in.bit_depth,
                          i == 0 ? Siting::centre : Siting::left};
         }
         struct Part {
@@ -116,8 +121,8 @@ tds_result open(const tds_backend_config *config, void **instance, tds_backend_t
     return guarded(error, [&] {
         const std::string device = config->device;
         if (device != "auto" && device != "cpu") {
-            throw Error(TDS_ERROR_DEVICE, "the bicubic backend runs on the CPU only, not on \"" +
-                                              device + "\"");
+            throw Error(TDS_ERROR_DEVICE,
+                        "the bicubic backend runs on the CPU only, not on \"" + device + "\"");
         }
         *instance = new Bicubic(*config);
         traits->max_batch = 1;
@@ -126,7 +131,9 @@ tds_result open(const tds_backend_config *config, void **instance, tds_backend_t
     });
 }
 
-void close(void *instance) { delete static_cast<Bicubic *>(instance); }
+void close(void *instance) {
+    delete static_cast<Bicubic *>(instance);
+}
 
 tds_result upsample(void *instance, const tds_picture *target, tds_picture *out,
                     tds_backend_error *error) {
@@ -144,10 +151,12 @@ tds_result enhance(void *instance, const tds_backend_job *jobs, int32_t count,
     return TDS_OK;
 }
 
-const tds_backend backend = {TDS_BACKEND_ABI, "bicubic", devices, open,    close,   nullptr,
+const tds_backend backend = {TDS_BACKEND_ABI, "bicubic", devices,  open,    close,  nullptr,
                              nullptr,         enhance,   upsample, nullptr, nullptr};
 
 } // namespace
 } // namespace tds
 
-const tds_backend *tds_bicubic_backend(void) { return &tds::backend; }
+const tds_backend *tds_bicubic_backend(void) {
+    return &tds::backend;
+}

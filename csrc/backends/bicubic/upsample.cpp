@@ -43,7 +43,9 @@ inline int16_t sum4(int16_t a, int16_t b, int16_t c, int16_t d) {
 
 // Between the two passes samples carry fraction bits: as many as leave room for
 // the overshoot (1.15 each way) in 16 bits.
-constexpr int fraction_bits(int bit_depth) { return bit_depth > 8 ? 4 : 6; }
+constexpr int fraction_bits(int bit_depth) {
+    return bit_depth > 8 ? 4 : 6;
+}
 
 TDS_CLONES void widen8(const uint8_t *__restrict in, int16_t *__restrict out, int n) {
     for (int i = 0; i < n; i++) {
@@ -147,8 +149,8 @@ void filter_row(const Plane &plane, const Phase *phases, int32_t y, Scratch &s,
 
 Phase bicubic_phase(int scale, int phase, Siting siting) {
     const double k = scale;
-    const double at = siting == Siting::centre ? (phase + 0.5) / k - 0.5
-                                               : phase / k - (k - 1) / (4 * k);
+    const double at =
+        siting == Siting::centre ? (phase + 0.5) / k - 0.5 : phase / k - (k - 1) / (4 * k);
     Phase out{};
     out.base = static_cast<int>(std::floor(at));
     double weights[4];
@@ -207,8 +209,7 @@ void upsample_rows(const Plane &plane, int32_t from, int32_t to) {
                    plane.out_width, v[0], v[1], v[2], v[3],
                    static_cast<int16_t>((1 << plane.bit_depth) - 1));
         } else {
-            down8(rows[0], rows[1], rows[2], rows[3], out, plane.out_width, v[0], v[1], v[2],
-                  v[3]);
+            down8(rows[0], rows[1], rows[2], rows[3], out, plane.out_width, v[0], v[1], v[2], v[3]);
         }
     }
 }

@@ -79,23 +79,35 @@ template <typename Function> tds_result guarded(tds_backend_error *error, Functi
 
 // The number of CPU threads is torch's own and belongs to the whole process:
 // it is changed only while a session that asks for it works.
-class Threads {
+class Working {
   public:
-    explicit Threads(int wanted) : before_(wanted > 0 ? at::get_num_threads() : 0) {
+    explicit Working(int wanted) : before_(wanted > 0 ? at::get_num_threads() : 0) {
         if (wanted > 0 && before_ != wanted) {
             at::set_num_threads(wanted);
         }
     }
-    ~Threads() {
+    ~Working() {
         if (before_ > 0) {
             at::set_num_threads(before_);
         }
     }
-    Threads(const Threads &) = delete;
-    Threads &operator=(const Threads &) = delete;
+    Working(const Working &) = delete;
+    Working &operator=(const Working &) = delete;
 
   private:
     int before_;
+};
+
+// The profiling executor would compile the model again for each new shape (the
+// engine has one a batch size), which costs seconds, and makes the convolutions
+// that models consist of no faster. Only while a model runs: freezing it needs
+// the same switch on.
+class Running : public Working {
+  public:
+    using Working::Working;
+
+  private:
+    torch::jit::GraphOptimizerEnabledGuard plain_{false};
 };
 
 // ------------------------------------------------------------ CPU pixels --
@@ -112,44 +124,60 @@ const uint8_t *row_of(const tds_picture &p, int plane, int64_t y) {
     return static_cast<const uint8_t *>(p.data[plane]) + y * p.stride[plane];
 }
 
+// One binary for old and new x86 processors, as in the bicubic backend.
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(TDS_SANITIZE)
+#define TDS_CLONES __attribute__((target_clones("avx2", "default")))
+#else
+#define TDS_CLONES
+#endif
+
+// Every second sample to one row, those between to another.
 template <typename T>
-void spread(const T *in, int64_t step, int64_t n, int64_t padded, int shift, float most,
-            float *out) {
+TDS_CLONES void split_row(const T *__restrict in, int64_t n, int shift, float most,
+                          float *__restrict even, float *__restrict odd) {
     for (int64_t x = 0; x < n; x++) {
-        out[x] = static_cast<float>(in[x * step] >> shift) / most;
-    }
-    for (int64_t x = n; x < padded; x++) {
-        out[x] = out[n - 1];
+        even[x] = static_cast<float>(in[2 * x] >> shift) / most;
+        odd[x] = static_cast<float>(in[2 * x + 1] >> shift) / most;
     }
 }
 
-// A padded row of luma repeats the last sample, which is an odd column: both
-// column phases of the padding are it.
 template <typename T>
-void pack(const tds_picture &p, const Sizes &size, float *out) {
+TDS_CLONES void plain_row(const T *__restrict in, int64_t n, float most, float *__restrict out) {
+    for (int64_t x = 0; x < n; x++) {
+        out[x] = static_cast<float>(in[x]) / most;
+    }
+}
+
+template <typename T> void pack(const tds_picture &p, const Sizes &size, float *out) {
     const bool semi = p.layout == TDS_LAYOUT_SEMIPLANAR;
     const int shift = sizeof(T) == 2 && semi ? 16 - p.bit_depth : 0;
     const auto most = static_cast<float>((1 << p.bit_depth) - 1);
     const int64_t w = size.width / 2;
     const int64_t pw = size.padded_width / 2;
     const int64_t ph = size.padded_height / 2;
+    const auto row = [&p](int plane, int64_t y) {
+        return reinterpret_cast<const T *>(row_of(p, plane, y));
+    };
     at::parallel_for(0, ph, 32, [&](int64_t begin, int64_t end) {
         for (int64_t y = begin; y < end; y++) {
+            const auto to = [&](int64_t channel) { return out + (channel * ph + y) * pw; };
             for (int64_t i = 0; i < 2; i++) {
-                const auto *luma = reinterpret_cast<const T *>(
-                    row_of(p, 0, std::min(2 * y + i, size.height - 1)));
-                float *even = out + ((2 * i) * ph + y) * pw;
-                float *odd = out + ((2 * i + 1) * ph + y) * pw;
-                spread(luma, 2, w, pw, shift, most, even);
-                spread(luma + 1, 2, w, pw, shift, most, odd);
-                std::copy(odd + w, odd + pw, even + w);
+                float *even = to(2 * i);
+                float *odd = to(2 * i + 1);
+                split_row(row(0, std::min(2 * y + i, size.height - 1)), w, shift, most, even, odd);
+                // The last sample of a row is in an odd column: all padding repeats it.
+                std::fill(even + w, even + pw, odd[w - 1]);
+                std::fill(odd + w, odd + pw, odd[w - 1]);
             }
             const int64_t cy = std::min(y, size.height / 2 - 1);
-            for (int64_t c = 0; c < 2; c++) {
-                const auto *chroma = reinterpret_cast<const T *>(
-                    row_of(p, semi ? 1 : static_cast<int>(c) + 1, cy));
-                spread(semi ? chroma + c : chroma, semi ? 2 : 1, w, pw, shift, most,
-                       out + ((4 + c) * ph + y) * pw);
+            if (semi) {
+                split_row(row(1, cy), w, shift, most, to(4), to(5));
+            } else {
+                plain_row(row(1, cy), w, most, to(4));
+                plain_row(row(2, cy), w, most, to(5));
+            }
+            for (int64_t c = 4; c < 6; c++) {
+                std::fill(to(c) + w, to(c) + pw, to(c)[w - 1]);
             }
         }
     });
@@ -165,9 +193,18 @@ inline float code(float value, float most) {
 }
 
 template <typename T>
-void gather(const float *in, int64_t n, int64_t step, int shift, float most, T *out) {
+TDS_CLONES void join_row(const float *__restrict even, const float *__restrict odd, int64_t n,
+                         int shift, float most, T *__restrict out) {
     for (int64_t x = 0; x < n; x++) {
-        out[x * step] = static_cast<T>(static_cast<int32_t>(code(in[x], most)) << shift);
+        out[2 * x] = static_cast<T>(static_cast<int32_t>(code(even[x], most)) << shift);
+        out[2 * x + 1] = static_cast<T>(static_cast<int32_t>(code(odd[x], most)) << shift);
+    }
+}
+
+template <typename T>
+TDS_CLONES void plain_codes(const float *__restrict in, int64_t n, float most, T *__restrict out) {
+    for (int64_t x = 0; x < n; x++) {
+        out[x] = static_cast<T>(static_cast<int32_t>(code(in[x], most)));
     }
 }
 
@@ -178,20 +215,19 @@ template <typename T> void unpack(const float *in, const Sizes &size, const tds_
     const int64_t w = size.width / 2;
     const int64_t pw = size.padded_width / 2;
     const int64_t ph = size.padded_height / 2;
+    const auto row = [&p](int plane, int64_t y) {
+        return reinterpret_cast<T *>(const_cast<uint8_t *>(row_of(p, plane, y)));
+    };
     at::parallel_for(0, size.height / 2, 32, [&](int64_t begin, int64_t end) {
-        const auto at_row = [&](int plane, int64_t y) {
-            return reinterpret_cast<T *>(const_cast<uint8_t *>(row_of(p, plane, y)));
-        };
         for (int64_t y = begin; y < end; y++) {
-            for (int64_t i = 0; i < 2; i++) {
-                T *luma = at_row(0, 2 * y + i);
-                gather(in + ((2 * i) * ph + y) * pw, w, 2, shift, most, luma);
-                gather(in + ((2 * i + 1) * ph + y) * pw, w, 2, shift, most, luma + 1);
-            }
-            for (int64_t c = 0; c < 2; c++) {
-                T *chroma = at_row(semi ? 1 : static_cast<int>(c) + 1, y);
-                gather(in + ((4 + c) * ph + y) * pw, w, semi ? 2 : 1, shift, most,
-                       semi ? chroma + c : chroma);
+            const auto from = [&](int64_t channel) { return in + (channel * ph + y) * pw; };
+            join_row(from(0), from(1), w, shift, most, row(0, 2 * y));
+            join_row(from(2), from(3), w, shift, most, row(0, 2 * y + 1));
+            if (semi) {
+                join_row(from(4), from(5), w, shift, most, row(1, y));
+            } else {
+                plain_codes(from(4), w, most, row(1, y));
+                plain_codes(from(5), w, most, row(2, y));
             }
         }
     });
@@ -222,14 +258,19 @@ int64_t plane_columns(const tds_picture &p, int plane) {
 int64_t plane_rows(const tds_picture &p, int plane) {
     return plane == 0 ? p.height : p.height / 2;
 }
-int planes_of(const tds_picture &p) { return p.layout == TDS_LAYOUT_SEMIPLANAR ? 2 : 3; }
-at::ScalarType sample_type(const tds_picture &p) { return p.bit_depth > 8 ? at::kShort : at::kByte; }
+int planes_of(const tds_picture &p) {
+    return p.layout == TDS_LAYOUT_SEMIPLANAR ? 2 : 3;
+}
+at::ScalarType sample_type(const tds_picture &p) {
+    return p.bit_depth > 8 ? at::kShort : at::kByte;
+}
 
 // The samples of a plane where they lie; no copy.
 Tensor view_plane(const tds_picture &p, int plane) {
     const int64_t bytes = p.bit_depth > 8 ? 2 : 1;
     if (p.stride[plane] < 0 && p.memory == TDS_MEMORY_CUDA) {
-        throw Failure(TDS_ERROR_UNSUPPORTED, "a CUDA picture with a negative stride: copy it first");
+        throw Failure(TDS_ERROR_UNSUPPORTED,
+                      "a CUDA picture with a negative stride: copy it first");
     }
     const at::Device device =
         p.memory == TDS_MEMORY_CUDA
@@ -318,9 +359,9 @@ void unpack_from_device(const Tensor &packed, const tds_picture &p) {
         const Tensor host = plane.contiguous().cpu();
         const auto row = static_cast<size_t>(plane_columns(p, i)) * (p.bit_depth > 8 ? 2 : 1);
         for (int64_t y = 0; y < plane_rows(p, i); y++) {
-            std::memcpy(const_cast<uint8_t *>(row_of(p, i, y)),
-                        static_cast<const uint8_t *>(host.data_ptr()) + static_cast<size_t>(y) * row,
-                        row);
+            std::memcpy(
+                const_cast<uint8_t *>(row_of(p, i, y)),
+                static_cast<const uint8_t *>(host.data_ptr()) + static_cast<size_t>(y) * row, row);
         }
     }
     if (p.memory == TDS_MEMORY_CUDA) {
@@ -343,7 +384,8 @@ bool cuda_works(int index) {
 }
 
 at::Device choose_device(const std::string &name) {
-    const int count = torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
+    const int count =
+        torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
     if (name == "cpu") {
         return at::kCPU;
     }
@@ -362,11 +404,11 @@ at::Device choose_device(const std::string &name) {
                                             "build of torch, or use device cpu");
     }
     if (index >= count) {
-        throw Failure(TDS_ERROR_DEVICE, "device " + name + ": there " +
-                                            (count == 1 ? "is 1 CUDA device"
-                                                        : "are " + std::to_string(count) +
-                                                              " CUDA devices") +
-                                            " here; use device cpu or auto");
+        throw Failure(TDS_ERROR_DEVICE,
+                      "device " + name + ": there " +
+                          (count == 1 ? "is 1 CUDA device"
+                                      : "are " + std::to_string(count) + " CUDA devices") +
+                          " here; use device cpu or auto");
     }
     if (!cuda_works(index)) {
         throw Failure(TDS_ERROR_DEVICE, "device " + name + " is there but does not work");
@@ -386,7 +428,7 @@ class TorchScript {
     explicit TorchScript(const tds_backend_config &config)
         : config_(config), device_(choose_device(config.device)), path_(config.model->path),
           features_(config.model->features != 0) {
-        const Threads threads(config_.threads);
+        const Working working(config_.threads);
         std::string precision = config.precision;
         if (precision == "auto") {
             precision = device_.is_cuda() ? config.model->cuda_precision : "float32";
@@ -410,12 +452,12 @@ class TorchScript {
     at::Device device() const { return device_; }
 
     Handle *reference(const tds_picture &picture) {
-        const Threads threads(config_.threads);
+        const Running running(config_.threads);
         return prepared(packed(picture, full_)).release();
     }
 
     void enhance(const tds_backend_job *jobs, int32_t count) {
-        const Threads threads(config_.threads);
+        const Running running(config_.threads);
         int32_t done = 0;
         while (done < count) {
             const int32_t batch = std::min(count - done, most_);
@@ -431,15 +473,15 @@ class TorchScript {
             }
             if (too_large) {
                 most_ = batch / 2;
-                say(TDS_LOG_WARNING, "out of memory on " + device_.str() + " with " +
-                                         std::to_string(batch) + " pictures at once: going on with " +
-                                         std::to_string(most_));
+                say(TDS_LOG_WARNING,
+                    "out of memory on " + device_.str() + " with " + std::to_string(batch) +
+                        " pictures at once: going on with " + std::to_string(most_));
             }
         }
     }
 
     void upsample(const tds_picture &target, tds_picture &out) {
-        const Threads threads(config_.threads);
+        const Running running(config_.threads);
         deliver(upsampled(packed(target, low_)).slice(0, 0, 1), out);
     }
 
@@ -463,8 +505,8 @@ class TorchScript {
             offset[i] = bytes;
             bytes += p.stride[i] * plane_rows(p, i);
         }
-        auto owner = std::make_unique<Tensor>(
-            at::empty({bytes}, at::dtype(at::kByte).device(device_)));
+        auto owner =
+            std::make_unique<Tensor>(at::empty({bytes}, at::dtype(at::kByte).device(device_)));
         for (int i = 0; i < planes_of(p); i++) {
             p.data[i] = static_cast<uint8_t *>(owner->data_ptr()) + offset[i];
         }
@@ -485,11 +527,12 @@ class TorchScript {
                 std::string(static_cast<const char *>(model.data), model.size));
             module_ = torch::jit::load(stream, device_);
         } catch (const std::exception &e) {
-            throw Failure(TDS_ERROR_MODEL, "model file " + path_ +
-                                               ": torch cannot load it: " + last_line(e.what()));
+            throw Failure(TDS_ERROR_MODEL,
+                          "model file " + path_ + ": torch cannot load it: " + last_line(e.what()));
         }
         if (!module_.find_method("forward")) {
-            throw Failure(TDS_ERROR_MODEL, "model file " + path_ + ": it has no method \"forward\"");
+            throw Failure(TDS_ERROR_MODEL,
+                          "model file " + path_ + ": it has no method \"forward\"");
         }
         if (features_) {
             for (const char *name : {"reference", "enhance"}) {
@@ -561,28 +604,33 @@ class TorchScript {
         if (k == 1) {
             return packed;
         }
-        const auto plane = [&](const Tensor &in, tds::Siting siting) {
-            // All k * k phases at once: one convolution, then a shuffle. Phases
-            // reach from two samples before to two after.
-            Tensor kernel = at::zeros({k * k, 1, 5, 5});
-            auto weights = kernel.accessor<float, 4>();
-            for (int y = 0; y < k; y++) {
-                const tds::Phase down =
-                    tds::bicubic_phase(static_cast<int>(k), y, tds::Siting::centre);
-                for (int x = 0; x < k; x++) {
-                    const tds::Phase across =
-                        tds::bicubic_phase(static_cast<int>(k), x, siting);
-                    for (int i = 0; i < 4; i++) {
-                        for (int j = 0; j < 4; j++) {
-                            weights[y * k + x][0][down.base + 1 + i][across.base + 1 + j] =
-                                static_cast<float>(down.weight[i]) / 32768.0F *
-                                static_cast<float>(across.weight[j]) / 32768.0F;
-                        }
-                    }
+        // All k phases at once: one convolution, whose channels are then put
+        // between each other. Phases reach from two samples before to two after.
+        const auto kernel = [&](tds::Siting siting, at::IntArrayRef shape) {
+            Tensor weights = at::zeros({k, 5});
+            for (int p = 0; p < k; p++) {
+                const tds::Phase phase = tds::bicubic_phase(static_cast<int>(k), p, siting);
+                for (int i = 0; i < 4; i++) {
+                    weights[p][phase.base + 1 + i] = static_cast<float>(phase.weight[i]) / 32768.0F;
                 }
             }
-            const Tensor padded = at::replication_pad2d(in, {2, 2, 2, 2});
-            return at::pixel_shuffle(at::conv2d(padded, kernel.to(device_)), k);
+            return weights.reshape(shape).to(device_);
+        };
+        // Overshoot beyond white is clipped between the passes, as the bicubic backend does it.
+        const double white = static_cast<double>(1 << config_.bit_depth) /
+                             static_cast<double>((1 << config_.bit_depth) - 1);
+        const auto plane = [&](const Tensor &in, tds::Siting siting) {
+            const int64_t h = in.size(2);
+            const int64_t w = in.size(3);
+            const Tensor across =
+                at::conv2d(at::replication_pad2d(in, {2, 2, 0, 0}), kernel(siting, {k, 1, 1, 5}))
+                    .permute({0, 2, 3, 1})
+                    .reshape({-1, 1, h, w * k})
+                    .clamp_max(white);
+            return at::conv2d(at::replication_pad2d(across, {0, 0, 2, 2}),
+                              kernel(tds::Siting::centre, {k, 1, 5, 1}))
+                .permute({0, 2, 1, 3})
+                .reshape({-1, 1, h * k, w * k});
         };
         const Tensor in = packed.to(at::kFloat);
         const Tensor luma = plane(at::pixel_shuffle(in.slice(1, 0, 4), 2), tds::Siting::centre);
@@ -725,7 +773,9 @@ tds_result open(const tds_backend_config *config, void **instance, tds_backend_t
     });
 }
 
-void close(void *instance) { delete static_cast<TorchScript *>(instance); }
+void close(void *instance) {
+    delete static_cast<TorchScript *>(instance);
+}
 
 tds_result reference(void *instance, const tds_picture *picture, void **handle,
                      tds_backend_error *error) {
@@ -733,7 +783,9 @@ tds_result reference(void *instance, const tds_picture *picture, void **handle,
                    [&] { *handle = static_cast<TorchScript *>(instance)->reference(*picture); });
 }
 
-void drop_reference(void *, void *handle) { delete static_cast<Handle *>(handle); }
+void drop_reference(void *, void *handle) {
+    delete static_cast<Handle *>(handle);
+}
 
 tds_result enhance(void *instance, const tds_backend_job *jobs, int32_t count,
                    tds_backend_error *error) {
@@ -759,4 +811,6 @@ const tds_backend backend = {TDS_BACKEND_ABI, "torchscript", devices,  open,    
 
 } // namespace
 
-extern "C" TDS_API const tds_backend *tds_backend_entry(void) { return &backend; }
+extern "C" TDS_API const tds_backend *tds_backend_entry(void) {
+    return &backend;
+}

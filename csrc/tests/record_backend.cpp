@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// A backend of its own, loaded as any other is (TDS_BACKEND_PATH), that writes
+// down what it is asked for. Its pictures are the target's first luma sample
+// everywhere, so a test sees which picture is which.
+#include "tests/record_backend.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+namespace {
+
+Record record;
+
+struct Handle {
+    int64_t pts;
+};
+
+std::string pts_of(const void *handle) {
+    return handle ? std::to_string(static_cast<const Handle *>(handle)->pts) : "-";
+}
+
+tds_result devices(char *buffer, size_t size, tds_backend_error *) {
+    std::snprintf(buffer, size, "cpu");
+    return TDS_OK;
+}
+
+tds_result open(const tds_backend_config *config, void **instance, tds_backend_traits *traits,
+                tds_backend_error *) {
+    *instance = &record;
+    traits->wants_references = 1;
+    traits->runs_without_reference = config->model->no_reference;
+    std::snprintf(traits->device, sizeof(traits->device), "cpu");
+    std::snprintf(traits->precision, sizeof(traits->precision), "float32");
+    return TDS_OK;
+}
+
+void close(void *) {}
+
+tds_result reference(void *, const tds_picture *picture, void **handle, tds_backend_error *) {
+    record.log += "R" + std::to_string(picture->pts) + " ";
+    record.handles++;
+    *handle = new Handle{picture->pts};
+    return TDS_OK;
+}
+
+void drop_reference(void *, void *handle) {
+    record.handles--;
+    delete static_cast<Handle *>(handle);
+}
+
+void fill(const tds_picture &out, int value) {
+    for (int32_t y = 0; y < out.height; y++) {
+        std::memset(static_cast<uint8_t *>(out.data[0]) + y * out.stride[0], value,
+                    static_cast<size_t>(out.width));
+    }
+}
+
+tds_result enhance(void *, const tds_backend_job *jobs, int32_t count, tds_backend_error *error) {
+    if (record.failures > 0) {
+        record.failures--;
+        std::snprintf(error->text, sizeof(error->text), "out of luck");
+        return TDS_ERROR_BACKEND;
+    }
+    record.log += "E";
+    for (int32_t i = 0; i < count; i++) {
+        const tds_backend_job &job = jobs[i];
+        char position[16];
+        std::snprintf(position, sizeof(position), "%.2f", static_cast<double>(job.side[2]));
+        record.log += (i ? "+" : "") + std::to_string(job.target->pts) + "(" + pts_of(job.first) +
+                      "," + pts_of(job.last) + "@" + position + ")";
+        fill(*job.out, *static_cast<const uint8_t *>(job.target->data[0]));
+        if (job.keep) {
+            record.handles++;
+            *job.keep = new Handle{job.target->pts};
+            record.log += "k";
+        }
+    }
+    record.log += " ";
+    return TDS_OK;
+}
+
+tds_result upsample(void *, const tds_picture *target, tds_picture *out, tds_backend_error *) {
+    record.log += "U" + std::to_string(target->pts) + " ";
+    fill(*out, *static_cast<const uint8_t *>(target->data[0]));
+    return TDS_OK;
+}
+
+const tds_backend backend = {TDS_BACKEND_ABI, "record", devices,  open,    close,  reference,
+                             drop_reference,  enhance,  upsample, nullptr, nullptr};
+
+} // namespace
+
+extern "C" TDS_API const tds_backend *tds_backend_entry(void) {
+    return &backend;
+}
+extern "C" TDS_API Record *tds_test_record(void) {
+    return &record;
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Model files, whole, wrong and hostile; JSON; SHA-256.
+#include "session/error.h"
+#include "session/json.h"
+#include "session/model_file.h"
+#include "session/sha256.h"
+#include "tests/check.h"
+#include "tests/support.h"
+
+#include <cstdlib>
+
+namespace {
+
+const char *kWhole = R"({"tds_model": 1, "name": "m", "version": "2", "scale": 2})";
+
+std::vector<std::pair<std::string, std::string>> archive(const std::string &json) {
+    return {{"m/constants.pkl", "x"}, {"m/code/a.py", "x"}, {"m/extra/tds.json", json}};
+}
+
+tds::ModelFile parsed(const std::string &bytes) {
+    return tds::parse_model("m.pt", {bytes.begin(), bytes.end()});
+}
+
+// What is said of a file; every such sentence names it.
+std::string refusal(const std::string &bytes) {
+    try {
+        parsed(bytes);
+    } catch (const tds::Error &error) {
+        CHECK_EQ(error.code(), TDS_ERROR_MODEL);
+        CHECK(std::string(error.what()).find("m.pt") != std::string::npos);
+        return error.what();
+    }
+    return "";
+}
+
+bool refused(const std::string &json, const char *word) {
+    const std::string why = refusal(zip_archive(archive(json)));
+    if (why.find(word) == std::string::npos) {
+        std::fprintf(stderr, "\"%s\" does not say \"%s\"\n", why.c_str(), word);
+        return false;
+    }
+    return true;
+}
+
+} // namespace
+
+TEST("a whole file: what it says, and what it leaves out") {
+    const tds::ModelFile plain = parsed(zip_archive(archive(kWhole)));
+    CHECK_EQ(plain.name, "m");
+    CHECK_EQ(plain.scale, 2);
+    CHECK_EQ(plain.alignment, 4);
+    CHECK_EQ(plain.features, false);
+    CHECK_EQ(plain.no_reference, false);
+    CHECK_EQ(plain.cuda_precision, "float32");
+    CHECK_EQ(plain.json, kWhole);
+    const tds::ModelFile full = parsed(zip_archive(archive(
+        R"({"tds_model": 1, "name": "m", "version": "2", "scale": 4, "bit_depths": [8, 10],
+            "alignment": 32, "features": true, "no_reference": true, "cuda_precision": "float16",
+            "training": {"summary": "\u00e9", "sources": []}, "unknown": [null, 1.5e3]})")));
+    CHECK_EQ(full.bit_depths.size(), 2U);
+    CHECK_EQ(full.alignment, 32);
+    CHECK(full.features && full.no_reference);
+    CHECK_EQ(full.cuda_precision, "float16");
+}
+
+TEST("what does not fit is refused, and the sentence says what") {
+    CHECK(refused(R"({"name": "m", "version": "1", "scale": 2})", "tds_model"));
+    CHECK(refused(R"({"tds_model": 2, "name": "m", "version": "1", "scale": 2})", "version 2"));
+    CHECK(refused(R"({"tds_model": 1, "version": "1", "scale": 2})", "\"name\""));
+    CHECK(refused(R"({"tds_model": 1, "name": "m", "version": "1"})", "\"scale\""));
+    CHECK(refused(R"({"tds_model": 1, "name": "m", "version": "1", "scale": 3})", "not 1, 2 or 4"));
+    CHECK(refused(R"({"tds_model": 1, "name": 5, "version": "1", "scale": 2})", "not a string"));
+    CHECK(refused(R"({"tds_model": 1, "name": "m", "version": "1", "scale": 2, "alignment": 6})",
+                  "multiple of 4"));
+    CHECK(refused(R"({"tds_model": 1, "name": "m", "version": "1", "scale": 2, "alignment": 0})",
+                  "multiple of 4"));
+    CHECK(refused(R"({"tds_model": 1, "name": "m", "version": "1", "scale": 2, "features": 1})",
+                  "true or false"));
+    CHECK(refused("[]", "not a JSON object"));
+    CHECK(refused("{", "not JSON"));
+}
+
+TEST("files that are no TorchScript archive") {
+    CHECK(refusal("").find("not a TorchScript archive") != std::string::npos);
+    CHECK(refusal("hello, this is no archive at all").find("not a TorchScript") !=
+          std::string::npos);
+    CHECK(refusal(zip_archive({{"m/data.pkl", "x"}})).find("not a TorchScript") !=
+          std::string::npos); // what torch.save writes
+    CHECK(refusal(zip_archive({{"m/constants.pkl", "x"}, {"m/code/a.py", "x"}}))
+              .find("without tds.json") != std::string::npos);
+}
+
+TEST("a file cut anywhere, or with any byte changed, is read or refused, never crashes") {
+    const std::string whole = zip_archive(archive(kWhole));
+    for (size_t n = 0; n < whole.size(); n++) {
+        CHECK(!refusal(whole.substr(0, n)).empty());
+    }
+    for (size_t i = 0; i < whole.size(); i++) {
+        for (const char flip : {'\x01', '\x80', '\xff'}) {
+            std::string changed = whole;
+            changed[i] = static_cast<char>(changed[i] ^ flip);
+            refusal(changed);
+        }
+    }
+}
+
+TEST("a model for another k, or with another hash, opens no session") {
+    const std::string path = model_file("k2.pt", 2, false);
+    const auto open = [&](int32_t scale, const char *sha256) {
+        tds_settings s;
+        tds_default_settings(&s);
+        s.width = s.height = 64;
+        s.scale = scale;
+        s.model = path.c_str();
+        s.model_sha256 = sha256;
+        s.backend = "record";
+        tds_session *session = nullptr;
+        const tds_result result = tds_session_open(&s, &session);
+        tds_session_close(session);
+        return result;
+    };
+    CHECK_EQ(open(4, nullptr), TDS_ERROR_MODEL);
+    CHECK(std::string(tds_last_error()).find("k = 2") != std::string::npos);
+    CHECK_EQ(open(2, std::string(64, '0').c_str()), TDS_ERROR_MODEL);
+    CHECK(std::string(tds_last_error()).find("sha256") != std::string::npos);
+    const std::vector<char> bytes = tds::read_model_bytes(path);
+    std::string hash = tds::sha256_hex(bytes.data(), bytes.size());
+    CHECK_EQ(open(2, hash.c_str()), TDS_OK);
+    for (char &c : hash) {
+        c = static_cast<char>(std::toupper(c));
+    }
+    CHECK_EQ(open(2, hash.c_str()), TDS_OK);
+}
+
+TEST("metadata is read without a backend") {
+    const std::string path = model_file("meta.pt", 4, true);
+    char *json = nullptr;
+    CHECK_EQ(tds_model_metadata(path.c_str(), &json), TDS_OK);
+    CHECK(std::string(json).find("\"scale\": 4") != std::string::npos);
+    tds_free(json);
+    CHECK_EQ(tds_model_metadata("/nowhere/m.pt", &json), TDS_ERROR_MODEL);
+    CHECK(json == nullptr);
+    CHECK(std::string(tds_last_error()).find("/nowhere/m.pt") != std::string::npos);
+    CHECK_EQ(tds_model_metadata(TEST_FOLDER, &json), TDS_ERROR_MODEL);
+}
+
+TEST("a backend that is not there") {
+    CHECK_EQ(tds_backend_available("bicubic"), TDS_OK);
+    CHECK_EQ(tds_backend_available("record"), TDS_OK);
+    CHECK_EQ(tds_backend_available("tensorrt"), TDS_ERROR_UNSUPPORTED);
+    CHECK(std::string(tds_last_error()).find("libtds_tensorrt.so") != std::string::npos);
+    CHECK_EQ(tds_backend_available("../evil"), TDS_ERROR_INVALID);
+    char devices[64];
+    CHECK_EQ(tds_backend_devices("bicubic", devices, sizeof(devices)), TDS_OK);
+    CHECK_EQ(std::string(devices), "cpu");
+}
+
+TEST("JSON") {
+    const tds::Json json = tds::parse_json(
+        " {\"a\": [1, -2.5e2, true, false, null, \"x\\n\\\"\\u20ac\\ud83d\\ude00\"], \"b\": {}} ");
+    const auto &list = json.find("a")->array;
+    CHECK_EQ(list.size(), 6U);
+    CHECK_EQ(list[1].number, -250.0);
+    CHECK_EQ(list[5].string, "x\n\"\xe2\x82\xac\xf0\x9f\x98\x80");
+    CHECK(json.find("c") == nullptr);
+    for (const char *bad : {"", "{", "[1,]", "{\"a\" 1}", "tru", "1 2", "\"\\x\"", "\"\\u12g4\"",
+                            "\"", "{1: 2}", "-", "1e", "\"a\nb\""}) {
+        bool threw = false;
+        try {
+            tds::parse_json(bad);
+        } catch (const std::runtime_error &) {
+            threw = true;
+        }
+        if (!threw) {
+            CHECK_EQ(std::string(bad), "an error");
+        }
+    }
+    bool threw = false;
+    try {
+        tds::parse_json(std::string(100000, '['));
+    } catch (const std::runtime_error &) {
+        threw = true;
+    }
+    CHECK(threw);
+}
+
+TEST("SHA-256: the standard's examples") {
+    CHECK_EQ(tds::sha256_hex("", 0),
+             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    CHECK_EQ(tds::sha256_hex("abc", 3),
+             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    const std::string two = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+    CHECK_EQ(tds::sha256_hex(two.data(), two.size()),
+             "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    const std::string million(1000000, 'a');
+    CHECK_EQ(tds::sha256_hex(million.data(), million.size()),
+             "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+int main(int argc, char **argv) {
+    return check::run(argc, argv);
+}

@@ -1,0 +1,694 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// What a session does with every kind of timeline.
+#include "tests/check.h"
+#include "tests/record_backend.h"
+#include "tests/support.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+
+#include <dlfcn.h>
+
+namespace {
+
+Record &record() {
+    static Record *found = [] {
+        void *library = dlopen(TEST_BACKEND, RTLD_NOW | RTLD_LOCAL);
+        const auto entry =
+            library ? reinterpret_cast<RecordFunction>(dlsym(library, "tds_test_record")) : nullptr;
+        if (!entry) {
+            std::fprintf(stderr, "no %s\n", TEST_BACKEND);
+            std::abort();
+        }
+        return entry();
+    }();
+    return *found;
+}
+
+Session recording(std::function<void(tds_settings &)> change = {}, bool no_reference = false) {
+    record() = Record{};
+    static const std::string with = model_file("with.pt", 2, true);
+    static const std::string without = model_file("without.pt", 2, false);
+    return Session([&](tds_settings &s) {
+        s.backend = "record";
+        s.model = no_reference ? with.c_str() : without.c_str();
+        if (change) {
+            change(s);
+        }
+    });
+}
+
+std::string stream(const std::vector<int64_t> &hr, const std::vector<int64_t> &lr, Order order,
+                   Session &session) {
+    return text(feed(session, pictures(TDS_HR, hr), pictures(TDS_LR, lr), order));
+}
+
+const Order kOrders[] = {Order::wanted, Order::hr_first, Order::lr_first, Order::in_time};
+
+} // namespace
+
+// --------------------------------------------------------------- groups --
+
+TEST("independent groups: two HR pictures next to each other, SRFR in each group") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        CHECK_EQ(stream({0, 4, 5, 9}, {1, 2, 3, 6, 7, 8}, order, session),
+                 "0p 1e(0,2) 2e(0,4) 3e(2,4) 4p 5p 6e(5,7) 7e(5,9) 8e(7,9) 9p ");
+        CHECK_EQ(record().log, "R0 R4 E2(0,4@0.50)k E1(0,2@0.50)+3(2,4@0.50) "
+                               "R5 R9 E7(5,9@0.50)k E6(5,7@0.50)+8(7,9@0.50) ");
+    }
+}
+
+TEST("shared boundaries: each is prepared once") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        CHECK_EQ(stream({0, 4, 8}, {1, 2, 3, 5, 6, 7}, order, session),
+                 "0p 1e(0,2) 2e(0,4) 3e(2,4) 4p 5e(4,6) 6e(4,8) 7e(6,8) 8p ");
+        CHECK_EQ(record().log, "R0 R4 E2(0,4@0.50)k E1(0,2@0.50)+3(2,4@0.50) "
+                               "R8 E6(4,8@0.50)k E5(4,6@0.50)+7(6,8@0.50) ");
+        tds_info info;
+        CHECK_EQ(tds_session_info(session.get(), &info), TDS_OK);
+        CHECK_EQ(info.references, 5); // three boundaries, two middles
+        CHECK_EQ(info.batches, 4);
+        CHECK_EQ(info.enhanced, 6);
+        CHECK_EQ(info.passed, 3);
+    }
+}
+
+TEST("LR pictures at HR times (LDP, RA) are dropped and counted") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        CHECK_EQ(stream({0, 4, 8}, {0, 1, 2, 3, 4, 5, 6, 7, 8}, order, session),
+                 "0p 1e(0,2) 2e(0,4) 3e(2,4) 4p 5e(4,6) 6e(4,8) 7e(6,8) 8p ");
+        tds_info info;
+        CHECK_EQ(tds_session_info(session.get(), &info), TDS_OK);
+        CHECK_EQ(info.dropped_lr, 3);
+    }
+}
+
+TEST("runs of every length: the middle is (n - 1) / 2") {
+    const std::map<int, std::string> expected = {
+        {1, "0p 1e(0,2) 2p "},
+        {2, "0p 1e(0,3) 2e(1,3) 3p "},
+        {4, "0p 1e(0,2) 2e(0,5) 3e(2,5) 4e(2,5) 5p "},
+        {5, "0p 1e(0,3) 2e(0,3) 3e(0,6) 4e(3,6) 5e(3,6) 6p "},
+    };
+    for (const auto &[n, want] : expected) {
+        std::vector<int64_t> lr;
+        for (int i = 1; i <= n; i++) {
+            lr.push_back(i);
+        }
+        Session session = recording();
+        CHECK_EQ(stream({0, n + 1}, lr, Order::wanted, session), want);
+    }
+}
+
+TEST("a single LR picture needs no middle: no reference is kept of it") {
+    Session session = recording();
+    CHECK_EQ(stream({0, 2}, {1}, Order::wanted, session), "0p 1e(0,2) 2p ");
+    CHECK_EQ(record().log, "R0 R2 E1(0,2@0.50) ");
+}
+
+TEST("max_batch bounds what the backend gets at once") {
+    Session session = recording([](tds_settings &s) { s.max_batch = 2; });
+    CHECK_EQ(stream({0, 6}, {1, 2, 3, 4, 5}, Order::wanted, session),
+             "0p 1e(0,3) 2e(0,3) 3e(0,6) 4e(3,6) 5e(3,6) 6p ");
+    CHECK_EQ(record().log, "R0 R6 E3(0,6@0.50)k E1(0,3@0.33)+2(0,3@0.67) "
+                           "E4(3,6@0.33)+5(3,6@0.67) ");
+}
+
+TEST("times of any kind: negative, uneven, large") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        const int64_t big = INT64_MAX - 100;
+        CHECK_EQ(stream({-90, 30, big}, {-60, -59, 31}, order, session),
+                 "-90p -60e(-90,30) -59e(-60,30) 30p 31e(30," + std::to_string(big) + ") " +
+                     std::to_string(big) + "p ");
+    }
+}
+
+// ------------------------------------------------- boundaries that miss --
+
+TEST("a stream that starts inside a group is enhanced from the boundary there is") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        CHECK_EQ(stream({4, 8}, {1, 2, 3, 5, 6, 7}, order, session),
+                 "1e(,4)[no-first] 2e(,4)[no-first] 3e(,4)[no-first] 4p 5e(4,6) 6e(4,8) 7e(6,8) "
+                 "8p ");
+        CHECK(record().log.find("E1(-,4@0.50)") != std::string::npos);
+    }
+}
+
+TEST("a tail without its last boundary is enhanced from the first") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        CHECK_EQ(stream({0, 4}, {1, 2, 3, 5, 6}, order, session),
+                 "0p 1e(0,2) 2e(0,4) 3e(2,4) 4p 5e(4,)[no-last] 6e(4,)[no-last] ");
+    }
+}
+
+TEST("no HR picture at all: up-sampled, or run without references where the model can") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        CHECK_EQ(stream({}, {1, 2}, order, session),
+                 "1u(,)[no-first,no-last] 2u(,)[no-first,no-last] ");
+        CHECK_EQ(record().log, "U1 U2 ");
+        Session able = recording({}, true);
+        CHECK_EQ(stream({}, {1, 2}, order, able),
+                 "1e(,)[no-first,no-last] 2e(,)[no-first,no-last] ");
+    }
+}
+
+TEST("no LR picture at all: HR passes through") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        CHECK_EQ(stream({0, 1, 2, 7}, {}, order, session), "0p 1p 2p 7p ");
+        CHECK_EQ(record().log, ""); // nothing is prepared that nothing uses
+    }
+}
+
+TEST("nothing at all") {
+    Session session = recording();
+    CHECK_EQ(stream({}, {}, Order::wanted, session), "");
+}
+
+// ----------------------------------------------------------- long runs --
+
+TEST("a run longer than max_group is treated in parts and says so") {
+    for (const Order order : kOrders) {
+        Session session = recording([](tds_settings &s) { s.max_group = 3; });
+        CHECK_EQ(stream({0, 8, 12}, {1, 2, 3, 4, 5, 6, 7, 9, 10, 11}, order, session),
+                 "0p 1e(0,2)[long-group] 2e(0,8)[long-group] 3e(2,8)[long-group] "
+                 "4e(0,5)[long-group] 5e(0,8)[long-group] 6e(5,8)[long-group] "
+                 "7e(0,8)[long-group] 8p 9e(8,10) 10e(8,12) 11e(10,12) 12p ");
+    }
+}
+
+TEST("a run of exactly max_group is a whole group") {
+    for (const Order order : kOrders) {
+        Session session = recording([](tds_settings &s) { s.max_group = 3; });
+        CHECK_EQ(stream({0, 4, 8}, {1, 2, 3, 5, 6, 7}, order, session),
+                 "0p 1e(0,2) 2e(0,4) 3e(2,4) 4p 5e(4,6) 6e(4,8) 7e(6,8) 8p ");
+    }
+}
+
+TEST("endless LR pictures and no HR: memory stays bounded") {
+    Session session = recording([](tds_settings &s) { s.max_group = 4; });
+    size_t refused = 0;
+    for (int64_t t = 0; t < 100; t++) {
+        const tds_result result = session.send(TDS_LR, {t});
+        refused += result == TDS_AGAIN ? 1 : 0;
+    }
+    CHECK_EQ(refused, 95U); // max_group and one that shows where a run ends
+    CHECK_EQ(tds_session_wants(session.get()), 1U << TDS_HR);
+    CHECK_EQ(tds_session_send(session.get(), TDS_HR, nullptr), TDS_OK);
+    int64_t next = 5;
+    std::string out;
+    for (int i = 0; i < 200; i++) {
+        Output picture;
+        const tds_result result = session.receive(picture);
+        if (result == TDS_OK) {
+            out += std::to_string(picture.pts) + " ";
+        } else {
+            CHECK_EQ(result, TDS_AGAIN);
+            CHECK_EQ(session.send(TDS_LR, {next}), TDS_OK);
+            next++;
+        }
+    }
+    CHECK(out.rfind("0 1 2 3 4 5 6 7 ", 0) == 0);
+    CHECK_EQ(next, 5 + 200 - 102);
+}
+
+TEST("HR pictures far ahead: refused, and taken again later") {
+    Session session = recording();
+    CHECK_EQ(session.send(TDS_HR, {0}), TDS_OK);
+    CHECK_EQ(session.send(TDS_HR, {4}), TDS_OK);
+    CHECK_EQ(session.send(TDS_HR, {8}), TDS_AGAIN);
+    CHECK_EQ(tds_session_wants(session.get()), 1U << TDS_LR);
+    CHECK_EQ(session.send(TDS_LR, {5}), TDS_OK);
+    CHECK_EQ(tds_session_wants(session.get()), 0U);
+    Output out;
+    CHECK_EQ(session.receive(out), TDS_OK);
+    CHECK_EQ(out.pts, 0);
+    CHECK_EQ(session.send(TDS_HR, {8}), TDS_OK);
+}
+
+TEST("an HR picture goes out as soon as no LR picture before it can come") {
+    Session session = recording();
+    Output out;
+    CHECK_EQ(session.send(TDS_HR, {3}), TDS_OK);
+    CHECK_EQ(session.receive(out), TDS_AGAIN);
+    CHECK_EQ(session.send(TDS_LR, {7}), TDS_OK);
+    CHECK_EQ(session.receive(out), TDS_OK);
+    CHECK_EQ(out.pts, 3);
+    CHECK_EQ(session.receive(out), TDS_AGAIN);
+    CHECK_EQ(tds_session_wants(session.get()), 1U << TDS_HR);
+}
+
+TEST("after the end of HR, each LR picture goes out at once") {
+    Session session = recording();
+    CHECK_EQ(tds_session_send(session.get(), TDS_HR, nullptr), TDS_OK);
+    for (int64_t t = 0; t < 5; t++) {
+        Output out;
+        CHECK_EQ(session.send(TDS_LR, {t}), TDS_OK);
+        CHECK_EQ(session.receive(out), TDS_OK);
+        CHECK_EQ(out.pts, t);
+        CHECK_EQ(session.receive(out), TDS_AGAIN);
+    }
+}
+
+// ------------------------------------------------------- lost, corrupt --
+
+TEST("a lost LR picture: the nearest one again, the earlier of two as near") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        const auto out =
+            feed(session, pictures(TDS_HR, {0, 6}), {{1}, lost(2), lost(3), {4}, {5}}, order);
+        CHECK_EQ(text(out), "0p 1e(0,4) 2r(0,4)[lost] 3r(0,6)[lost] 4e(0,6) 5e(4,6) 6p ");
+        CHECK_EQ(out[2].value, out[1].value); // of 1
+        CHECK_EQ(out[3].value, out[4].value); // of 4
+        CHECK(out[1].opaque != nullptr);
+        CHECK(out[2].opaque == nullptr);
+    }
+}
+
+TEST("a lost LR picture next to an HR picture repeats that one") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        const auto out = feed(session, pictures(TDS_HR, {0, 4}), {lost(1), {2}, lost(3)}, order);
+        CHECK_EQ(text(out), "0p 1r(,)[lost] 2e(0,4) 3r(0,4)[lost] 4p ");
+        CHECK_EQ(out[1].value, out[0].value);
+        CHECK_EQ(out[3].value, out[2].value);
+    }
+}
+
+TEST("a lost HR picture: its time is repeated, the run goes on to the next HR picture") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        const auto out = feed(session, {{0}, lost(3), {6}}, pictures(TDS_LR, {1, 2, 4, 5}), order);
+        CHECK_EQ(text(out), "0p 1e(0,2)[ref-lost] 2e(0,6)[ref-lost] 3r(0,6)[lost] "
+                            "4e(2,6)[ref-lost] 5e(2,6)[ref-lost] 6p ");
+        CHECK_EQ(out[3].value, out[2].value);
+    }
+}
+
+TEST("a lost HR picture is made from an LR picture of its time") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        const auto out = feed(session, {lost(0), {4}}, pictures(TDS_LR, {0, 1, 2, 3}), order);
+        CHECK_EQ(text(out), "0e(,4)[no-first,lost,ref-lost] 1e(,4)[no-first,ref-lost] "
+                            "2e(,4)[no-first,ref-lost] 3e(,4)[no-first,ref-lost] 4p ");
+    }
+}
+
+TEST("a lost LR picture at the time of an HR picture is no loss") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        CHECK_EQ(text(feed(session, pictures(TDS_HR, {0, 2}), {lost(0), {1}, lost(2)}, order)),
+                 "0p 1e(0,2) 2p ");
+    }
+}
+
+TEST("everything lost: black pictures, every time once") {
+    for (const Order order : kOrders) {
+        Session session = recording([](tds_settings &s) { s.max_group = 4; });
+        std::vector<Input> hr;
+        std::vector<Input> lr;
+        std::string want;
+        for (int64_t t = 0; t < 20; t++) {
+            (t % 4 == 0 ? hr : lr).push_back(lost(t));
+            want += std::to_string(t) + "r ";
+        }
+        const auto out = feed(session, hr, lr, order);
+        CHECK_EQ(out.size(), 20U);
+        for (size_t i = 0; i < out.size(); i++) {
+            CHECK_EQ(out[i].pts, static_cast<int64_t>(i));
+            CHECK_EQ(out[i].status, TDS_STATUS_REPEATED);
+            CHECK_EQ(out[i].value, 16);
+        }
+    }
+}
+
+TEST("HR lost for long: bounded, every picture comes out") {
+    for (const Order order : kOrders) {
+        Session session = recording([](tds_settings &s) { s.max_group = 4; });
+        std::vector<Input> hr = {{0}};
+        std::vector<Input> lr;
+        for (int64_t t = 1; t < 40; t++) {
+            if (t % 4 == 0) {
+                hr.push_back(t == 36 ? Input{t} : lost(t));
+            } else {
+                lr.push_back({t});
+            }
+        }
+        const auto out = feed(session, hr, lr, order);
+        CHECK_EQ(out.size(), 40U);
+        for (size_t i = 0; i < out.size(); i++) {
+            CHECK_EQ(out[i].pts, static_cast<int64_t>(i));
+            CHECK_EQ(out[i].status == TDS_STATUS_REPEATED, i % 4 == 0 && i > 0 && i < 36);
+        }
+    }
+}
+
+TEST("corrupt pictures, and those made from them, say so") {
+    for (const Order order : kOrders) {
+        Session session = recording();
+        CHECK_EQ(text(feed(session, {corrupt(0), {4}, {8}}, pictures(TDS_LR, {1, 2, 3, 5, 6, 7}),
+                           order)),
+                 "0p[corrupt] 1e(0,2)[ref-lost] 2e(0,4)[ref-lost] 3e(2,4)[ref-lost] 4p 5e(4,6) "
+                 "6e(4,8) 7e(6,8) 8p ");
+        Session middle = recording();
+        CHECK_EQ(text(feed(middle, {{0}, {4}}, {{1}, corrupt(2), {3}}, order)),
+                 "0p 1e(0,2)[ref-lost] 2e(0,4)[corrupt] 3e(2,4)[ref-lost] 4p ");
+        Session side = recording();
+        CHECK_EQ(text(feed(side, {{0}, {4}}, {{1}, {2}, corrupt(3)}, order)),
+                 "0p 1e(0,2) 2e(0,4) 3e(2,4)[corrupt] 4p ");
+    }
+}
+
+// -------------------------------------------------------------- bicubic --
+
+TEST("bicubic: streams without waiting for the run, keeps no reference") {
+    for (const Order order : kOrders) {
+        Session session;
+        CHECK_EQ(stream({0, 4, 5}, {1, 2, 3, 6}, order, session),
+                 "0p 1u(,)[no-model] 2u(,)[no-model] 3u(,)[no-model] 4p 5p "
+                 "6u(,)[no-last,no-model] ");
+    }
+    Session session;
+    CHECK_EQ(session.send(TDS_HR, {4}), TDS_OK);
+    CHECK_EQ(session.send(TDS_LR, {1}), TDS_OK);
+    Output out;
+    CHECK_EQ(session.receive(out), TDS_OK);
+    CHECK_EQ(out.pts, 1);
+}
+
+TEST("bicubic: a lost LR picture repeats the one before it") {
+    for (const Order order : kOrders) {
+        Session session;
+        const auto out = feed(session, {{0}, {6}}, {{1}, {2}, lost(3), {4}, {5}}, order);
+        CHECK_EQ(text(out), "0p 1u(,)[no-model] 2u(,)[no-model] 3r(,)[lost] 4u(,)[no-model] "
+                            "5u(,)[no-model] 6p ");
+        CHECK_EQ(out[3].value, out[2].value);
+    }
+}
+
+TEST("bicubic: a run of any length is no long group") {
+    Session session([](tds_settings &s) { s.max_group = 2; });
+    CHECK_EQ(stream({0, 6}, {1, 2, 3, 4, 5}, Order::lr_first, session),
+             "0p 1u(,)[no-model] 2u(,)[no-model] 3u(,)[no-model] 4u(,)[no-model] "
+             "5u(,)[no-model] 6p ");
+}
+
+TEST("k = 1: LR pictures of full size come out as they are") {
+    Session session([](tds_settings &s) { s.scale = 1; });
+    const auto out = feed(session, {{0}, {2}}, {{1}}, Order::wanted);
+    CHECK_EQ(text(out), "0p 1u(,)[no-model] 2p ");
+    CHECK_EQ(out[1].value, value_of(TDS_LR, 1));
+}
+
+// ------------------------------------------------------------ ownership --
+
+TEST("a picture sent with release: no copy, its own pointers come out, released once") {
+    Session session;
+    std::set<void *> owned;
+    std::map<void *, int> released;
+    static std::map<void *, int> *counts;
+    counts = &released;
+    Samples hr(32, 32, 8, 7);
+    Samples lr(16, 16, 8, 9);
+    tds_picture a = hr.picture(0);
+    a.owner = &hr;
+    a.release = [](void *owner) { (*counts)[owner]++; };
+    CHECK_EQ(tds_session_send(session.get(), TDS_HR, &a), TDS_OK);
+    tds_picture b = lr.picture(1);
+    b.owner = &lr;
+    b.release = a.release;
+    CHECK_EQ(tds_session_send(session.get(), TDS_LR, &b), TDS_OK);
+    tds_picture out;
+    CHECK_EQ(tds_session_receive(session.get(), &out), TDS_OK);
+    CHECK_EQ(out.data[0], a.data[0]);
+    CHECK_EQ(out.stride[1], a.stride[1]);
+    CHECK_EQ(out.owner, static_cast<void *>(&hr));
+    tds_picture_release(&out);
+    CHECK_EQ(released[&hr], 0); // still a reference of pictures to come
+    session.close();
+    CHECK_EQ(released[&hr], 1);
+    CHECK_EQ(released[&lr], 1);
+}
+
+TEST("pictures outlive their session") {
+    auto session = std::make_unique<Session>();
+    Samples hr(32, 32, 8, 7);
+    Samples lr(16, 16, 8, 9);
+    const tds_picture a = hr.picture(0);
+    const tds_picture b = lr.picture(1);
+    CHECK_EQ(tds_session_send(session->get(), TDS_HR, &a), TDS_OK);
+    CHECK_EQ(tds_session_send(session->get(), TDS_LR, &b), TDS_OK);
+    CHECK_EQ(tds_session_send(session->get(), TDS_HR, nullptr), TDS_OK);
+    tds_picture first;
+    tds_picture second;
+    CHECK_EQ(tds_session_receive(session->get(), &first), TDS_OK);
+    CHECK_EQ(tds_session_receive(session->get(), &second), TDS_OK);
+    CHECK(first.data[0] != a.data[0]); // copied: no release was given
+    session.reset();
+    CHECK_EQ(static_cast<int>(*static_cast<uint8_t *>(first.data[0])), 7);
+    CHECK_EQ(static_cast<int>(*static_cast<uint8_t *>(second.data[0])), 9);
+    tds_picture_release(&first);
+    tds_picture_release(&second);
+    CHECK(second.data[0] == nullptr);
+}
+
+TEST("a refused picture is not taken: its owner keeps it") {
+    Session session;
+    int released = 0;
+    Samples hr(32, 32, 8, 7);
+    const auto send = [&](int64_t pts) {
+        tds_picture p = hr.picture(pts);
+        p.owner = &released;
+        p.release = [](void *owner) { ++*static_cast<int *>(owner); };
+        return tds_session_send(session.get(), TDS_HR, &p);
+    };
+    CHECK_EQ(send(0), TDS_OK);
+    CHECK_EQ(send(1), TDS_OK);
+    CHECK_EQ(send(2), TDS_AGAIN);
+    CHECK_EQ(send(1), TDS_ERROR_ORDER);
+    session.close();
+    CHECK_EQ(released, 2);
+}
+
+TEST("the caller's allocate function makes every picture that is not the sender's") {
+    static int made;
+    made = 0;
+    Session session([](tds_settings &s) {
+        s.allocate = [](void *, tds_picture *p) {
+            made++;
+            const auto w = static_cast<size_t>(p->width);
+            const auto h = static_cast<size_t>(p->height);
+            auto *memory = new std::vector<uint8_t>(w * h * 3 / 2);
+            p->data[0] = memory->data();
+            p->data[1] = memory->data() + w * h;
+            p->data[2] = memory->data() + w * h * 5 / 4;
+            p->stride[0] = p->width;
+            p->stride[1] = p->stride[2] = p->width / 2;
+            p->owner = memory;
+            p->release = [](void *owner) { delete static_cast<std::vector<uint8_t> *>(owner); };
+            return TDS_OK;
+        };
+    });
+    const auto out = feed(session, {{0}, {4}}, {{1}, lost(2), {3}}, Order::wanted);
+    CHECK_EQ(text(out), "0p 1u(,)[no-model] 2r(,)[lost] 3u(,)[no-model] 4p ");
+    CHECK_EQ(made, 5);
+    Session failing([](tds_settings &s) {
+        s.allocate = [](void *, tds_picture *) { return TDS_ERROR_MEMORY; };
+    });
+    CHECK_EQ(failing.send(TDS_LR, {0}), TDS_OK);
+    CHECK_EQ(tds_session_send(failing.get(), TDS_HR, nullptr), TDS_OK);
+    Output picture;
+    CHECK_EQ(failing.receive(picture), TDS_ERROR_MEMORY);
+    CHECK_EQ(failing.send(TDS_HR, {0}), TDS_ERROR_INVALID); // ended
+}
+
+TEST("opaque comes out with its picture") {
+    Session session = recording();
+    const auto out = feed(session, {{0}, {4}}, {{1}, {2}, {3}}, Order::wanted);
+    for (const Output &picture : out) {
+        CHECK_EQ(reinterpret_cast<intptr_t>(picture.opaque), 1000 + picture.pts);
+    }
+}
+
+// ---------------------------------------------------------------- layouts --
+
+TEST("strides of any sign, NV12 and P010 in, planar and NV12 out: the same samples") {
+    std::vector<uint16_t> reference;
+    for (const int depth : {8, 10}) {
+        reference.clear();
+        for (const tds_layout in : {TDS_LAYOUT_PLANAR, TDS_LAYOUT_SEMIPLANAR}) {
+            for (const tds_layout out : {TDS_LAYOUT_PLANAR, TDS_LAYOUT_SEMIPLANAR}) {
+                for (const bool flipped : {false, true}) {
+                    Session session([&](tds_settings &s) {
+                        s.bit_depth = depth;
+                        s.output_layout = out;
+                        s.threads = flipped ? 3 : 1;
+                    });
+                    Samples lr(16, 16, depth, 0, in, flipped);
+                    lr.noise();
+                    const tds_picture p = lr.picture(1);
+                    CHECK_EQ(tds_session_send(session.get(), TDS_LR, &p), TDS_OK);
+                    CHECK_EQ(tds_session_send(session.get(), TDS_HR, nullptr), TDS_OK);
+                    tds_picture got;
+                    CHECK_EQ(tds_session_receive(session.get(), &got), TDS_OK);
+                    CHECK_EQ(got.layout, out);
+                    const std::vector<uint16_t> samples = planar_samples(got);
+                    tds_picture_release(&got);
+                    if (reference.empty()) {
+                        reference = samples;
+                    }
+                    CHECK(samples == reference);
+                }
+            }
+        }
+    }
+}
+
+// ----------------------------------------------------------------- errors --
+
+TEST("a backend that fails: the error comes out, nothing is lost, the next call tries again") {
+    Session session = recording();
+    record().failures = 2;
+    for (const int64_t t : {0, 4}) {
+        CHECK_EQ(session.send(TDS_HR, {t}), TDS_OK);
+    }
+    for (const int64_t t : {1, 2, 3, 5}) {
+        CHECK_EQ(session.send(TDS_LR, {t}), TDS_OK);
+    }
+    Output out;
+    CHECK_EQ(session.receive(out), TDS_OK);
+    CHECK_EQ(session.receive(out), TDS_ERROR_BACKEND);
+    CHECK_EQ(std::string(tds_last_error()), "out of luck");
+    CHECK_EQ(session.receive(out), TDS_ERROR_BACKEND);
+    for (const int64_t t : {1, 2, 3, 4}) {
+        CHECK_EQ(session.receive(out), TDS_OK);
+        CHECK_EQ(out.pts, t);
+    }
+}
+
+TEST("flush in the middle of a group: the session starts anew, nothing leaks") {
+    Session session = recording();
+    CHECK_EQ(session.send(TDS_HR, {0}), TDS_OK);
+    CHECK_EQ(session.send(TDS_HR, {4}), TDS_OK);
+    for (const int64_t t : {1, 2, 3, 5}) {
+        CHECK_EQ(session.send(TDS_LR, {t}), TDS_OK);
+    }
+    Output out;
+    CHECK_EQ(session.receive(out), TDS_OK);
+    CHECK_EQ(session.receive(out), TDS_OK);
+    CHECK(record().handles > 0);
+    CHECK_EQ(tds_session_flush(session.get()), TDS_OK);
+    CHECK_EQ(record().handles, 0);
+    CHECK_EQ(stream({0, 2}, {1}, Order::wanted, session), "0p 1e(0,2) 2p ");
+    session.close();
+    CHECK_EQ(record().handles, 0);
+}
+
+TEST("references are dropped when no picture needs them any more") {
+    Session session = recording();
+    std::vector<int64_t> hr;
+    std::vector<int64_t> lr;
+    for (int64_t t = 0; t <= 400; t++) {
+        (t % 4 == 0 ? hr : lr).push_back(t);
+    }
+    stream(hr, lr, Order::wanted, session);
+    CHECK(record().handles <= 2);
+    session.close();
+    CHECK_EQ(record().handles, 0);
+}
+
+TEST("what breaks the contract is refused in one sentence") {
+    const auto refused = [](std::function<void(tds_settings &)> change, const char *word) {
+        tds_settings s;
+        tds_default_settings(&s);
+        s.width = s.height = 32;
+        change(s);
+        tds_session *session = nullptr;
+        const tds_result result = tds_session_open(&s, &session);
+        CHECK(session == nullptr);
+        if (std::string(tds_last_error()).find(word) == std::string::npos) {
+            CHECK_EQ(std::string(tds_last_error()), word);
+        }
+        return result;
+    };
+    CHECK_EQ(refused([](tds_settings &s) { s.width = 33; }, "odd"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.height = 0; }, "height is 0"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.width = 20000; }, "16384"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.scale = 3; }, "scale"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.bit_depth = 12; }, "bit_depth"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.max_group = 257; }, "max_group"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.device = "gpu"; }, "device"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.device = "cuda"; }, "CPU only"), TDS_ERROR_DEVICE);
+    CHECK_EQ(refused([](tds_settings &s) { s.precision = "int8"; }, "precision"),
+             TDS_ERROR_INVALID);
+    CHECK_EQ(refused(
+                 [](tds_settings &s) {
+                     s.backend = "magic";
+                     s.model = "x";
+                 },
+                 "x"),
+             TDS_ERROR_MODEL);
+    CHECK_EQ(refused([](tds_settings &s) { s.backend = "torchscript"; }, "needs a model"),
+             TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.model_sha256 = "abc"; }, "64"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.output_memory = TDS_MEMORY_CUDA; }, "CUDA"),
+             TDS_ERROR_UNSUPPORTED);
+
+    Session session;
+    Samples good(32, 32, 8, 0);
+    const auto sent = [&](std::function<void(tds_picture &)> change) {
+        tds_picture p = good.picture(0);
+        change(p);
+        return tds_session_send(session.get(), TDS_HR, &p);
+    };
+    CHECK_EQ(sent([](tds_picture &p) { p.width = 30; }), TDS_ERROR_INVALID);
+    CHECK_EQ(sent([](tds_picture &p) { p.bit_depth = 10; }), TDS_ERROR_INVALID);
+    CHECK_EQ(sent([](tds_picture &p) { p.pts = TDS_NO_PTS; }), TDS_ERROR_INVALID);
+    CHECK_EQ(sent([](tds_picture &p) { p.data[2] = nullptr; }), TDS_ERROR_INVALID);
+    CHECK_EQ(sent([](tds_picture &p) { p.stride[0] = 31; }), TDS_ERROR_INVALID);
+    CHECK_EQ(sent([](tds_picture &p) { p.stride[1] = -15; }), TDS_ERROR_INVALID);
+    CHECK_EQ(sent([](tds_picture &p) { p.memory = TDS_MEMORY_CUDA; }), TDS_ERROR_UNSUPPORTED);
+    CHECK_EQ(tds_session_send(nullptr, TDS_HR, nullptr), TDS_ERROR_INVALID);
+    CHECK_EQ(tds_session_receive(session.get(), nullptr), TDS_ERROR_INVALID);
+    CHECK_EQ(tds_session_wants(nullptr), 0U);
+    tds_session_close(nullptr);
+    tds_picture_release(nullptr);
+}
+
+TEST("names and sizes") {
+    char buffer[32];
+    CHECK_EQ(tds_reason_names(TDS_REASON_NO_FIRST | TDS_REASON_CORRUPT, buffer, sizeof(buffer)),
+             16U);
+    CHECK_EQ(std::string(buffer), "no-first,corrupt");
+    CHECK_EQ(tds_reason_names(TDS_REASON_NO_FIRST | TDS_REASON_CORRUPT, buffer, 5), 16U);
+    CHECK_EQ(std::string(buffer), "no-f");
+    CHECK_EQ(tds_reason_names(0, buffer, sizeof(buffer)), 0U);
+    CHECK_EQ(std::string(buffer), "");
+    CHECK_EQ(tds_reason_names(1, nullptr, 0), 8U);
+    CHECK_EQ(tds_lr_size(1080, 2), 540);
+    CHECK_EQ(tds_lr_size(1080, 4), 270);
+    CHECK_EQ(tds_lr_size(426, 4), 108);
+    CHECK_EQ(tds_lr_size(33, 2), 0);
+    for (const int32_t k : {1, 2, 4}) {
+        for (int32_t w = 16; w < 200; w += 2) {
+            const int32_t lr = tds_lr_size(w, k);
+            CHECK(lr % 2 == 0 && lr * k >= w && (lr - 2) * k < w);
+            CHECK_EQ(tds_scale_of(1920, w, tds_lr_size(1920, k), lr), k);
+        }
+    }
+    CHECK_EQ(tds_scale_of(1920, 1080, 960, 544), 0);
+}
+
+int main(int argc, char **argv) {
+    return check::run(argc, argv);
+}
