@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # Minutes each on two cores; the long ones (round_trip.py, ...) are run by name.
-QUICK = ("engine_overhead.py", "memory.py", "decode_speed.py")
+QUICK = ("engine_overhead.py", "memory.py", "decode_speed.py", "training_start.py")
 
 
 def main() -> int:

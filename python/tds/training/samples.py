@@ -44,7 +44,7 @@ class SampleSettings:
     patch: int = 96
     border: int = 8
     missing: float = 0.05
-    unrelated: float = 0.02
+    unrelated: float = 0.04
     recurrent: float = 0.3
     unknown_qp: float = 0.3
     distances: list[tuple[float, tuple[int, int]]] = field(default_factory=lambda: DISTANCES)
@@ -60,7 +60,7 @@ class Shot:
     last: int | None
     recurrent: int = 0
     middle: tuple[int, int, int] = (0, 0, 0)
-    unrelated: bool = False  # ``last`` is to be a picture that does not fit
+    unrelated: int = 0  # 1: ``last`` is to be a picture that does not fit; 2: both are
 
     @property
     def position(self) -> float:
@@ -177,7 +177,7 @@ def draw_shot(rng: np.random.Generator, entry: Entry, settings: SampleSettings) 
             gone = rng.random() < 0.5
             shot = Shot(target, None if gone else shot.first, shot.last if gone else None)
         elif not shot.recurrent and rng.random() < settings.unrelated:
-            shot = Shot(target, shot.first, shot.last, unrelated=True)
+            shot = Shot(target, shot.first, shot.last, unrelated=1 + int(rng.random() < 0.5))
         return shot
     # A clip too short for anything else: its only group.
     target = entry.lr_frames[len(entry.lr_frames) // 2]
@@ -291,6 +291,8 @@ class OnlineSamples:
         sample["middle_side"] = torch.tensor(at)
         if shot.unrelated:
             sample["last"] = _unrelated(sample["last"][None])[0]
+        if shot.unrelated == 2:
+            sample["first"] = _unrelated(sample["first"][None])[0]
         return _vary(rng, sample, self.settings)
 
 
@@ -388,6 +390,8 @@ class AlignedSamples:
         assert first is not None and last is not None
         if shot.unrelated:
             last = _unrelated(last)
+        if shot.unrelated == 2:
+            first = _unrelated(first)
         target = whole(pair.lr(shot.target), self.scale)
         a, b = model.align(  # type: ignore[operator]
             model.reference(first),  # type: ignore[operator]
