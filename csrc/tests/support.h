@@ -189,7 +189,7 @@ class Session {
         Samples samples(size, size, 8, value_of(role, input.pts));
         tds_picture p = samples.picture(input.pts);
         p.corrupt = input.corrupt ? 1 : 0;
-        p.opaque = reinterpret_cast<void *>(static_cast<intptr_t>(1000 + input.pts));
+        p.opaque = reinterpret_cast<void *>(static_cast<intptr_t>(input.pts ^ 1 << 20));
         return tds_session_send(session_, role, &p);
     }
 
