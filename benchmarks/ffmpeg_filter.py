@@ -36,7 +36,7 @@ def run(*arguments: object) -> bytes:
 
 def against_scale(pair: Path, frames: int, runs: int) -> bool:
     scale = "[0:v:0]null[a];[0:v:1]scale=1920:1080:flags=bicubic[b]"
-    null = ("-f", "null", "-")
+    null = ("-fps_mode", "passthrough", "-enc_time_base", "filter", "-f", "null", "-")
     filtered, scaled = alternate(
         lambda: run("-i", pair, "-vf", "tds_enhance=backend=bicubic", *null),
         lambda: run("-i", pair, "-filter_complex", scale, "-map", "[a]", "-map", "[b]", *null),

@@ -9,6 +9,10 @@
 #include "tests/support.h"
 
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include <unistd.h>
 
 namespace {
 
@@ -196,6 +200,44 @@ TEST("SHA-256: the standard's examples") {
     const std::string million(1000000, 'a');
     CHECK_EQ(tds::sha256_hex(million.data(), million.size()),
              "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+TEST("a model is found by file, by name and by default") {
+    namespace fs = std::filesystem;
+    const fs::path folder = fs::temp_directory_path() / ("tds_find_" + std::to_string(getpid()));
+    for (const char *name :
+         {"one/fast-k2.pt", "two/fast-k2.pt", "two/standard-k2.pt", "two/odd-k2.name-k4.pt",
+          "two/bare-k2.safetensors", "cache/exported/late-k2-0123456789abcdef-01234567.pt"}) {
+        fs::create_directories((folder / name).parent_path());
+        std::ofstream(folder / name) << "x";
+    }
+    setenv("TDS_MODEL_PATH", ((folder / "one").string() + "::" + (folder / "two").string()).c_str(),
+           1);
+    setenv("TDS_CACHE", (folder / "cache").c_str(), 1);
+    char path[4096];
+    const auto found = [&](const char *name, int32_t scale, const char *device) -> std::string {
+        const tds_result result = tds_model_find(name, scale, device, path, sizeof(path));
+        return result == TDS_OK ? path : "error " + std::to_string(result);
+    };
+    const std::string none = "error " + std::to_string(TDS_ERROR_MODEL);
+    CHECK_EQ(found("fast", 2, nullptr), (folder / "one/fast-k2.pt").string());
+    CHECK_EQ(found("standard", 2, nullptr), (folder / "two/standard-k2.pt").string());
+    CHECK_EQ(found("odd-k2.name", 4, nullptr), (folder / "two/odd-k2.name-k4.pt").string());
+    CHECK_EQ(found(nullptr, 2, "cpu"), (folder / "one/fast-k2.pt").string());
+    CHECK_EQ(found(nullptr, 2, "cuda:0"), (folder / "two/standard-k2.pt").string());
+    CHECK_EQ(found("late", 2, nullptr).find("late-k2-") != std::string::npos, true);
+    const std::string file = (folder / "two/fast-k2.pt").string();
+    CHECK_EQ(found(file.c_str(), 4, nullptr), file); // a file is not judged by its name
+    CHECK_EQ(found("fast", 4, nullptr), none);
+    CHECK(std::string(tds_last_error()).find((folder / "two").string()) != std::string::npos);
+    CHECK_EQ(found(nullptr, 4, "cpu"), none); // nor is any model taken that was not meant to be
+    CHECK_EQ(found("bare", 2, nullptr), none);
+    CHECK(std::string(tds_last_error()).find("tds export") != std::string::npos);
+    CHECK_EQ(found("/nowhere/fast-k2.pt", 2, nullptr), none);
+    CHECK_EQ(found("fast", 3, nullptr), "error " + std::to_string(TDS_ERROR_INVALID));
+    CHECK_EQ(tds_model_find("fast", 2, nullptr, path, 4), TDS_ERROR_INVALID);
+    CHECK_EQ(tds_model_find("fast", 2, nullptr, nullptr, 0), TDS_ERROR_INVALID);
+    fs::remove_all(folder);
 }
 
 int main(int argc, char **argv) {
