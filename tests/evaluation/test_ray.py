@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import yaml
 
@@ -80,6 +78,5 @@ def test_a_job_that_fails_there_is_told_here(cluster, evaluation, tmp_path):
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence():
-    os.environ.setdefault("RAY_gcs_rpc_server_connect_timeout_s", "1")
     with pytest.raises(ExternalError, match="no Ray cluster answers"):
         RayExecutor("127.0.0.1:1")
