@@ -148,11 +148,13 @@ def assemble(graph: Graph, cache: Cache, exclude_seen: bool = True) -> Results:
         ] = None
     out.bd = _bd(out.points)
     out.means = _means(out.bd, exclude_seen)
-    low = sum(1 for row in out.bd if row["metric"] == "psnr_y" and row["method"] == "pchip"
-              and row["overlap"] < 0.75)  # fmt: skip
-    if low:
-        marks[f"{low} luma BD-rates rest on curves that overlap in less than 75 %; "
-              "they are marked in the tables"] = None  # fmt: skip
+    luma = [r for r in out.bd if (r["metric"], r["method"]) == ("psnr_y", "pchip")]
+    none = sum(r["rate"] is None for r in luma)
+    low = sum(r["rate"] is not None and not r["trusted"] for r in luma)
+    if low or none:
+        marks[f"of {len(luma)} luma BD-rates (one a clip, setting and counting) {low} rest on "
+              f"curves that overlap in less than 75 % and are marked with †, and {none} have no "
+              "figure, mostly because the curves do not overlap at all"] = None  # fmt: skip
     out.marks = list(marks)
     return out
 
