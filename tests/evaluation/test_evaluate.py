@@ -340,6 +340,13 @@ def test_a_model_whose_card_says_nothing_is_marked(outcome):
     assert not unknown.saw(outcome[0].graph.clips[0])
 
 
+def test_a_model_that_only_up_sampled_is_marked(outcome):
+    """The little model has no way without references, so LR only is bicubic under its name."""
+    marks = [m for m in outcome[0].results.marks if "are bicubic" in m]
+    assert len(marks) == 1
+    assert "enhanced 0 of 160 down-sampled frames in the plan LR only" in marks[0]
+
+
 # ------------------------------------------------------------------ report --
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    _check_installed()
     from ..evaluation.cache import Cache
     from ..evaluation.config import load
     from ..evaluation.report import write_report
@@ -83,6 +85,17 @@ def run(args: argparse.Namespace) -> int:
     print(table)
     print(f"Written: {page} (open it in a browser), and CSV, JSON and PNG beside it")
     return 0
+
+
+def _check_installed() -> None:
+    """Before hours of work: what the figures and the report need at the end."""
+    from ..errors import MissingError
+
+    missing = [n for n in ("bjontegaard", "scipy", "matplotlib", "PIL") if find_spec(n) is None]
+    if missing:
+        raise MissingError(
+            f"tds evaluate needs {', '.join(missing)}: pip install 'tds-codec[evaluate]'"
+        )
 
 
 def _executor(args: argparse.Namespace) -> Executor:

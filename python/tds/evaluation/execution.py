@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -179,6 +180,7 @@ class RayExecutor(Executor):
         except ImportError as e:
             raise MissingError("--ray needs Ray: pip install 'ray[default]'") from e
         self._ray = ray
+        _answers(address)
         try:
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as e:
@@ -224,6 +226,20 @@ class RayExecutor(Executor):
     def stop(self, at_once: bool = False) -> None:
         self._refs.clear()
         self._ray.shutdown()
+
+
+def _answers(address: str) -> None:
+    """Raises ExternalError when nothing listens at HOST:PORT; Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # auto, local
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), 10).close()
+    except OSError as e:
+        raise ExternalError(
+            f"no Ray cluster answers at {address} ({e.strerror or e}); start one with "
+            "`ray start --head`, or give its address"
+        ) from e
 
 
 def _pack(folder: Path) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ import gzip
 import html
 import io
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def _rate(m: dict[str, Any] | None) -> str:
         text += f" [{m['low']:+.1f}, {m['high']:+.1f}]"
     if m["low_overlap"]:
         text += "†"
+    if m["without_figure"]:
+        text += f" ({m['clips']} of {m['clips'] + m['without_figure']} clips)"
     return text
 
 
@@ -212,9 +215,9 @@ def _summary(r: Results) -> str:
             rate = m["rate"] if m else None
             kind = "" if rate is None else "good" if rate < -0.05 else "bad" if rate > 0.05 else ""
             text = html.escape(_rate(m))
-            head, bracket, tail = text.partition(" [")
-            if bracket:
-                text = f'{head} <span class="range">[{tail}</span>'
+            match = re.fullmatch(r"([^[(]*)([[(].*)", text)
+            if match:
+                text = f'{match[1]}<span class="range">{match[2]}</span>'
             quality = m["quality"] if m else None
             cells.append(f'<td class="{kind}" title="{html.escape(_caveat(m))}">{text}</td>')
             cells.append(f"<td>{'–' if quality is None else f'{quality:+.2f} dB'}</td>")

@@ -141,15 +141,34 @@ def assemble(graph: Graph, cache: Cache, exclude_seen: bool = True) -> Results:
         if enhancer.kind == "model" and not enhancer.seen:
             marks[f"the card of the model {enhancer.name} (k = {enhancer.scale}) does not say "
                   "which clips it was trained on, so it cannot be checked"] = None  # fmt: skip
+    for name, plan, plain, total in _not_enhanced(graph, out.points):
+        marks[
+            f"the model {name} enhanced {total - plain} of {total} down-sampled frames in the plan "
+            f"{plan}; it has no way without references, so the others are bicubic"
+        ] = None
     out.bd = _bd(out.points)
     out.means = _means(out.bd, exclude_seen)
-    low = sum(1 for row in out.bd if row["metric"] == "psnr_y" and row["method"] == "pchip"
-              and row["overlap"] < 0.75)  # fmt: skip
-    if low:
-        marks[f"{low} luma BD-rates rest on curves that overlap in less than 75 %; "
-              "they are marked in the tables"] = None  # fmt: skip
+    luma = [r for r in out.bd if (r["metric"], r["method"]) == ("psnr_y", "pchip")]
+    none = sum(r["rate"] is None for r in luma)
+    low = sum(r["rate"] is not None and not r["trusted"] for r in luma)
+    if low or none:
+        marks[f"of {len(luma)} luma BD-rates (one a clip, setting and counting) {low} rest on "
+              f"curves that overlap in less than 75 % and are marked with †, and {none} have no "
+              "figure, mostly because the curves do not overlap at all"] = None  # fmt: skip
     out.marks = list(marks)
     return out
+
+
+def _not_enhanced(graph: Graph, points: list[dict[str, Any]]) -> list[tuple[str, str, int, int]]:
+    """(model, plan, frames that were only up-sampled, frames to enhance), where there are any."""
+    models = {x.name for x in graph.enhancers if x.kind == "model"}
+    counts: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for p in points:
+        if p["enhancer"] in models:
+            count = counts[p["enhancer"], p["plan"]]
+            count[0] += p["statuses"].get("upsampled", 0)
+            count[1] += p["down_sampled"]
+    return [(name, plan, n, of) for (name, plan), (n, of) in counts.items() if n]
 
 
 def _point(point: Point, cache: Cache) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The same jobs on a local Ray cluster of two nodes."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+import tools
+from tds.errors import ExternalError
+from tds.evaluation.cache import Cache
+from tds.evaluation.config import load
+from tds.evaluation.execution import LocalExecutor, RayExecutor, left_to_do
+from tds.evaluation.graph import build, examine_clips, find_enhancers
+from tds.evaluation.run import evaluate
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    # Nodes of one machine share its memory; a store of the smallest size each will do.
+    node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
+    local = Cluster(initialize_head=True, head_node_args=node)
+    local.add_node(num_cpus=1, object_store_memory=100 << 20)
+    yield local.address
+    ray.shutdown()
+    local.shutdown()
+
+
+@pytest.fixture(scope="module")
+def evaluation(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ray")
+    path = folder / "config.yaml"
+    model = tools.tiny_model(folder / "mean.pt")
+    config = {
+        "clips": [str(small)],
+        "codecs": [{"codec": "hevc", "preset": "ultrafast"}],
+        "configs": ["ai"],
+        "qps": [30, 36],
+        "plans": [{}],
+        "models": [str(model)],
+        "frames": 6,
+        "crops": 0,
+    }
+    path.write_text(yaml.safe_dump(config))
+    return load(path)
+
+
+def _without_speed(points):
+    return [{k: v for k, v in p.items() if k != "fps"} for p in points]
+
+
+def test_two_nodes_find_what_one_machine_finds(cluster, evaluation, tmp_path):
+    there = evaluate(evaluation, Cache(tmp_path / "ray"), RayExecutor(cluster))
+    here = evaluate(evaluation, Cache(tmp_path / "local"), LocalExecutor(1))
+    assert _without_speed(there.results.points) == _without_speed(here.results.points)
+    assert there.results.bd == here.results.bd
+
+
+def test_both_nodes_are_used(cluster):
+    executor = RayExecutor(cluster)
+    assert executor.slots == 2
+    assert len([n for n in ray.nodes() if n["Alive"]]) == 2
+    executor.stop()
+
+
+def test_a_job_that_fails_there_is_told_here(cluster, evaluation, tmp_path):
+    graph = build(evaluation, examine_clips(evaluation), find_enhancers(evaluation))
+    wrong = tmp_path / "wrong.mkv"
+    wrong.write_bytes(b"no video")
+    files = dict.fromkeys(graph.files, wrong)
+    cache = Cache(tmp_path / "cache")
+    with pytest.raises(ExternalError, match="not a video file"):
+        RayExecutor(cluster).run(left_to_do(graph.jobs, cache)[:1], cache, files, print)
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence():
+    with pytest.raises(ExternalError, match="no Ray cluster answers"):
+        RayExecutor("127.0.0.1:1")
