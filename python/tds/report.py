@@ -14,7 +14,7 @@ from typing import Any
 import av
 
 from . import __version__, _tds
-from .codecs import ADAPTERS
+from .codecs import ADAPTERS, ReferenceEncoder
 from .container.mp4 import PairedFile
 from .decoder import Lost, TrackPictures
 from .decoding import in_process, program_that_decodes
@@ -136,7 +136,10 @@ def _encoder(name: str) -> Finding:
     try:
         return Finding(f"encoder {name}", ADAPTERS[name].version())
     except FileNotFoundError as e:
-        return Finding(f"encoder {name}", "missing", False, str(e))
+        # The reference encoders are for those who have them; nothing else needs them.
+        optional = issubclass(ADAPTERS[name], ReferenceEncoder)
+        value = "not here (optional)" if optional else "missing"
+        return Finding(f"encoder {name}", value, optional, "" if optional else str(e))
 
 
 def _torch() -> Finding:
