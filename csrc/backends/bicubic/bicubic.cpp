@@ -44,17 +44,9 @@ struct Bicubic {
         Plane planes[3];
         for (int i = 0; i < 3; i++) {
             const int shift = i == 0 ? 0 : 1;
-            planes[i] = {in.data[i],
-                         in.stride[i],
-                         in.width >> shift,
-                         in.height >> shift,
-                         to.data[i],
-                         to.stride[i],
-                         to.width >> shift,
-                         to.height >> shift,
-                         scale,
-                         in.bit_depth,
-                         i == 0 ? Siting::centre : Siting::left};
+            planes[i] = {in.data[i], in.stride[i], in.width >> shift, in.height >> shift,
+                         to.data[i], to.stride[i], to.width >> shift, to.height >> shift,
+                         scale,      in.bit_depth};
         }
         struct Part {
             const Plane *plane;

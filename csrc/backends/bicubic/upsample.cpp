@@ -147,10 +147,9 @@ void filter_row(const Plane &plane, const Phase *phases, int32_t y, Scratch &s,
 
 } // namespace
 
-Phase bicubic_phase(int scale, int phase, Siting siting) {
+Phase bicubic_phase(int scale, int phase) {
     const double k = scale;
-    const double at =
-        siting == Siting::centre ? (phase + 0.5) / k - 0.5 : phase / k - (k - 1) / (4 * k);
+    const double at = (phase + 0.5) / k - 0.5;
     Phase out{};
     out.base = static_cast<int>(std::floor(at));
     double weights[4];
@@ -173,11 +172,9 @@ Phase bicubic_phase(int scale, int phase, Siting siting) {
 void upsample_rows(const Plane &plane, int32_t from, int32_t to) {
     const int k = plane.scale;
     const auto w = static_cast<size_t>(plane.source_width);
-    Phase across[4];
-    Phase down[4];
+    Phase phases[4];
     for (int p = 0; p < k; p++) {
-        across[p] = bicubic_phase(k, p, plane.horizontal);
-        down[p] = bicubic_phase(k, p, Siting::centre);
+        phases[p] = bicubic_phase(k, p);
     }
     thread_local Scratch s;
     s.line.resize(w + 2 * kPad);
@@ -190,14 +187,14 @@ void upsample_rows(const Plane &plane, int32_t from, int32_t to) {
         pair.resize(2 * w);
     }
     for (int32_t y = from; y < to; y++) {
-        const Phase &phase = down[y % k];
+        const Phase &phase = phases[y % k];
         const int16_t *rows[4];
         for (int i = 0; i < 4; i++) {
             const int32_t wanted =
                 std::clamp(y / k + phase.base - 1 + i, 0, plane.source_height - 1);
             const int slot = wanted % 4; // four rows in a row never share a slot
             if (s.row_number[slot] != wanted) {
-                filter_row(plane, across, wanted, s, s.rows[slot]);
+                filter_row(plane, phases, wanted, s, s.rows[slot]);
                 s.row_number[slot] = wanted;
             }
             rows[i] = s.rows[slot].data();

@@ -606,36 +606,34 @@ class TorchScript {
         }
         // All k phases at once: one convolution, whose channels are then put
         // between each other. Phases reach from two samples before to two after.
-        const auto kernel = [&](tds::Siting siting, at::IntArrayRef shape) {
-            Tensor weights = at::zeros({k, 5});
-            for (int p = 0; p < k; p++) {
-                const tds::Phase phase = tds::bicubic_phase(static_cast<int>(k), p, siting);
-                for (int i = 0; i < 4; i++) {
-                    weights[p][phase.base + 1 + i] = static_cast<float>(phase.weight[i]) / 32768.0F;
-                }
+        Tensor weights = at::zeros({k, 5});
+        for (int p = 0; p < k; p++) {
+            const tds::Phase phase = tds::bicubic_phase(static_cast<int>(k), p);
+            for (int i = 0; i < 4; i++) {
+                weights[p][phase.base + 1 + i] = static_cast<float>(phase.weight[i]) / 32768.0F;
             }
-            return weights.reshape(shape).to(device_);
-        };
+        }
+        weights = weights.to(device_);
         // Overshoot beyond white is clipped between the passes, as the bicubic backend does it.
         const double white = static_cast<double>(1 << config_.bit_depth) /
                              static_cast<double>((1 << config_.bit_depth) - 1);
-        const auto plane = [&](const Tensor &in, tds::Siting siting) {
+        const auto plane = [&](const Tensor &in) {
             const int64_t h = in.size(2);
             const int64_t w = in.size(3);
             const Tensor across =
-                at::conv2d(at::replication_pad2d(in, {2, 2, 0, 0}), kernel(siting, {k, 1, 1, 5}))
+                at::conv2d(at::replication_pad2d(in, {2, 2, 0, 0}), weights.reshape({k, 1, 1, 5}))
                     .permute({0, 2, 3, 1})
                     .reshape({-1, 1, h, w * k})
                     .clamp_max(white);
             return at::conv2d(at::replication_pad2d(across, {0, 0, 2, 2}),
-                              kernel(tds::Siting::centre, {k, 1, 5, 1}))
+                              weights.reshape({k, 1, 5, 1}))
                 .permute({0, 2, 1, 3})
                 .reshape({-1, 1, h * k, w * k});
         };
         const Tensor in = packed.to(at::kFloat);
-        const Tensor luma = plane(at::pixel_shuffle(in.slice(1, 0, 4), 2), tds::Siting::centre);
-        const Tensor cb = plane(in.slice(1, 4, 5), tds::Siting::left);
-        const Tensor cr = plane(in.slice(1, 5, 6), tds::Siting::left);
+        const Tensor luma = plane(at::pixel_shuffle(in.slice(1, 0, 4), 2));
+        const Tensor cb = plane(in.slice(1, 4, 5));
+        const Tensor cr = plane(in.slice(1, 5, 6));
         return at::cat({at::pixel_unshuffle(luma, 2), cb, cr}, 1).clamp(0.0, 1.0).to(type_);
     }
 

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The C header from outside: read by cffi, and by a C compiler for the example."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cffi import FFI
+
+from tds import Session, _tds
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = ROOT / "csrc" / "include" / "tds" / "tds.h"
+NATIVE = Path(_tds.native_dir())
+
+
+def declarations() -> str:
+    """The header as cffi takes it: no directives, constants worked out."""
+    text = HEADER.read_text()
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+    text = re.sub(r'#ifdef __cplusplus\n(extern "C" \{|\})\n#endif', "", text)
+    constants = dict(re.findall(r"#define (TDS_[A-Z_]+) (\d+)", text))
+    text = re.sub(r"^\s*#.*(\\\n.*)*$", "", text, flags=re.M)
+    text = text.replace("TDS_API ", "")
+    text = re.sub(r"= 1 << (\d+)", lambda m: f"= {1 << int(m[1])}", text)
+    return text + "".join(f"\n#define {name} {value}" for name, value in constants.items())
+
+
+def test_the_header_is_plain_c_and_the_library_has_all_of_it() -> None:
+    ffi = FFI()
+    text = declarations()
+    ffi.cdef(text)
+    lib = ffi.dlopen(str(NATIVE / "lib" / "libtds.so"))
+    functions = re.findall(r"\b(tds_\w+)\(", re.sub(r"\(\*\w+\)\([^)]*\)", "", text))
+    assert len(functions) >= 20
+    for name in functions:
+        assert getattr(lib, name), name
+    assert ffi.string(lib.tds_version()).decode() == _tds.version()
+    settings = ffi.new("tds_settings *")
+    lib.tds_default_settings(settings)
+    settings.width, settings.height = 64, 48
+    session = ffi.new("tds_session **")
+    assert lib.tds_session_open(settings, session) == lib.TDS_OK
+    picture = ffi.new("tds_picture *")
+    lib.tds_picture_init(picture)
+    rows = [np.full(s, 50 + i, np.uint8) for i, s in enumerate(((24, 32), (12, 16), (12, 16)))]
+    picture.width, picture.height, picture.pts = 32, 24, 3
+    for i, plane in enumerate(rows):
+        picture.data[i] = ffi.from_buffer(plane)
+        picture.stride[i] = plane.strides[0]
+    assert lib.tds_session_send(session[0], lib.TDS_LR, picture) == lib.TDS_OK
+    assert lib.tds_session_send(session[0], lib.TDS_LR, picture) == lib.TDS_ERROR_ORDER
+    assert b"must increase" in ffi.string(lib.tds_last_error())
+    assert lib.tds_session_wants(session[0]) == 1 << lib.TDS_HR
+    lib.tds_session_send(session[0], lib.TDS_HR, ffi.NULL)
+    lib.tds_session_send(session[0], lib.TDS_LR, ffi.NULL)
+    assert lib.tds_session_receive(session[0], picture) == lib.TDS_OK
+    assert (picture.width, picture.height, picture.pts) == (64, 48, 3)
+    assert picture.status == lib.TDS_STATUS_UPSAMPLED
+    assert picture.reason & lib.TDS_REASON_NO_MODEL
+    assert ffi.buffer(picture.data[1], 32)[:] == bytes([51] * 32)
+    lib.tds_picture_release(picture)
+    assert lib.tds_session_receive(session[0], picture) == lib.TDS_END
+    lib.tds_session_close(session[0])
+
+
+def test_the_library_exports_the_header_and_nothing_else() -> None:
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("nm (binutils) is not here")
+    listing = subprocess.run(
+        [nm, "-D", "--defined-only", NATIVE / "lib" / "libtds.so"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    names = {line.split()[-1] for line in listing.splitlines()}
+    declared = set(re.findall(r"TDS_API [^(;]*?\b(tds_\w+)\(", HEADER.read_text()))
+    assert declared <= names
+    own = {n for n in names if not n.startswith(("_ZNSt", "_ZTINSt", "_ZTSNSt", "_ZSt", "_ZTV"))}
+    extra = {n for n in own - declared if not re.match(r"_Z[A-Z]*(N|K)*St|_ZNK?St|_ZT[IS]", n)}
+    assert extra == set()
+
+
+def test_versions_agree() -> None:
+    header = HEADER.read_text()
+    parts = [re.search(rf"TDS_VERSION_{p} (\d+)", header)[1] for p in ("MAJOR", "MINOR", "PATCH")]  # type: ignore[index]
+    version = ".".join(parts)
+    assert _tds.version() == version
+    assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"VERSION {version} " in (ROOT / "CMakeLists.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """docs/examples/enhance.c, compiled as a user would."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler is here")
+    program = tmp_path_factory.mktemp("example") / "enhance"
+    flags = [f"-I{HEADER.parent.parent}", f"-L{NATIVE / 'lib'}", "-ltds"]
+    config = NATIVE / "lib" / "pkgconfig"
+    if shutil.which("pkg-config") and (config / "tds.pc").is_file():
+        flags = subprocess.run(
+            ["pkg-config", "--cflags", "--libs", "tds"],
+            env={**os.environ, "PKG_CONFIG_PATH": str(config)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+    source = ROOT / "docs" / "examples" / "enhance.c"
+    command = [compiler, "-std=c99", "-Wall", "-Werror", source, "-o", program, *flags]
+    subprocess.run([*command, f"-Wl,-rpath,{NATIVE / 'lib'}"], check=True)
+    return program
+
+
+def pictures(width: int, height: int, count: int, seed: int) -> list[list[np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    sizes = ((height, width), (height // 2, width // 2), (height // 2, width // 2))
+    return [[rng.integers(0, 256, s, dtype=np.uint8) for s in sizes] for _ in range(count)]
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_a_c_caller_and_a_python_caller_get_the_same_pixels(
+    example: Path, tmp_path: Path, with_model: bool
+) -> None:
+    model = None
+    if with_model:
+        torch = pytest.importorskip("torch")
+        try:
+            _tds.backend_available("torchscript")
+        except NotImplementedError as e:
+            pytest.skip(str(e))
+
+        class Net(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.conv = torch.nn.Conv2d(18, 6, 3, padding=1)
+
+            def forward(
+                self,
+                first: torch.Tensor,
+                target: torch.Tensor,
+                last: torch.Tensor,
+                side: torch.Tensor,
+            ) -> torch.Tensor:
+                up = target.repeat_interleave(2, 2).repeat_interleave(2, 3)
+                return up + self.conv(torch.cat([first, up, last], 1))
+
+        model = tmp_path / "net.pt"
+        torch.manual_seed(1)
+        about = {"tds_model": 1, "name": "net", "version": "1", "scale": 2, "alignment": 16}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.save(
+                torch.jit.script(Net()), str(model), _extra_files={"tds.json": json.dumps(about)}
+            )
+    hr, lr = pictures(86, 46, 4, 0), pictures(44, 24, 6, 1)
+    for name, frames in (("hr.yuv", hr), ("lr.yuv", lr)):
+        (tmp_path / name).write_bytes(b"".join(p.tobytes() for f in frames for p in f))
+    command = [example, "86", "46", "2", "5", "hr.yuv", "lr.yuv", "out.yuv"]
+    subprocess.run([*command, *([model] if model else [])], cwd=tmp_path, check=True)
+    times = {"hr": [0, 4, 5, 9], "lr": [1, 2, 3, 6, 7, 8]}
+    frames = {"hr": hr, "lr": lr}
+    out = b""
+    with Session(86, 46, 2, model=model) as session:
+        while not session.ended:
+            for role in session.wants:
+                if times[role]:
+                    assert session.send(role, frames[role].pop(0), times[role].pop(0))
+                else:
+                    session.end(role)
+            for picture in session:
+                out += picture.to_ndarray().tobytes()
+    assert len(out) == 10 * 86 * 46 * 3 // 2
+    assert (tmp_path / "out.yuv").read_bytes() == out
