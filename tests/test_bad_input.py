@@ -251,6 +251,22 @@ def test_an_encoder_that_gives_fewer_packets_than_frames(tmp_path: Path, small: 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ffmpeg"]
 
 
+def test_an_encoder_that_gave_nothing_is_run_again(tmp_path: Path, small: Path) -> None:
+    """FFmpeg's libvvenc exits with 0 and no packets now and then; here on its first run."""
+    seen = tmp_path / "seen"
+    program = wrapper(
+        tmp_path / "ffmpeg",
+        f'case "$*" in *rawvideo*) [ -e {seen} ] || {{ touch {seen}; cat >/dev/null; exit 0; }};;\n'
+        f'esac\nexec {tools.FFMPEG} "$@"',
+    )
+    tools.tds(
+        *("encode", small, tmp_path / "out.mp4", "--codec", "hevc", "--preset", "ultrafast"),
+        env={**os.environ, "TDS_FFMPEG": str(program)},
+    )
+    assert seen.exists()
+    assert "decodes whole" in tools.tds("info", tmp_path / "out.mp4").stdout
+
+
 def test_an_encoder_that_dies(tmp_path: Path, small: Path) -> None:
     program = wrapper(
         tmp_path / "ffmpeg",

@@ -12,12 +12,13 @@ a pipe, with their times.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -89,7 +90,7 @@ def _decode(
             damaged()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _by_program(path: str, index: int, depth: int, timed: bool) -> Iterator[InputContainer]:
     program = program_that_decodes(depth)
     if program is None:
@@ -109,6 +110,8 @@ def _by_program(path: str, index: int, depth: int, timed: bool) -> Iterator[Inpu
         command += ["-vf", "setpts=N/25/TB"]
     command += ["-c:v", "rawvideo", "-f", "nut", "-write_index", "0", "pipe:1"]
     reading, writing = os.pipe()
+    with contextlib.suppress(OSError):  # whole pictures at a time, where the system allows it
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
     try:
         process = subprocess.Popen(command, stdout=writing, start_new_session=True)
     except BaseException:
@@ -118,7 +121,9 @@ def _by_program(path: str, index: int, depth: int, timed: bool) -> Iterator[Inpu
         os.close(writing)
     try:
         try:
-            container = av.open(f"pipe:{reading}", format="nut")
+            container = av.open(
+                f"pipe:{reading}", format="nut", options={"probesize": "32", "analyzeduration": "0"}
+            )
         except av.error.FFmpegError as e:
             raise InputError(f"{path}: not one picture of its track {index} decodes") from e
         with container:

@@ -19,6 +19,11 @@ from .base import CodedSegment, EncoderAdapter, StreamSettings
 
 QUEUED_PICTURES = 4  # pictures waiting for one encoder; bounds memory
 
+# Now and then (about one run in a hundred, only runs of a few pictures) FFmpeg's libvvenc exits
+# with 0 and no packets at all. So short runs are kept, up to this size, and made again.
+KEPT_BYTES = 32 << 20
+RETRIES = 3
+
 
 class FFmpegEncoder(EncoderAdapter):
     """Feeds ``ffmpeg -f rawvideo -i -`` and reads back an MP4 at constant rate.
@@ -32,9 +37,13 @@ class FFmpegEncoder(EncoderAdapter):
         self._frames = 0
         self._error: BaseException | None = None
         self._log = path.with_suffix(".log")
+        self._kept: list[bytes | memoryview] | None = []
+        self._start()
+
+    def _start(self) -> None:
         self._log_file = self._log.open("wb")
         self._process = subprocess.Popen(
-            self._command(settings, find_ffmpeg(self.name), str(path)),
+            self._command(self.settings, find_ffmpeg(self.name), str(self.path)),
             stdin=subprocess.PIPE,
             stdout=self._log_file,
             stderr=subprocess.STDOUT,
@@ -118,15 +127,20 @@ class FFmpegEncoder(EncoderAdapter):
             self._fail()
         self._queue.put(picture)
         self._frames += 1
+        if self._kept is not None:
+            self._kept.append(picture)
+            if self._frames * self.settings.frame_bytes > KEPT_BYTES:
+                self._kept = None
 
     def finish(self) -> CodedSegment:
-        self._queue.put(None)
-        self._thread.join()
-        code = self._process.wait()
-        self._log_file.close()
-        if code != 0 or self._error is not None:
-            self._fail()
-        packets = count_packets(self.path)
+        packets = self._end()
+        for _ in range(RETRIES):
+            if packets == self._frames or self._kept is None:
+                break
+            self._start()
+            for picture in self._kept:
+                self._queue.put(picture)
+            packets = self._end()
         if packets != self._frames:
             raise ExternalError(
                 f"{self.name} took {self._frames} frames, exited with 0 and gave {packets} "
@@ -134,6 +148,16 @@ class FFmpegEncoder(EncoderAdapter):
             )
         self._log.unlink(missing_ok=True)
         return CodedSegment(self.path, self._frames)
+
+    def _end(self) -> int:
+        """Waits for the encoder; how many packets it gave."""
+        self._queue.put(None)
+        self._thread.join()
+        code = self._process.wait()
+        self._log_file.close()
+        if code != 0 or self._error is not None:
+            self._fail()
+        return count_packets(self.path)
 
     def abort(self) -> None:
         self._process.kill()
