@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-CLIPS = ("davis_breakdance", "park_joy_480x256_10f", "jct_KristenAndSara")
+CLIPS = ("davis_breakdance", "park_joy_480x256_10f", "jct_KristenAndSara", "jct_Cactus")
 
 
 def one(job: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
