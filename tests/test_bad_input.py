@@ -206,6 +206,26 @@ def test_output_exists(tmp_path: Path, small: Path, coded: Coded) -> None:
     assert tds.open(out).scale == 2
 
 
+def test_an_input_is_never_written_over(tmp_path: Path, small: Path, coded: Coded) -> None:
+    paired, source = tmp_path / "paired.mp4", tmp_path / "source.mp4"
+    paired.write_bytes(coded().path.read_bytes())
+    tools.ffmpeg("-i", small, "-c:v", "libx264", source)
+    before = paired.read_bytes(), source.read_bytes()
+    fails(tmp_path, "decode", paired, paired, "-y", says="is the input too")
+    fails(tmp_path, "encode", source, source, "-y", "--codec", "hevc", says="is the input too")
+    assert (paired.read_bytes(), source.read_bytes()) == before
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out", "-"])
+def test_a_paired_file_is_mp4(tmp_path: Path, small: Path, name: str) -> None:
+    out = name if name == "-" else tmp_path / name
+    fails(tmp_path, "encode", small, out, says="a paired file is MP4")
+
+
+def test_an_output_without_a_suffix(tmp_path: Path, coded: Coded) -> None:
+    fails(tmp_path, "decode", coded().path, tmp_path / "out", says="has no suffix")
+
+
 def test_no_such_folder(tmp_path: Path, small: Path) -> None:
     fails(tmp_path, "encode", small, tmp_path / "no" / "out.mp4", says="there is no folder")
 
@@ -216,6 +236,7 @@ def test_no_such_folder(tmp_path: Path, small: Path) -> None:
         (("--qp", 64), "0 to 63"),
         (("--codec", "hevc", "--qp", 52), "0 to 51"),
         (("--group", 4), "odd number"),
+        (("--scene-cut", 300), "0 to 100"),
         (("--preset", "warp"), "no preset 'warp'"),
         (("--codec", "hevc", "--encoder", "libvvenc"), "codes vvc, not hevc"),
     ],

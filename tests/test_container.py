@@ -59,6 +59,8 @@ def test_a_plain_player_shows_the_hr_track(coded: Coded, codec: str, config: str
         hr, lr = container.streams.video
         assert hr.disposition & hr.disposition.default
         assert not lr.disposition & lr.disposition.default
+        tag = {"hevc": "hvc1", "vvc": "vvc1"}[codec]
+        assert [s.codec_context.codec_tag for s in (hr, lr)] == [tag, tag]
         assert (hr.metadata["handler_name"], lr.metadata["handler_name"]) == ("TDS HR", "TDS LR")
 
 

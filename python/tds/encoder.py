@@ -29,7 +29,7 @@ from .container.annexb import is_sidecar, write_raw_pair
 from .container.metadata import MAX_FRAMES, Metadata, Timeline
 from .container.mp4 import CodedStream, write_paired
 from .errors import InputError, MissingError
-from .files import whole_file
+from .files import check_output, whole_file
 from .opening import RawFormat
 from .pictures import SCENE_CUT, FilterChain, down_sample, picture_bytes, scene_score, to_planar
 from .plan import Boundaries, Planned, Planner, PlanSettings, Role, run_lengths
@@ -165,6 +165,10 @@ def encode(
     """
     settings = make_settings(settings, **options)
     path = os.fspath(source)
+    check_output(output, overwrite, [path])
+    suffix = Path(output).suffix.lower()
+    if suffix not in (".mp4", ".m4v", ".mov") and not is_sidecar(output):
+        raise InputError(f"{output}: a paired file is MP4; name it with the suffix .mp4")
     with whole_file(output, overwrite) as beside, VideoSource(path, raw) as video:
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
             coded = code_streams(video, settings, Path(folder), progress)
@@ -204,6 +208,8 @@ def make_settings(settings: EncodeSettings | None = None, **options: Any) -> Enc
         raise InputError(f"a scale is 2 or 4, not {checked.scale}")
     if checked.intra_period < 1:
         raise InputError("an intra period is 1 frame or more")
+    if not 0 <= checked.scene_cut <= 100:
+        raise InputError(f"a scene score is 0 to 100, not {checked.scene_cut:g}")
     checked.plan()
     checked.adapter()
     if checked.model is not None and checked.model_sha256 is None:

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .errors import MissingError, OutputError, OutputExistsError
+from .errors import MissingError, OutputError, OutputExistsError, TDSError
 
 
-@contextmanager
+@contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
     """A path beside ``path`` to write to; renamed to it on success, else removed.
 
@@ -33,17 +33,28 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
             raise OutputError(
                 e.errno, f"{target}: no space left on its disk; nothing was written"
             ) from e
+        if e.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS) and not isinstance(
+            e, TDSError
+        ):
+            raise OutputError(e.errno, f"{target} cannot be written ({e.strerror})") from e
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def check_output(path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Raises before any work is done when ``path`` could not be written."""
+def check_output(
+    path: str | os.PathLike[str], overwrite: bool, inputs: Iterable[str | os.PathLike[str]] = ()
+) -> None:
+    """Raises before any work is done when ``path`` could not be written, or is one of the
+    files that are read."""
     target = Path(path)
+    for name in inputs:
+        if target.is_file() and Path(name).is_file() and target.samefile(name):
+            raise OutputExistsError(f"{target} is the input too; name another output")
     if target.is_dir():
         raise OutputExistsError(f"{target} is a folder; name a file in it")
     if target.exists() and target.is_file() and not overwrite:

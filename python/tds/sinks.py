@@ -68,7 +68,13 @@ def kind_of(output: str, named: str | None = None) -> str:
         return named
     if output == "-":
         return Y4M
-    return {".y4m": Y4M, ".yuv": YUV, ".raw": YUV}.get(Path(output).suffix.lower(), VIDEO)
+    suffix = Path(output).suffix.lower()
+    if not suffix:
+        raise InputError(
+            f"{output} has no suffix to tell what to write; name it .mp4, .mkv, .mov, .y4m or "
+            ".yuv, or give --format"
+        )
+    return {".y4m": Y4M, ".yuv": YUV, ".raw": YUV}.get(suffix, VIDEO)
 
 
 @contextmanager

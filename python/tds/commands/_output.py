@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..decoder import Decoder, check_complete
 from ..errors import InputError
@@ -20,14 +20,15 @@ def write_pictures(
     name: str,
     total: int,
     extras: str | None,
+    inputs: Iterable[str] = (),
 ) -> int:
     """Decodes to ``args.output``; returns the exit status.
 
     open_decoder is called once the output is known to be writable. extras: a file
-    whose audio, subtitles and chapters come along."""
+    whose audio, subtitles and chapters come along. inputs: files that are read."""
     kind = kind_of(args.output, args.format)
     if args.output != "-":
-        check_output(args.output, args.overwrite)
+        check_output(args.output, args.overwrite, inputs)
     ways: Counter[str] = Counter()
     lost = 0
     with open_decoder() as decoder:

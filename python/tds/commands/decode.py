@@ -35,5 +35,10 @@ def run(args: argparse.Namespace) -> int:
     file = PairedFile(args.input, args.allow_truncated)
     total = file.metadata.timeline.frames if file.metadata else file.hr.packets + file.lr.packets
     return write_pictures(
-        args, lambda: decoder_of(file, enhance_settings(args)), args.input, total, args.input
+        args,
+        lambda: decoder_of(file, enhance_settings(args)),
+        args.input,
+        total,
+        args.input,
+        [args.input],
     )

@@ -67,4 +67,5 @@ def run(args: argparse.Namespace) -> int:
         f"{args.hr} with {args.lr}",
         sidecar.timeline.frames if sidecar else 0,
         None,
+        [args.hr, args.lr],
     )

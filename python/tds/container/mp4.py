@@ -120,6 +120,8 @@ def _add_video(out: OutputContainer, path: Path) -> VideoStream:
         source = template.streams.video[0]
         # PyAV's FFmpeg has no VVC encoder, so the stream is added without one.
         stream = out.add_stream_from_template(source, opaque=True)
+        if source.codec_context.codec_tag == "hvc1":  # else the muxer takes hev1
+            stream.codec_context.codec_tag = "hvc1"
         if source.sample_aspect_ratio:  # VVC's is in the container alone
             stream.codec_context.sample_aspect_ratio = source.sample_aspect_ratio
         return stream
