@@ -283,7 +283,6 @@ def save(
         for key, value in model.state_dict().items()
     }
     part = path.with_name(path.name + ".part")
-    # A fixed order of keys: the same weights give the same file.
     save_file(
         tensors,
         part,
@@ -292,5 +291,19 @@ def save(
             "tds.json": json.dumps(about, sort_keys=True),
         },
     )
+    _sort_metadata(part)
     os.replace(part, path)
     return sha256_of(path)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Puts a safetensors file's metadata in order, so that the same weights give the same
+    file: the library writes it in a different one each time."""
+    with open(path, "r+b") as file:
+        size = struct.unpack("<Q", file.read(8))[0]
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:  # padded with spaces, as the format has it
+            file.seek(8)
+            file.write(text.ljust(size))
