@@ -215,7 +215,7 @@ def _summary(r: Results) -> str:
             rate = m["rate"] if m else None
             kind = "" if rate is None else "good" if rate < -0.05 else "bad" if rate > 0.05 else ""
             text = html.escape(_rate(m))
-            match = re.fullmatch(r"([^[(]*)([[(].*)", text)
+            match = re.fullmatch(r"([^(\[]*)([(\[].*)", text)
             if match:
                 text = f'{match[1]}<span class="range">{match[2]}</span>'
             quality = m["quality"] if m else None
