@@ -16,8 +16,8 @@ import subprocess
 import time
 
 import numpy as np
-from common import FFMPEG
 
+from common import FFMPEG
 from tds import Session
 from tds._tds import lr_size
 
@@ -65,13 +65,12 @@ def main() -> None:
     for depth in (8, 10):
         for scale in (2, 4):
             for threads in (1, 2):
-                case = (width, height, scale, depth, threads, args.frames)
-                taken = [(by_session(*case), by_ffmpeg(*case)) for _ in range(args.runs)]
+                what = (width, height, scale, depth, threads, args.frames)
+                taken = [(by_session(*what), by_ffmpeg(*what)) for _ in range(args.runs)]
                 ours = args.frames / statistics.median(t for t, _ in taken)
                 theirs = args.frames / statistics.median(t for _, t in taken)
-                print(
-                    f"{depth:4}  {scale}  {threads:7} {ours:8.0f} {theirs:8.0f} {ours / theirs:7.2f}"
-                )
+                case = f"{depth:4}  {scale}  {threads:7}"
+                print(f"{case} {ours:8.0f} {theirs:8.0f} {ours / theirs:7.2f}")
 
 
 if __name__ == "__main__":
