@@ -51,7 +51,8 @@ const tds_backend &open_library(const std::string &name) {
         void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
         if (!library) {
             throw Error(TDS_ERROR_UNSUPPORTED,
-                        "the backend \"" + name + "\" does not load: " + dlerror());
+                        "the backend \"" + name + "\" does not load: " + dlerror() +
+                            "; if torch was changed since, build and install libtds again");
         }
         const auto entry =
             reinterpret_cast<tds_backend_entry_function>(dlsym(library, TDS_BACKEND_ENTRY));

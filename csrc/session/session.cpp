@@ -59,7 +59,7 @@ void check_settings(const tds_settings &s) {
         invalid("bit_depth is " + std::to_string(s.bit_depth) + ", not 8 or 10");
     }
     check_range("threads", s.threads, 0, 1024);
-    check_range("max_group", s.max_group, 1, TDS_MAX_PENDING);
+    check_range("max_group", s.max_group, 1, TDS_MAX_PENDING - 1);
     check_range("max_batch", s.max_batch, 1, TDS_MAX_PENDING);
     check_range("hr_qp", s.hr_qp, -1, 63);
     check_range("lr_qp", s.lr_qp, -1, 63);

@@ -70,6 +70,20 @@ class Raises(Mix):
         return first
 
 
+class Hungry(Mix):
+    """Wants more memory than there is for more than ``most`` pictures at once."""
+
+    def __init__(self, scale: int, most: int) -> None:
+        super().__init__(scale)
+        self.most = most
+
+    def forward(self, first: Tensor, target: Tensor, last: Tensor, side: Tensor) -> Tensor:
+        if target.size(0) > self.most:
+            target = target + torch.empty(1 << 50).sum()
+        up = target.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+        return (first + 2 * up + 4 * last) / 7
+
+
 def save(folder: Path, name: str, module: torch.nn.Module, **about: object) -> None:
     about = {"tds_model": 1, "name": name, "version": "1", "scale": 2, **about}
     script = torch.jit.script(module.eval())
@@ -86,6 +100,8 @@ def main() -> None:
     save(folder, "side", Side(2), no_reference=True)
     save(folder, "wrong", Wrong(2))
     save(folder, "raises", Raises(2))
+    save(folder, "hungry", Hungry(2, 1))
+    save(folder, "starving", Hungry(2, 0))
     save(folder, "promises", Mix(2), features=True)
 
 

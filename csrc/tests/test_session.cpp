@@ -626,7 +626,7 @@ TEST("what breaks the contract is refused in one sentence") {
     CHECK_EQ(refused([](tds_settings &s) { s.width = 20000; }, "16384"), TDS_ERROR_INVALID);
     CHECK_EQ(refused([](tds_settings &s) { s.scale = 3; }, "scale"), TDS_ERROR_INVALID);
     CHECK_EQ(refused([](tds_settings &s) { s.bit_depth = 12; }, "bit_depth"), TDS_ERROR_INVALID);
-    CHECK_EQ(refused([](tds_settings &s) { s.max_group = 257; }, "max_group"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.max_group = 256; }, "max_group"), TDS_ERROR_INVALID);
     CHECK_EQ(refused([](tds_settings &s) { s.device = "gpu"; }, "device"), TDS_ERROR_INVALID);
     CHECK_EQ(refused([](tds_settings &s) { s.device = "cuda"; }, "CPU only"), TDS_ERROR_DEVICE);
     CHECK_EQ(refused([](tds_settings &s) { s.precision = "int8"; }, "precision"),

@@ -228,6 +228,7 @@ TEST("models that are not what they say fail in one sentence") {
     };
     fails("wrong", TDS_ERROR_BACKEND, "[1, 6, 8, 8]");
     fails("raises", TDS_ERROR_BACKEND, "this model always fails");
+    fails("starving", TDS_ERROR_MEMORY, "out of memory");
     fails("promises", TDS_ERROR_MODEL, "\"reference\"");
     write_file("hollow.pt",
                zip_archive({{"m/constants.pkl", "x"},
@@ -235,6 +236,22 @@ TEST("models that are not what they say fail in one sentence") {
                             {"m/extra/tds.json",
                              R"({"tds_model":1,"name":"h","version":"1","scale":2})"}}));
     fails("hollow", TDS_ERROR_MODEL, "torch cannot load it");
+}
+
+TEST("too little memory for a batch: smaller batches, and a warning says so") {
+    static int warnings;
+    warnings = 0;
+    Session session = with("hungry", [](tds_settings &s) {
+        s.log = [](void *, tds_log_level level, const char *message) {
+            warnings += level == TDS_LOG_WARNING && std::strstr(message, "out of memory") ? 1 : 0;
+        };
+    });
+    const auto out =
+        feed(session, {{0}, {6}, {12}}, {{1}, {2}, {3}, {4}, {5}, {7}, {8}, {9}}, Order::wanted);
+    CHECK_EQ(out.size(), 11U);
+    CHECK_EQ(out[1].value,
+             static_cast<int>(std::lround(mix(hr(0), lr(1), mix(hr(0), lr(3), hr(6))))));
+    CHECK_EQ(warnings, 2); // four at once, then two; from then on one
 }
 
 TEST("a CUDA device that is not there is named") {

@@ -152,7 +152,7 @@ class Session:
     the CPU), "cpu", "cuda", "cuda:N". precision: "auto" (float32 on the CPU, the
     model's own on CUDA), "float32", "float16", "bfloat16". threads: of the backend on
     the CPU, 0: all. max_group: the longest run of LR pictures enhanced as one group,
-    1 to 256. max_batch: pictures given to the model at once. hr_qp, lr_qp: 0 to 63, -1:
+    1 to 255. max_batch: pictures given to the model at once. hr_qp, lr_qp: 0 to 63, -1:
     not known. output_memory: "host" or "cuda". log: called with (level, message),
     level "error", "warning", "info" or "debug"; None: the logger "tds" of ``logging``.
 

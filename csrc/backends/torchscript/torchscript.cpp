@@ -22,8 +22,6 @@
 #include <string>
 #include <vector>
 
-#include <dlfcn.h>
-
 namespace {
 
 using at::Tensor;
@@ -51,6 +49,16 @@ std::string last_line(std::string text) {
     return text.substr(text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1);
 }
 
+// The TorchScript interpreter turns every C++ exception into a std::runtime_error:
+// only the text still tells what it was.
+bool is_out_of_memory(const std::exception &e) {
+    const std::string text = e.what();
+    return dynamic_cast<const c10::OutOfMemoryError *>(&e) ||
+           dynamic_cast<const std::bad_alloc *>(&e) ||
+           text.find("out of memory") != std::string::npos ||
+           text.find("can't allocate memory") != std::string::npos;
+}
+
 template <typename Function> tds_result guarded(tds_backend_error *error, Function function) {
     const auto say = [error](tds_result code, const std::string &text) {
         std::snprintf(error->text, sizeof(error->text), "%s", text.c_str());
@@ -62,15 +70,15 @@ template <typename Function> tds_result guarded(tds_backend_error *error, Functi
         return TDS_OK;
     } catch (const Failure &e) {
         return say(e.code(), e.what());
-    } catch (const c10::OutOfMemoryError &e) {
-        return say(TDS_ERROR_MEMORY,
-                   "out of device memory: " + first_line(e.what_without_backtrace()) +
-                       "; use a smaller max_batch, a smaller model or the CPU");
-    } catch (const c10::Error &e) {
-        return say(TDS_ERROR_BACKEND, "torch: " + first_line(e.what_without_backtrace()));
-    } catch (const std::bad_alloc &) {
-        return say(TDS_ERROR_MEMORY, "out of memory");
     } catch (const std::exception &e) {
+        if (is_out_of_memory(e)) {
+            return say(TDS_ERROR_MEMORY, "out of memory, with one picture at a time as well: use a "
+                                         "smaller model, a smaller picture or another device");
+        }
+        if (const auto *torch_error = dynamic_cast<const c10::Error *>(&e)) {
+            return say(TDS_ERROR_BACKEND,
+                       "torch: " + first_line(torch_error->what_without_backtrace()));
+        }
         return say(TDS_ERROR_BACKEND, "the model failed: " + last_line(e.what()));
     } catch (...) {
         return say(TDS_ERROR_BACKEND, "the model failed for a reason torch does not name");
@@ -235,20 +243,11 @@ template <typename T> void unpack(const float *in, const Sizes &size, const tds_
 
 // --------------------------------------------------------- device pixels --
 
-// Waits for the caller's CUDA stream through the driver, which is there
-// wherever there is a CUDA picture.
-void wait_for(void *stream) {
-    if (!stream) {
-        return; // the default stream, on which torch works as well
-    }
-    using Synchronize = int (*)(void *);
-    static const auto synchronize = [] {
-        void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-        return driver ? reinterpret_cast<Synchronize>(dlsym(driver, "cuStreamSynchronize"))
-                      : nullptr;
-    }();
-    if (!synchronize || synchronize(stream) != 0) {
-        throw Failure(TDS_ERROR_DEVICE, "the CUDA stream of a picture cannot be waited for");
+// Waits until the samples of a CUDA picture are there. On the default stream,
+// where torch works too, they come in order by themselves.
+void wait_for(const tds_picture &p) {
+    if (p.memory == TDS_MEMORY_CUDA && p.cuda_stream) {
+        torch::cuda::synchronize(p.device_index);
     }
 }
 
@@ -297,9 +296,7 @@ Tensor upload_plane(const tds_picture &p, int plane, at::Device device) {
 
 // Packed floats [1, 6, h / 2, w / 2], made on `device`.
 Tensor pack_on_device(const tds_picture &p, const Sizes &size, at::Device device) {
-    if (p.memory == TDS_MEMORY_CUDA) {
-        wait_for(p.cuda_stream);
-    }
+    wait_for(p);
     const bool semi = p.layout == TDS_LAYOUT_SEMIPLANAR;
     const double most = (1 << p.bit_depth) - 1;
     const auto values = [&](Tensor t) {
@@ -330,25 +327,21 @@ Tensor pack_on_device(const tds_picture &p, const Sizes &size, at::Device device
 void unpack_from_device(const Tensor &packed, const tds_picture &p) {
     const bool semi = p.layout == TDS_LAYOUT_SEMIPLANAR;
     const double most = (1 << p.bit_depth) - 1;
-    Tensor codes = packed.to(at::kFloat).nan_to_num(0.0).clamp(0.0, 1.0).mul(most).round();
-    codes = codes.to(at::kInt);
-    if (p.bit_depth > 8 && semi) {
-        codes = codes.bitwise_left_shift(16 - p.bit_depth);
-    }
-    codes = codes.to(sample_type(p));
-    const Tensor luma = at::pixel_shuffle(codes.slice(1, 0, 4), 2)
-                            .select(0, 0)
-                            .select(0, 0)
-                            .slice(0, 0, p.height)
-                            .slice(1, 0, p.width);
+    const Tensor values = packed.to(at::kFloat).nan_to_num(0.0).clamp(0.0, 1.0).mul(most).round();
+    const auto codes = [&](const Tensor &t) {
+        const Tensor whole = t.to(at::kInt);
+        return (p.bit_depth > 8 && semi ? whole.bitwise_left_shift(16 - p.bit_depth) : whole)
+            .to(sample_type(p));
+    };
+    const Tensor luma = at::pixel_shuffle(values.slice(1, 0, 4), 2).select(0, 0).select(0, 0);
     const Tensor chroma =
-        codes.select(0, 0).slice(0, 4, 6).slice(1, 0, p.height / 2).slice(2, 0, p.width / 2);
-    std::vector<Tensor> planes = {luma};
+        values.select(0, 0).slice(0, 4, 6).slice(1, 0, p.height / 2).slice(2, 0, p.width / 2);
+    std::vector<Tensor> planes = {codes(luma.slice(0, 0, p.height).slice(1, 0, p.width))};
     if (semi) {
-        planes.push_back(chroma.permute({1, 2, 0}).reshape({p.height / 2, p.width}));
+        planes.push_back(codes(chroma.permute({1, 2, 0}).reshape({p.height / 2, p.width})));
     } else {
-        planes.push_back(chroma.select(0, 0));
-        planes.push_back(chroma.select(0, 1));
+        planes.push_back(codes(chroma.select(0, 0)));
+        planes.push_back(codes(chroma.select(0, 1)));
     }
     for (int i = 0; i < planes_of(p); i++) {
         const Tensor &plane = planes[static_cast<size_t>(i)];
@@ -368,6 +361,46 @@ void unpack_from_device(const Tensor &packed, const tds_picture &p) {
         // The caller may use any stream: hand over finished samples.
         torch::cuda::synchronize(p.device_index);
     }
+}
+
+// Packed [B, 6, h / 2, w / 2] to [B, 6, H / 2, W / 2] by bicubic.
+Tensor upsampled(const Tensor &packed, int64_t k, int bit_depth) {
+    if (k == 1) {
+        return packed;
+    }
+    // All k phases at once: one convolution, whose channels are then put
+    // between each other. Phases reach from two samples before to two after.
+    Tensor weights = at::zeros({k, 5});
+    for (int p = 0; p < k; p++) {
+        const tds::Phase phase = tds::bicubic_phase(static_cast<int>(k), p);
+        for (int i = 0; i < 4; i++) {
+            weights[p][phase.base + 1 + i] = static_cast<float>(phase.weight[i]) / 32768.0F;
+        }
+    }
+    weights = weights.to(packed.device());
+    // Overshoot beyond white is clipped between the passes, as the bicubic backend does it.
+    const double white =
+        static_cast<double>(1 << bit_depth) / static_cast<double>((1 << bit_depth) - 1);
+    const auto plane = [&](const Tensor &in) {
+        const int64_t h = in.size(2);
+        const int64_t w = in.size(3);
+        const Tensor across =
+            at::conv2d(at::replication_pad2d(in, {2, 2, 0, 0}), weights.reshape({k, 1, 1, 5}))
+                .permute({0, 2, 3, 1})
+                .reshape({-1, 1, h, w * k})
+                .clamp_max(white);
+        return at::conv2d(at::replication_pad2d(across, {0, 0, 2, 2}),
+                          weights.reshape({k, 1, 5, 1}))
+            .permute({0, 2, 1, 3})
+            .reshape({-1, 1, h * k, w * k});
+    };
+    const Tensor in = packed.to(at::kFloat);
+    const Tensor luma = plane(at::pixel_shuffle(in.slice(1, 0, 4), 2));
+    const Tensor cb = plane(in.slice(1, 4, 5));
+    const Tensor cr = plane(in.slice(1, 5, 6));
+    return at::cat({at::pixel_unshuffle(luma, 2), cb, cr}, 1)
+        .clamp(0.0, 1.0)
+        .to(packed.scalar_type());
 }
 
 // ---------------------------------------------------------------- device --
@@ -465,8 +498,8 @@ class TorchScript {
             try {
                 run(jobs + done, batch);
                 done += batch;
-            } catch (const c10::OutOfMemoryError &) {
-                if (batch == 1) {
+            } catch (const std::exception &e) {
+                if (batch == 1 || !is_out_of_memory(e)) {
                     throw;
                 }
                 too_large = true; // out of the handler first: it holds what it caught
@@ -482,7 +515,8 @@ class TorchScript {
 
     void upsample(const tds_picture &target, tds_picture &out) {
         const Running running(config_.threads);
-        deliver(upsampled(packed(target, low_)).slice(0, 0, 1), out);
+        deliver(upsampled(packed(target, low_), config_.scale, config_.bit_depth).slice(0, 0, 1),
+                out);
     }
 
     void copy(const tds_picture &from, tds_picture &to) {
@@ -598,45 +632,6 @@ class TorchScript {
         return out.to(type_);
     }
 
-    // Packed [B, 6, h / 2, w / 2] to [B, 6, H / 2, W / 2] by bicubic.
-    Tensor upsampled(const Tensor &packed) const {
-        const int64_t k = config_.scale;
-        if (k == 1) {
-            return packed;
-        }
-        // All k phases at once: one convolution, whose channels are then put
-        // between each other. Phases reach from two samples before to two after.
-        Tensor weights = at::zeros({k, 5});
-        for (int p = 0; p < k; p++) {
-            const tds::Phase phase = tds::bicubic_phase(static_cast<int>(k), p);
-            for (int i = 0; i < 4; i++) {
-                weights[p][phase.base + 1 + i] = static_cast<float>(phase.weight[i]) / 32768.0F;
-            }
-        }
-        weights = weights.to(device_);
-        // Overshoot beyond white is clipped between the passes, as the bicubic backend does it.
-        const double white = static_cast<double>(1 << config_.bit_depth) /
-                             static_cast<double>((1 << config_.bit_depth) - 1);
-        const auto plane = [&](const Tensor &in) {
-            const int64_t h = in.size(2);
-            const int64_t w = in.size(3);
-            const Tensor across =
-                at::conv2d(at::replication_pad2d(in, {2, 2, 0, 0}), weights.reshape({k, 1, 1, 5}))
-                    .permute({0, 2, 3, 1})
-                    .reshape({-1, 1, h, w * k})
-                    .clamp_max(white);
-            return at::conv2d(at::replication_pad2d(across, {0, 0, 2, 2}),
-                              weights.reshape({k, 1, 5, 1}))
-                .permute({0, 2, 1, 3})
-                .reshape({-1, 1, h * k, w * k});
-        };
-        const Tensor in = packed.to(at::kFloat);
-        const Tensor luma = plane(at::pixel_shuffle(in.slice(1, 0, 4), 2));
-        const Tensor cb = plane(in.slice(1, 4, 5));
-        const Tensor cr = plane(in.slice(1, 5, 6));
-        return at::cat({at::pixel_unshuffle(luma, 2), cb, cr}, 1).clamp(0.0, 1.0).to(type_);
-    }
-
     std::unique_ptr<Handle> prepared(const Tensor &picture) {
         auto handle = std::make_unique<Handle>();
         if (!features_) {
@@ -682,7 +677,8 @@ class TorchScript {
             const auto *a = static_cast<const Handle *>(job.first ? job.first : job.last);
             const auto *b = static_cast<const Handle *>(job.last ? job.last : job.first);
             if (!a) {
-                stand_ins.push_back(prepared(upsampled(target.slice(0, i, i + 1))));
+                stand_ins.push_back(prepared(
+                    upsampled(target.slice(0, i, i + 1), config_.scale, config_.bit_depth)));
                 a = b = stand_ins.back().get();
             }
             first.push_back(a);

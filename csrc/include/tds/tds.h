@@ -197,15 +197,17 @@ typedef struct tds_settings {
                                  float32 on the CPU, what the model's metadata asks for on CUDA */
     int32_t threads;          /* CPU threads of the backend; 0 (default): as many as there are */
 
-    int32_t max_group; /* LR pictures held at most, the longest run enhanced as one
-                          group; 1..TDS_MAX_PENDING, default 64 */
+    int32_t max_group; /* the longest run of LR pictures enhanced as one group, and with
+                          one more, which shows where a run ends, all that are held;
+                          1..TDS_MAX_PENDING - 1, default 64 */
     int32_t max_batch; /* pictures handed to the backend at once; 1..TDS_MAX_PENDING,
                           default 4. Fewer need less memory, more fill a GPU better */
 
     int32_t hr_qp; /* QPs of the two streams, 0..63, for models that use them; */
     int32_t lr_qp; /* -1 (default): not known */
 
-    tds_memory output_memory; /* where outputs live; TDS_MEMORY_HOST by default */
+    tds_memory output_memory; /* where outputs live that are not passed through, which stay
+                                 where they were sent from; TDS_MEMORY_HOST by default */
     tds_layout output_layout; /* of enhanced pictures; TDS_LAYOUT_PLANAR by default */
     tds_allocate allocate;    /* NULL (default): the engine's own pool */
     void *allocate_context;
