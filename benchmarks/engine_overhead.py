@@ -2,7 +2,7 @@
 """What the engine adds to the model: pictures through a session, against the bare
 model's calls on the same tensors in the same batches.
 
-    python benchmarks/engine_overhead.py [--size 832x480] [--model FILE] [--groups 4] [--runs 9]
+    python benchmarks/engine_overhead.py [--size 832x480] [--model FILE] [--groups 8] [--runs 21]
 
 Without --model, on a plain convolutional network made here (docs/model.md,
 without features). For a model with features, what is compared with are its own
@@ -154,9 +154,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time the engine adds to a model's own, CPU.")
     parser.add_argument("--size", default="832x480", help="width x height (832x480)")
     parser.add_argument("--model", type=Path, help="a TorchScript model for k = 2")
-    parser.add_argument("--groups", type=int, default=4, help="groups a run (4)")
+    parser.add_argument("--groups", type=int, default=8, help="groups a run (8)")
     parser.add_argument("--threads", type=int, default=0, help="torch's threads (all)")
-    parser.add_argument("--runs", type=int, default=9, help="runs of each (9)")
+    parser.add_argument("--runs", type=int, default=21, help="runs of each (21)")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
