@@ -9,12 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 import tds
 import tools
+from tds.codecs.base import Config, StreamSettings
+from tds.codecs.libvvenc import LibVVenC
 from tds.plan import Role
 
 Coded = Callable[..., tds.EncodeResult]
@@ -281,11 +286,44 @@ def test_an_encoder_that_gave_nothing_is_run_again(tmp_path: Path, small: Path) 
         f'esac\nexec {tools.FFMPEG} "$@"',
     )
     tools.tds(
-        *("encode", small, tmp_path / "out.mp4", "--codec", "hevc", "--preset", "ultrafast"),
+        *("encode", small, tmp_path / "out.mp4", "--codec", "vvc", "--preset", "faster"),
         env={**os.environ, "TDS_FFMPEG": str(program)},
     )
     assert seen.exists()
     assert "decodes whole" in tools.tds("info", tmp_path / "out.mp4").stdout
+
+
+@pytest.mark.parametrize("config", [Config.AI, Config.LDP, Config.RA])
+@pytest.mark.parametrize("count", [1, 15, 16, 17])
+def test_vvenc_codes_runs_of_every_length(tmp_path: Path, config: Config, count: int) -> None:
+    """Of 15 and 16 pictures in low delay, its first run gives no packet at all."""
+    settings = StreamSettings(64, 36, 8, Fraction(25), config, 37, "faster")
+    random = np.random.default_rng(0)
+    encoder = LibVVenC(settings, tmp_path / "out.mp4")
+    for _ in range(count):
+        encoder.write(random.integers(0, 256, settings.frame_bytes, np.uint8).tobytes())
+    assert encoder.finish().frames == count
+    assert len(tools.pictures(tmp_path / "out.mp4")) == count
+
+
+@pytest.mark.parametrize("config", [Config.AI, Config.LDP, Config.RA])
+def test_vvenc_run_again_gives_the_same_stream(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = StreamSettings(64, 36, 8, Fraction(25), config, 37, "faster")
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, settings.frame_bytes, np.uint8).tobytes() for _ in range(9)]
+    streams = []
+    for again in (False, True):
+        if again:
+            monkeypatch.setattr(LibVVenC, "codec_arguments", LibVVenC.again_arguments)
+        encoder = LibVVenC(settings, tmp_path / f"{again}.mp4")
+        for picture in pictures:
+            encoder.write(picture)
+        encoder.finish()
+        with av.open(str(tmp_path / f"{again}.mp4")) as container:
+            streams.append([bytes(p) for p in container.demux(video=0) if p.size])
+    assert len(streams[0]) == 9 and streams[0] == streams[1]
 
 
 def test_an_encoder_that_dies(tmp_path: Path, small: Path) -> None:

@@ -6,10 +6,12 @@ from __future__ import annotations
 import queue
 import shlex
 import subprocess
+import tempfile
 import threading
 from abc import abstractmethod
 from fractions import Fraction
 from pathlib import Path
+from typing import ClassVar
 
 import av
 
@@ -19,10 +21,7 @@ from .base import CodedSegment, EncoderAdapter, StreamSettings
 
 QUEUED_PICTURES = 4  # pictures waiting for one encoder; bounds memory
 
-# Now and then (about one run in a hundred, only runs of a few pictures) FFmpeg's libvvenc exits
-# with 0 and no packets at all. So short runs are kept, up to this size, and made again.
-KEPT_BYTES = 32 << 20
-RETRIES = 3
+KEPT_IN_MEMORY = 32 << 20  # bytes of the pictures kept to code them again; the rest is on disk
 
 
 class FFmpegEncoder(EncoderAdapter):
@@ -32,18 +31,24 @@ class FFmpegEncoder(EncoderAdapter):
     corrupt them (measured with libvvenc).
     """
 
+    kept_pictures: ClassVar[int] = 0
+    """A run of at most so many pictures that gives too few packets is made again, with
+    ``again_arguments``."""
+
     def __init__(self, settings: StreamSettings, path: Path) -> None:
         super().__init__(settings, path)
         self._frames = 0
         self._error: BaseException | None = None
         self._log = path.with_suffix(".log")
-        self._kept: list[bytes | memoryview] | None = []
-        self._start()
+        self._kept: tempfile.SpooledTemporaryFile[bytes] | None = None
+        if self.kept_pictures:
+            self._kept = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY, dir=path.parent)
+        self._start(self.codec_arguments(settings))
 
-    def _start(self) -> None:
+    def _start(self, codec_arguments: list[str]) -> None:
         self._log_file = self._log.open("wb")
         self._process = subprocess.Popen(
-            self._command(self.settings, find_ffmpeg(self.name), str(self.path)),
+            self._command(self.settings, find_ffmpeg(self.name), codec_arguments, str(self.path)),
             stdin=subprocess.PIPE,
             stdout=self._log_file,
             stderr=subprocess.STDOUT,
@@ -62,6 +67,11 @@ class FFmpegEncoder(EncoderAdapter):
         """The arguments from -c:v on."""
 
     @classmethod
+    def again_arguments(cls, settings: StreamSettings) -> list[str]:
+        """The same for a second run of the same pictures; gives the same stream, if any."""
+        return cls.codec_arguments(settings)
+
+    @classmethod
     @abstractmethod
     def input_pix_fmt(cls, settings: StreamSettings) -> str:
         """The format the encoder takes; FFmpeg converts to it."""
@@ -73,10 +83,14 @@ class FFmpegEncoder(EncoderAdapter):
 
     @classmethod
     def describe(cls, settings: StreamSettings) -> str:
-        return shlex.join(cls._command(settings, "ffmpeg", "OUT.mp4"))
+        return shlex.join(
+            cls._command(settings, "ffmpeg", cls.codec_arguments(settings), "OUT.mp4")
+        )
 
     @classmethod
-    def _command(cls, s: StreamSettings, program: str, out: str) -> list[str]:
+    def _command(
+        cls, s: StreamSettings, program: str, codec_arguments: list[str], out: str
+    ) -> list[str]:
         filters = []
         c = s.colors
         tags = [
@@ -101,7 +115,7 @@ class FFmpegEncoder(EncoderAdapter):
         if filters:
             command += ["-vf", ",".join(filters)]
         command += ["-pix_fmt", cls.input_pix_fmt(s), "-fps_mode", "passthrough"]
-        return [*command, *cls.codec_arguments(s), "-f", "mp4", out]
+        return [*command, *codec_arguments, "-f", "mp4", out]
 
     def _feed(self) -> None:
         assert self._process.stdin is not None
@@ -128,19 +142,20 @@ class FFmpegEncoder(EncoderAdapter):
         self._queue.put(picture)
         self._frames += 1
         if self._kept is not None:
-            self._kept.append(picture)
-            if self._frames * self.settings.frame_bytes > KEPT_BYTES:
-                self._kept = None
+            if self._frames > self.kept_pictures:
+                self._drop()
+            else:
+                self._kept.write(picture)
 
     def finish(self) -> CodedSegment:
         packets = self._end()
-        for _ in range(RETRIES):
-            if packets == self._frames or self._kept is None:
-                break
-            self._start()
-            for picture in self._kept:
+        if packets != self._frames and self._kept is not None:
+            self._start(self.again_arguments(self.settings))
+            self._kept.seek(0)
+            while picture := self._kept.read(self.settings.frame_bytes):
                 self._queue.put(picture)
             packets = self._end()
+        self._drop()
         if packets != self._frames:
             raise ExternalError(
                 f"{self.name} took {self._frames} frames, exited with 0 and gave {packets} "
@@ -159,6 +174,11 @@ class FFmpegEncoder(EncoderAdapter):
             self._fail()
         return count_packets(self.path)
 
+    def _drop(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
     def abort(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -173,6 +193,7 @@ class FFmpegEncoder(EncoderAdapter):
                     except queue.Empty:
                         pass
             self._thread.join(5)
+        self._drop()
         self._log_file.close()
         self.path.unlink(missing_ok=True)
         self._log.unlink(missing_ok=True)

@@ -41,7 +41,6 @@ from .clips import ClipSource, planar, planes_from_bytes
 from .layout import from_plain
 from .metrics import compare
 
-ATTEMPTS = 4  # of one stream, when the encoder fails
 UPSAMPLED_LOSSES = frozenset(("lost", "ref-lost", "corrupt"))
 
 
@@ -86,27 +85,12 @@ def _settings(spec: dict[str, Any], video: VideoSource) -> StreamSettings:
 
 
 def _stream(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
-    """Codes a stream, again when the encoder lost pictures: FFmpeg's libvvenc now and then
-    (about one short run in fifty) ends with nothing written and exit status 0."""
     version = ADAPTERS[spec["encoder"]].version()
     if version != spec["version"]:
         raise ExternalError(
             f"this machine has {version} and the evaluation is of {spec['version']}: an anchor "
             "and a test of different versions are not comparable; install the same everywhere"
         )
-    attempt = 1
-    while True:
-        try:
-            return {**_code(spec, place, out), "attempts": attempt}
-        except ExternalError:
-            if attempt == ATTEMPTS:
-                raise
-            attempt += 1
-            for path in out.glob("coded-*"):
-                path.unlink()
-
-
-def _code(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
     adapter = ADAPTERS[spec["encoder"]]
     segments = from_plain(spec["segments"])
     wanted = {i for s in segments for i in s.coded()}
