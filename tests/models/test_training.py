@@ -18,8 +18,10 @@ import yaml
 
 from tds.codecs import Codec, Config
 from tds.errors import InputError, MissingError
+from tds.models.build import build as build_network
 from tds.training.config import Stage, load_config
 from tds.training.dataset import Job, build, load_manifest, make, roles
+from tds.training.growing import grow
 from tds.training.losses import charbonnier
 from tds.training.pictures import Yuv, down_sample, lr_size, read
 from tds.training.recurrence import enhance_run
@@ -30,7 +32,7 @@ from tds.training.samples import (
     load_pairs,
     turn,
 )
-from tds.training.trainer import Trainer, freeze, learning_rate
+from tds.training.trainer import Trainer, bicubic, freeze, learning_rate
 
 # -- data sets
 
@@ -344,6 +346,44 @@ def test_gradients_reach_all_that_a_stage_trains_and_nothing_frozen():
         # A key's bias adds the same to every score, so softmax takes it out again.
         silent = {n for n in trained if n.endswith("key.bias")}
         assert got | silent == trained
+
+
+@pytest.mark.parametrize("large", [{"channels": 24, "blocks": 4, "convolutions": 2}, {}])
+def test_a_grown_network_is_the_same_function_and_trains_everywhere(large):
+    torch.manual_seed(0)
+    small = build_network({"preset": "fast", "scale": 2, "channels": 16})
+    for p in small.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    grown = build_network({"preset": "fast", "scale": 2, "channels": 16, **large})
+    grow(small, grown)
+    first, last = torch.rand(2, 2, 6, 32, 48).unbind()
+    target, side = torch.rand(2, 6, 16, 24), torch.rand(2, 5)
+    want = small(first, target, last, side)
+    assert not torch.allclose(want, bicubic(target, 2), atol=1e-2)
+    assert torch.allclose(grown(first, target, last, side), want, atol=1e-5)
+    # Two steps: what begins at zero lets gradients through once it has moved.
+    optimizer = torch.optim.SGD(grown.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        grown(first, target, last, side).square().mean().backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in grown.parameters())
+
+
+def test_a_network_for_another_k_starts_from_what_fits():
+    small = build_network({"preset": "fast", "scale": 2})
+    other = build_network({"preset": "fast", "scale": 4})
+    grow(small, other)
+    assert torch.equal(other.body[1].first.weight, small.body[1].first.weight)
+    low, at = small.head.weight[:, 50:54], other.head.weight[:, 50:51]
+    assert torch.allclose(low.sum(1, keepdim=True), at)
+
+
+def test_a_network_does_not_shrink():
+    small = build_network({"preset": "fast", "scale": 2, "channels": 16})
+    large = build_network({"preset": "fast", "scale": 2})
+    with pytest.raises(InputError, match="at most as many"):
+        grow(large, small)
 
 
 def test_late_in_a_stage_frozen_layers_are_thawed():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import shlex
 import subprocess
@@ -42,7 +43,7 @@ class FFmpegEncoder(EncoderAdapter):
         self._log = path.with_suffix(".log")
         self._kept: tempfile.SpooledTemporaryFile[bytes] | None = None
         if self.kept_pictures:
-            self._kept = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY, dir=path.parent)
+            self._kept = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY, dir=os.fspath(path.parent))
         self._start(self.codec_arguments(settings))
 
     def _start(self, codec_arguments: list[str]) -> None:

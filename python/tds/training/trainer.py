@@ -27,6 +27,7 @@ from ..models.build import build, settings
 from ..models.registry import load as load_weights
 from ..models.registry import save as save_weights
 from .config import Stage, TrainConfig
+from .growing import grow
 from .losses import charbonnier
 from .recurrence import enhance_run
 from .samples import (
@@ -157,7 +158,7 @@ class Trainer:
         self.scale = int(self.network["scale"])
         self.model = build(config.network)
         if config.init:
-            self.model.load_state_dict(load_weights(config.init).state_dict())
+            self._start_from(load_weights(config.init))
         self.model.to(device=self.place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.step = 0
@@ -168,6 +169,13 @@ class Trainer:
         self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(self.device, enabled=o.amp == "float16" and cuda)
         self._stop = False
+
+    def _start_from(self, start: nn.Module) -> None:
+        weights, own = start.state_dict(), self.model.state_dict()
+        if {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in own.items()}:
+            self.model.load_state_dict(weights)
+        else:
+            grow(start, self.model)
 
     def _optimizer(self) -> torch.optim.Adam:
         o = self.config.optimizer

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A larger network that begins with what a smaller one has learned.
+
+After Chen et al., *Net2Net* (ICLR 2016): the larger network starts as the same function, so
+training goes on from the smaller one's quality instead of from bicubic. New channels begin
+with fresh weights and unheard (what listens to them is zero); new blocks begin as no change.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..models.light import FusionBlock, LightEnhancer
+
+
+@torch.no_grad()
+def grow(small: nn.Module, large: nn.Module) -> None:
+    """Gives ``large`` (fresh weights) the function of ``small``, both of kind ``light``.
+
+    ``large`` has as many channels and blocks or more, and two convolutions a block if it has
+    more blocks. Its scale may be another: what listened to the LR samples of a cell then
+    listens to their mean, which is no longer the same function but a better start than none.
+    Raises InputError for networks that do not fit.
+    """
+    if not (isinstance(small, LightEnhancer) and isinstance(large, LightEnhancer)):
+        raise InputError("only networks of kind light start from another network's weights")
+    narrow, wide = small.tail.in_channels // 2, large.tail.in_channels // 2
+    blocks = len(small.body)
+    doubled = isinstance(large.body[0].second, nn.Conv2d)
+    if wide < narrow or len(large.body) < blocks:
+        raise InputError("a network starts from one with at most as many channels and blocks")
+    if (len(large.body) > blocks and not doubled) or (
+        not doubled and isinstance(small.body[0].second, nn.Conv2d)
+    ):
+        raise InputError("a network of one convolution a block starts from one of equal blocks")
+
+    large.head.weight[:narrow] = _listen(small.head.weight, small, large)
+    assert large.head.bias is not None and small.head.bias is not None
+    large.head.bias[:narrow] = small.head.bias
+    large.side.weight[:narrow] = small.side.weight
+    large.side.bias[:narrow] = small.side.bias
+    for i, block in enumerate(large.body):
+        assert isinstance(block, FusionBlock)
+        old = small.body[i] if i < blocks else None
+        assert old is None or isinstance(old, FusionBlock)
+        if old is not None:
+            _widen(old.first, block.first)
+        if isinstance(block.second, nn.Conv2d):
+            if old is None:
+                block.second.weight[:narrow] = 0.0
+                assert block.second.bias is not None
+                block.second.bias[:narrow] = 0.0
+            elif isinstance(old.second, nn.Conv2d):
+                _widen(old.second, block.second)
+            else:
+                same = nn.Conv2d(narrow, narrow, 3, padding=1)
+                nn.init.dirac_(same.weight)
+                assert same.bias is not None
+                nn.init.zeros_(same.bias)
+                _widen(same, block.second)
+    large.tail.weight.zero_()
+    large.tail.weight[:, :narrow] = small.tail.weight[:, :narrow]
+    large.tail.weight[:, wide : wide + narrow] = small.tail.weight[:, narrow:]
+    assert large.tail.bias is not None and small.tail.bias is not None
+    large.tail.bias.copy_(small.tail.bias)
+
+
+def _widen(old: nn.Conv2d, new: nn.Conv2d) -> None:
+    """The first outputs of ``new`` become those of ``old``, deaf to the new inputs."""
+    outputs, inputs = old.weight.shape[:2]
+    new.weight[:outputs] = 0.0
+    new.weight[:outputs, :inputs] = old.weight
+    assert new.bias is not None and old.bias is not None
+    new.bias[:outputs] = old.bias
+
+
+def _listen(weight: Tensor, small: LightEnhancer, large: LightEnhancer) -> Tensor:
+    """The head's weights for the other scale's number of LR samples a cell."""
+    before, after = ((m.cell // m.scale) ** 2 for m in (small, large))
+    if before == after:
+        return weight
+    end = weight.shape[1] - 2  # inputs: references and misses, LR luma, LR chroma
+    start = end - before
+    low = weight[:, start:end].mean(1, keepdim=True) * (before / after)
+    return torch.cat([weight[:, :start], low.expand(-1, after, -1, -1), weight[:, end:]], 1)
