@@ -44,7 +44,7 @@ demo: install
 	$(BIN)/tds demo $(DEMO) --out out
 
 # The filter's tests run when this has been called; FFMPEG_SRC=... names a source tree of yours.
-ffmpeg: venv
+ffmpeg: install
 	PATH="$(abspath $(BIN)):$$PATH" ffmpeg_filter/build
 
 test: test-cpp test-python

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="session")
-def ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """TDS_FILTER_FFMPEG, or what ffmpeg_filter/build made last; skips without, fails in CI."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """TDS_FILTER_FFMPEG, or what ffmpeg_filter/build made last; skips without, fails in CI.
+
+    With the models beside it, and none of this machine's."""
     path = Path(
         os.environ.get("TDS_FILTER_FFMPEG", ROOT / "build" / "ffmpeg" / "current/bin/ffmpeg")
     )
@@ -23,10 +26,22 @@ def ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> Program:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    # No model but those a test gives: this machine's do not count.
-    nothing = tmp_path_factory.mktemp("no_models")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TDS_")}
-    return Program(path, {**environment, "TDS_CACHE": str(nothing)})
+    return Program(path, {**environment, "TDS_CACHE": str(tmp_path_factory.mktemp("cache"))})
+
+
+@pytest.fixture(scope="session")
+def ffmpeg(built: Program, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The same with no model but those a test gives: libtds looks for them from where it is."""
+    prefix = built.path.resolve().parent.parent
+    if not (prefix / "share" / "tds" / "models").is_dir():
+        return built
+    folder = tmp_path_factory.mktemp("no_models")
+    (folder / "bin").mkdir()
+    for name in ("ffmpeg", "ffprobe"):
+        shutil.copy2(prefix / "bin" / name, folder / "bin")
+    (folder / "lib").symlink_to(prefix / "lib")
+    return Program(folder / "bin" / "ffmpeg", built.environment)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from filter_tools import BICUBIC, Coded, Program
 
 import tools
@@ -39,6 +40,14 @@ def test_status_with_a_model(ffmpeg: Program, pair: Path, tmp_path: Path) -> Non
     graph = f"tds_enhance=model={model}:device=cpu,metadata=print:file=-"
     text = ffmpeg("-i", pair, "-vf", graph, "-f", "null", "-").output
     assert text.count("status=enhanced") == 15 and text.count("status=passed") == 10
+
+
+def test_with_no_option_the_model_beside_the_program_is_used(built: Program, pair: Path) -> None:
+    if not (built.path.resolve().parents[1] / "share" / "tds" / "models").is_dir():
+        pytest.skip("this ffmpeg was built without models: call make install before make ffmpeg")
+    ran = built("-i", pair, "-vf", "tds_enhance,metadata=print:file=-", "-f", "null", "-")
+    assert ran.output.count("status=enhanced") == 15
+    assert "bicubic" not in ran.log
 
 
 def test_missing_references_are_named(
