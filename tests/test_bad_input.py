@@ -346,7 +346,7 @@ def test_interrupted_in_the_middle(tmp_path: Path, city: Path, number: int) -> N
     out = tmp_path / "out.mp4"
     process = subprocess.Popen(
         [sys.executable, "-m", "tds", "encode", str(city), str(out), "--preset", "slower"],
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, text=True, preexec_fn=tools.interruptible,
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".tds-*/*.mp4")) and time.monotonic() < deadline:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
 import sys
 from fractions import Fraction
@@ -41,6 +42,11 @@ def tds(*arguments: Any, status: int = 0, **options: Any) -> subprocess.Complete
     )
     assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def interruptible() -> None:
+    """As preexec_fn: a shell's background jobs ignore SIGINT, and what they start inherits it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def digest(planes: list[np.ndarray[Any, Any]]) -> str:

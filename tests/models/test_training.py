@@ -101,6 +101,17 @@ def test_a_folder_without_manifest_says_what_to_do(tmp_path):
 # -- samples
 
 
+def test_what_another_process_is_still_decoding_is_not_read(data_set, tmp_path, monkeypatch):
+    pairs = load_pairs([data_set], tmp_path, 2)
+    names = []
+    monkeypatch.setattr(os, "replace", lambda part, target: names.append((part, target)))
+    with pytest.raises(FileNotFoundError):
+        pairs[0].hr(0)
+    ((part, target),) = names
+    key = target.name.split("-")[0]
+    assert part.is_file() and list(tmp_path.glob(f"{key}-*.npy")) == []
+
+
 def test_a_sample_depends_on_its_index_alone(data_set, tmp_path):
     pairs = load_pairs([data_set], tmp_path, 2)
     settings = SampleSettings(patch=64, border=8)

@@ -23,6 +23,7 @@ import pytest
 from postdec_helpers import MakePair, Pair, Planes, running_with
 
 import tds
+import tools
 from tds.errors import ExternalError, InputError, MissingError
 from tds.plan import Boundaries, Role
 from tds.postdec import PostdecSettings, postdec
@@ -381,7 +382,9 @@ def test_ending_the_launcher_ends_the_decoders(
 ) -> None:
     pair = make_pair(frames=100)
     out = pair.folder / "out.y4m"
-    process = subprocess.Popen(command(pair, f"{pusher} slow=100", str(out)))
+    process = subprocess.Popen(
+        command(pair, f"{pusher} slow=100", str(out)), preexec_fn=tools.interruptible
+    )
     deadline = time.monotonic() + 20
     while len(running_with(f"hr {pair.hr} slow")) < 1 and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -92,7 +92,8 @@ class Decoded:
             self.cache.mkdir(parents=True, exist_ok=True)
             decoded = read(path)
             target = self.cache / f"{name}-{decoded.width}x{decoded.height}.npy"
-            part = target.with_name(f"{target.stem}.{os.getpid()}.part.npy")
+            # Not to be found by the search above, which other processes may be at.
+            part = target.with_name(f"part-{os.getpid()}-{target.name}")
             np.save(part, decoded.data)
             os.replace(part, target)
             found = [target]
