@@ -15,8 +15,8 @@ import pytest
 
 import tds
 import tools
-from tds.measure import measure, source_planes
-from tds.quality import IDENTICAL, psnr
+from tds.measuring.measure import measure, source_planes
+from tds.measuring.psnr import IDENTICAL, psnr
 
 Coded = Callable[..., tds.EncodeResult]
 

@@ -59,7 +59,7 @@ def digest(planes: list[np.ndarray[Any, Any]]) -> str:
 
 def pictures(path: Path, stream: int = 0) -> list[tuple[Fraction, str]]:
     """(time in seconds, digest) of each picture of a video stream, as the ffmpeg program
-    decodes it (PyAV 18 decodes 8-bit VVC wrongly; see tds/decoding.py)."""
+    decodes it (PyAV 18 decodes 8-bit VVC wrongly; see tds/media/decoding.py)."""
     text = ffmpeg(
         *(
             "-copyts",

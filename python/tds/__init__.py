@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .decoder import Decoder, EnhanceSettings, decode
     from .encoder import EncodeResult, EncodeSettings, encode
     from .enhancer import RegularPlan, enhance
-    from .opening import RawFormat
+    from .media.opening import RawFormat
     from .session import Picture, Session
 
 # Loaded when first used, so that `import tds` and `tds --help` are quick.
@@ -47,7 +47,7 @@ _HOME = {
     "enhance": "enhancer",
     "Picture": "session",
     "Session": "session",
-    "RawFormat": "opening",
+    "RawFormat": "media.opening",
 }
 
 __all__ = [

@@ -20,8 +20,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .container.mp4 import PairedFile
-from .decoding import frames
 from .errors import ExternalError, InputError
+from .media.decoding import frames
 from .plan import Role
 from .session import Picture, Session
 

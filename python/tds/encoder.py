@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import extras as source_extras
 from ._tds import lr_size
 from .codecs import (
     ADAPTERS,
@@ -30,10 +29,18 @@ from .container.metadata import MAX_FRAMES, Metadata, Timeline
 from .container.mp4 import CodedStream, write_paired
 from .errors import InputError, MissingError
 from .files import check_output, whole_file
-from .opening import RawFormat
-from .pictures import SCENE_CUT, FilterChain, down_sample, picture_bytes, scene_score, to_planar
+from .media import extras as source_extras
+from .media.opening import RawFormat
+from .media.pictures import (
+    SCENE_CUT,
+    FilterChain,
+    down_sample,
+    picture_bytes,
+    scene_score,
+    to_planar,
+)
+from .media.sources import VideoSource
 from .plan import Boundaries, Planned, Planner, PlanSettings, Role, run_lengths
-from .sources import VideoSource
 
 Progress = Callable[[int, int], None]
 """Called with (frames done, frames there will be, 0 when not known)."""

@@ -21,9 +21,9 @@ from av.video.frame import VideoFrame
 from ._tds import lr_size, scale_of
 from .container.metadata import Metadata
 from .decoder import QUEUED_PICTURES, Decoded, Decoder, EnhanceSettings, Item, fill_lost
-from .decoding import frames
 from .errors import InputError
-from .opening import RawFormat, open_container
+from .media.decoding import frames
+from .media.opening import RawFormat, open_container
 from .plan import Boundaries, PlanSettings, Role
 
 _RAW = frozenset(("vvc", "hevc", "h264", "yuv4mpegpipe", "rawvideo", "obu", "m4v"))

@@ -17,9 +17,9 @@ from . import __version__, _tds
 from .codecs import ADAPTERS, ReferenceEncoder
 from .container.mp4 import PairedFile
 from .decoder import Lost, TrackPictures
-from .decoding import in_process, program_that_decodes
+from .media.decoding import in_process, program_that_decodes
+from .media.programs import ffmpeg_version
 from .plan import Role
-from .programs import ffmpeg_version
 
 
 def describe(file: PairedFile, decode: bool, progress: Any = None) -> dict[str, Any]:

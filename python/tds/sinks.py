@@ -24,9 +24,9 @@ from av.video.stream import VideoStream
 from .container.copying import copied_packets, decoding_time
 from .container.metadata import KEY
 from .errors import InputError, OutputError
-from .extras import subtitles_for
 from .files import whole_file
-from .opening import open_container
+from .media.extras import subtitles_for
+from .media.opening import open_container
 from .session import Picture
 
 Y4M, YUV, VIDEO = "y4m", "yuv", "video"

@@ -26,7 +26,7 @@ from tds.evaluation.report import write_report
 from tds.evaluation.results import Facts, UnfairError, assemble, check_fair, facts
 from tds.evaluation.run import evaluate, nearest_qp
 from tds.evaluation.work import Place, run
-from tds.measure import measure
+from tds.measuring.measure import measure
 
 CONFIG = {
     "title": "Trial <of> a report",

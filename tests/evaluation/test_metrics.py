@@ -12,8 +12,8 @@ import pytest
 
 from tds.evaluation.clips import ClipSource, planar, planes_from_bytes
 from tds.evaluation.metrics import averages, compare, temporal_error
-from tds.pictures import picture_bytes
-from tds.programs import find_ffmpeg
+from tds.media.pictures import picture_bytes
+from tds.media.programs import find_ffmpeg
 
 FRAMES = 6
 

@@ -25,9 +25,9 @@ from postdec_helpers import MakePair, Pair, Planes, running_with
 import tds
 import tools
 from tds.errors import ExternalError, InputError, MissingError
+from tds.media.programs import find_ffmpeg
 from tds.plan import Boundaries, Role
 from tds.postdec import PostdecSettings, postdec
-from tds.programs import find_ffmpeg
 
 NothingLeft = Callable[[Pair], None]
 BICUBIC = tds.EnhanceSettings(backend="bicubic")

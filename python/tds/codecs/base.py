@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..errors import InputError
-from ..sources import ColorTags
+from ..media.sources import ColorTags
 
 
 class Codec(Enum):

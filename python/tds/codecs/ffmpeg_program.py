@@ -17,7 +17,7 @@ from typing import ClassVar
 import av
 
 from ..errors import ExternalError
-from ..programs import ffmpeg_version, find_ffmpeg
+from ..media.programs import ffmpeg_version, find_ffmpeg
 from .base import CodedSegment, EncoderAdapter, StreamSettings
 
 QUEUED_PICTURES = 4  # pictures waiting for one encoder; bounds memory

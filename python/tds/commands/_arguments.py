@@ -21,8 +21,8 @@ from rich.progress import (
 from rich.text import Text
 
 from ..decoder import EnhanceSettings
-from ..opening import RawFormat
-from ..sources import parse_rate, parse_size
+from ..media.opening import RawFormat
+from ..media.sources import parse_rate, parse_size
 
 
 def add_raw(parser: argparse.ArgumentParser) -> None:

@@ -9,12 +9,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..comparison import side_by_side
 from ..decoder import EnhanceSettings, decode
 from ..encoder import EncodeResult, encode
-from ..measure import Measurement, decode_segments, measure, planes_of, source_planes, table
+from ..measuring.comparison import side_by_side
+from ..measuring.measure import (
+    Measurement,
+    decode_segments,
+    measure,
+    planes_of,
+    source_planes,
+    table,
+)
+from ..measuring.psnr import Plane
 from ..plan import Boundaries, Role
-from ..quality import Plane
 from ._arguments import add_enhancer, enhance_settings, progress_bar
 from .encode import summary
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..codecs import ADAPTERS, Codec, Config
 from ..encoder import EncodeResult, encode
-from ..measure import Measurement, measure, table
+from ..measuring.measure import Measurement, measure, table
 from ..plan import Boundaries
 from ._arguments import add_overwrite, add_raw, progress_bar, raw_format, remark
 

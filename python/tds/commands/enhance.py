@@ -9,8 +9,8 @@ from typing import Any
 
 from ..container.sidecar import read_sidecar
 from ..enhancer import RegularPlan, enhance
+from ..media.sources import parse_rate
 from ..plan import Boundaries
-from ..sources import parse_rate
 from ._arguments import add_enhancer, add_output, add_raw, enhance_settings, raw_format
 from ._output import write_pictures
 

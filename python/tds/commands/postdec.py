@@ -10,9 +10,9 @@ from typing import Any
 
 from ..container.sidecar import read_sidecar
 from ..enhancer import RegularPlan
+from ..media.sources import parse_rate, parse_size
 from ..plan import Boundaries
 from ..postdec import PostdecSettings, postdec
-from ..sources import parse_rate, parse_size
 from ._arguments import add_enhancer, add_output, enhance_settings
 from ._output import write_pictures
 

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from .._tds import scale_of
 from ..codecs.base import CodedSegment
 from ..errors import ExternalError, InputError
-from ..opening import open_container
+from ..media.opening import open_container
 from ..plan import Role
 from .copying import copied_packets, decoding_time
 from .metadata import KEY, Metadata

@@ -14,9 +14,9 @@ from typing import Any
 from av.video.frame import VideoFrame
 
 from ..errors import InputError
-from ..pictures import FilterChain, picture_bytes, scene_score, to_planar
-from ..quality import Plane
-from ..sources import VideoSource
+from ..measuring.psnr import Plane
+from ..media.pictures import FilterChain, picture_bytes, scene_score, to_planar
+from ..media.sources import VideoSource
 
 SUFFIXES = (".mkv", ".mp4", ".y4m", ".mov", ".webm", ".avi", ".mpg", ".266", ".265", ".264")
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ExternalError, InputError
-from ..sources import check_even, parse_size
+from ..media.sources import check_even, parse_size
 
 if TYPE_CHECKING:
     from .graph import Enhancer

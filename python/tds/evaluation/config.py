@@ -16,7 +16,7 @@ import yaml
 
 from ..codecs import ADAPTERS, DEFAULT, Codec, Config, EncoderAdapter
 from ..errors import InputError, MissingError
-from ..pictures import SCENE_CUT
+from ..media.pictures import SCENE_CUT
 from ..plan import Boundaries, PlanSettings
 
 T = TypeVar("T")

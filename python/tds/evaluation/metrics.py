@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ExternalError, MissingError
-from ..programs import ffmpeg_version, find_ffmpeg
-from ..quality import Plane, psnr
+from ..measuring.psnr import Plane, psnr
+from ..media.programs import ffmpeg_version, find_ffmpeg
 
 VMAF_MODEL = "vmaf_v0.6.1"
 MS_SSIM_SMALLEST = 176  # luma samples: five scales of an 11-sample window

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..pictures import picture_bytes
+from ..media.pictures import picture_bytes
 from ..plan import Role
 from .cache import Cache, Job
 from .clips import Clip, ClipSource, planar, planes_from_bytes

@@ -24,18 +24,18 @@ from av.video.frame import VideoFrame
 from .. import _tds
 from ..codecs import ADAPTERS, Codec, Config, StreamSettings
 from ..codecs.base import CodedSegment
-from ..comparison import residual_map, rgb_image
 from ..container.mp4 import CodedStream
 from ..decoder import Decoder, EnhanceSettings
-from ..decoding import in_process, program_that_decodes
 from ..encoder import EncodeSettings, StreamCoder
 from ..errors import ExternalError
-from ..measure import decode_segments, planes_of, sizes_in_display_order
-from ..pictures import FilterChain, down_sample, picture_bytes
+from ..measuring.comparison import residual_map, rgb_image
+from ..measuring.measure import decode_segments, planes_of, sizes_in_display_order
+from ..measuring.psnr import Plane, psnr
+from ..media.decoding import in_process, program_that_decodes
+from ..media.pictures import FilterChain, down_sample, picture_bytes
+from ..media.programs import ffmpeg_version
+from ..media.sources import VideoSource
 from ..plan import Role
-from ..programs import ffmpeg_version
-from ..quality import Plane, psnr
-from ..sources import VideoSource
 from .cache import write_record
 from .clips import ClipSource, planar, planes_from_bytes
 from .layout import from_plain

@@ -128,8 +128,8 @@ def start_of(decoder: str, path: str | None, extra: Sequence[str] = (), vvc: boo
 
 
 def _find_ffmpeg(vvc: bool) -> str:
-    from ..decoding import program_that_decodes
-    from ..programs import find_ffmpeg
+    from ..media.decoding import program_that_decodes
+    from ..media.programs import find_ffmpeg
 
     if not vvc:
         return find_ffmpeg()

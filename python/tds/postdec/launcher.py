@@ -14,8 +14,8 @@ from ..container.metadata import Metadata
 from ..decoder import QUEUED_PICTURES, Decoder, EnhanceSettings
 from ..enhancer import RegularPlan, by_plan, by_sidecar
 from ..errors import ExternalError, InputError, MissingError
+from ..media.sources import VideoSource
 from ..plan import Role
-from ..sources import VideoSource
 from .decoders import DecoderProcess, Listener, start_of
 from .streams import Format, Picture, PictureStream, Stopped, StreamEnded
 

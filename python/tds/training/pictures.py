@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ExternalError, InputError
-from ..programs import find_ffmpeg
+from ..media.programs import find_ffmpeg
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from .quality import Plane, psnr
+from .psnr import Plane, psnr
 
 RESIDUAL_PEAK = 32  # code values of an 8-bit picture at which a residual map is white-hot
 GAP = 6

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
-from .errors import InputError, MissingError
+from ..errors import InputError, MissingError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import av
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from ..errors import InputError
 from .decoding import frames
-from .errors import InputError
 from .opening import RawFormat, open_container, reason
 
 

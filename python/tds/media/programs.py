@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 
-from .errors import MissingError
+from ..errors import MissingError
 
 
 def candidates() -> list[str]:

@@ -14,8 +14,8 @@ import av
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
-from ._tds import lr_size
-from .errors import InputError
+from .._tds import lr_size
+from ..errors import InputError
 
 SCENE_CUT = 10.0  # scdet's own default threshold, in percent of the largest difference
 

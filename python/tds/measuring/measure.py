@@ -20,16 +20,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from .container.mp4 import CodedStream
-from .decoder import Decoder, EnhanceSettings, decode
-from .decoding import frames
-from .encoder import EncodeResult, Progress, code_plain
-from .errors import ExternalError
-from .opening import RawFormat
-from .pictures import FilterChain, to_planar
-from .plan import Role
-from .quality import PSNR, Plane
-from .sources import VideoSource
+from ..container.mp4 import CodedStream
+from ..decoder import Decoder, EnhanceSettings, decode
+from ..encoder import EncodeResult, Progress, code_plain
+from ..errors import ExternalError
+from ..media.decoding import frames
+from ..media.opening import RawFormat
+from ..media.pictures import FilterChain, to_planar
+from ..media.sources import VideoSource
+from ..plan import Role
+from .psnr import PSNR, Plane
 
 
 @dataclass

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import av
 
-from .container.mp4 import Extras
-from .errors import ExternalError
+from ..container.mp4 import Extras
+from ..errors import ExternalError
 from .opening import RawFormat, open_container
 from .programs import find_ffmpeg
 

@@ -28,7 +28,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .errors import InputError, MissingError
+from ..errors import InputError, MissingError
 from .programs import candidates
 
 # MD5 of all pictures of data/vvc-*bit.266 as planar yuv, from VTM 23.13's decoder.
