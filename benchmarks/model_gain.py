@@ -40,7 +40,7 @@ def through_engine(
     """All pictures in display order as the engine gives them, and its seconds."""
     streams = {
         "hr": [(t, hr.planes(i)) for i, t in enumerate(entry.hr_frames)],
-        "lr": [(t, lr.planes(i)) for i, t in enumerate(entry.lr_frames)],
+        "lr": [(t, lr.planes(entry.lr_leads + i)) for i, t in enumerate(entry.lr_frames)],
     }
     out = []
     options = {"model": model} if model else {"backend": "bicubic"}
@@ -66,7 +66,9 @@ def through_engine(
                 out.append((picture.pts, tuple(np.array(p) for p in picture.planes)))
         seconds = time.perf_counter() - began
     times = [pts for pts, _ in out]
-    assert times == sorted(set(times)) and len(times) == len(hr) + len(lr), "frames lost"
+    assert times == sorted(set(times)) and len(times) == len(hr) + len(entry.lr_frames), (
+        "frames lost"
+    )
     return [planes for _, planes in out], seconds
 
 
@@ -89,7 +91,7 @@ def measure(entry: Entry, folder: Path, names: list[str], threads: int, most: in
     if most:
         keys = [f for f in entry.hr_frames if f < most]
         between = [f for f in entry.lr_frames if f < keys[-1]]
-        hr, lr = hr.take(range(len(keys))), lr.take(range(len(between)))
+        hr, lr = hr.take(range(len(keys))), lr.take(range(entry.lr_leads + len(between)))
         values = {**vars(entry), "hr_frames": tuple(keys), "lr_frames": tuple(between)}
         entry = Entry(**values)
     source = [original.planes(i)[0] for i in range(entry.hr_frames[-1] + 1)]

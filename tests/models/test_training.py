@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import socket
@@ -19,6 +20,7 @@ import yaml
 from tds.codecs import Codec, Config
 from tds.errors import InputError, MissingError
 from tds.models.build import build as build_network
+from tds.models.registry import metadata
 from tds.training.config import Stage, load_config
 from tds.training.dataset import Job, build, load_manifest, make, roles
 from tds.training.growing import grow
@@ -50,7 +52,7 @@ def test_data_set_has_a_packet_for_every_frame_and_the_originals(data_set, clips
     assert len(entries) == 6
     for e in entries:
         hr, lr = read(data_set / e.hr), read(data_set / e.lr)
-        assert (len(hr), len(lr)) == (len(e.hr_frames), len(e.lr_frames))
+        assert (len(hr), len(lr) - e.lr_leads) == (len(e.hr_frames), len(e.lr_frames))
         assert (hr.width, hr.height) == (e.width, e.height)
         assert (lr.width, lr.height) == (lr_size(e.width, 2), lr_size(e.height, 2))
         original = read(data_set / e.original)
@@ -63,6 +65,23 @@ def test_data_set_has_a_packet_for_every_frame_and_the_originals(data_set, clips
             assert int(np.argmin(distances)) == frame
     finer = {e.hr_qp: e.hr_bytes for e in entries if e.clip == "one" and e.config == "ai"}
     assert finer[27] > finer[37]
+
+
+def test_low_delay_starts_with_the_down_sampled_boundary_as_the_product_does(data_set, clips):
+    (entry,) = (e for e in load_manifest(data_set) if e.clip == "one" and e.config == "ldp")
+    assert entry.lr_leads == 1 and 0 not in entry.lr_frames
+    source = read(clips / "one.mkv")
+    lead = read(data_set / entry.lr).planes(0)[0].astype(int)
+    distances = [
+        np.abs(lead - down_sample(source.take([i]), 2).planes(0)[0]).mean() for i in range(9)
+    ]
+    assert int(np.argmin(distances)) == 0
+    # And what stands in the stream as frame 1 is frame 1.
+    pair = next(p for p in load_pairs([data_set], data_set / "c", 2) if p.entry == entry)
+    video, at = pair.lr(1)
+    assert at == 1 and len(video) == 1 + len(entry.lr_frames)
+    with (clips / "one.mkv").open("rb") as file:
+        assert entry.source_sha256 == hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def test_building_again_makes_nothing_again(data_set, clips, monkeypatch):
@@ -277,6 +296,9 @@ def test_training_learns_and_validation_says_so(configuration, tmp_path, data_se
     with (tmp_path / "run" / "log.csv").open() as file:
         losses = [float(r["loss"]) for r in csv.DictReader(file)]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    # The model says which clips it saw; the held-out one it did not.
+    seen = {e.source_sha256 for e in load_manifest(data_set) if e.clip == "one"}
+    assert metadata(tmp_path / "run" / "weights.safetensors")["training"]["sources"] == [*seen]
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(configuration, tmp_path):
@@ -345,13 +367,17 @@ def test_gradients_reach_all_that_a_stage_trains_and_nothing_frozen():
 
     from tds.models.export import example
 
-    for options, stage in (
-        ({}, Stage(freeze=["fusion.mta."])),
-        ({}, Stage(train=["fusion.", "iqem."])),
-        ({"fusion": "tsa"}, Stage()),
-    ):
+    shipped = Path(__file__).resolve().parents[2] / "configs" / "training"
+    cases = [({}, Stage(train=["fusion.", "iqem."]), 0.0)]
+    for name, options in (("quality-paper", {}), ("quality-paper-tsa", {"fusion": "tsa"})):
+        config = load_config(shipped / f"{name}.yaml")
+        assert config.network.get("fusion") == options.get("fusion")
+        cases += [(options, stage, at) for stage in config.stages for at in (0.0, 0.9)]
+    assert len(cases) == 9
+    for options, stage, at in cases:
         model = lively({**SMALL_QUALITY, **options}, 2).train()
-        trained = set(freeze(model, stage, 0.0))
+        trained = set(freeze(model, stage, at))
+        assert trained
         model(*example(2, 32, 32)).square().sum().backward()
         got = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
         # A key's bias adds the same to every score, so softmax takes it out again.

@@ -14,6 +14,8 @@ looks like; references may then be at any distance.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -33,7 +35,10 @@ VIDEO = frozenset([".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".mpg", ".ts
 class Entry:
     """A pair of streams. Paths are relative to the data set's folder.
 
-    ``hr_frames`` and ``lr_frames`` are the source frames in each stream, in order.
+    ``hr_frames`` and ``lr_frames`` are the source frames in each stream, in order;
+    ``lr_leads`` pictures come before the latter in the LR stream (the down-sampled first
+    boundary, as in the paper). ``source_sha256``: of the source clip's file, which a model's
+    card names; "" in sets of before.
     """
 
     clip: str
@@ -54,6 +59,8 @@ class Entry:
     hr_bytes: int
     lr_bytes: int
     encoder: str
+    lr_leads: int = 0
+    source_sha256: str = ""
 
     @staticmethod
     def of(values: dict[str, object]) -> Entry:
@@ -162,7 +169,9 @@ def make(job: Job, folder: Path) -> Entry:
         write_lossless(source, original)
     hr_path, lr_path = streams / f"{job.stem}.hr.mp4", streams / f"{job.stem}.lr.mp4"
     encoder = _encode(source.take(hr), hr_path, job, job.qp)
-    _encode(down_sample(source.take(lr), job.scale), lr_path, job, job.lr_qp)
+    # As `tds encode` does: where pictures refer to others, LR starts with the first boundary.
+    leads = hr[:1] if job.group > 1 and job.config is not Config.AI else []
+    _encode(down_sample(source.take(leads + lr), job.scale), lr_path, job, job.lr_qp)
     entry = Entry(
         clip=job.clip.stem,
         original=str(original.relative_to(folder)),
@@ -182,9 +191,17 @@ def make(job: Job, folder: Path) -> Entry:
         hr_bytes=hr_path.stat().st_size,
         lr_bytes=lr_path.stat().st_size,
         encoder=encoder,
+        lr_leads=len(leads),
+        source_sha256=_sha256(job.clip),
     )
     _write(note, asdict(entry))
     return entry
+
+
+@functools.lru_cache(1024)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, value: object) -> None:

@@ -113,7 +113,8 @@ class Pair:
         return self.decoded.get(self.entry.hr), self.entry.hr_frames.index(frame)
 
     def lr(self, frame: int) -> tuple[Yuv, int]:
-        return self.decoded.get(self.entry.lr), self.entry.lr_frames.index(frame)
+        e = self.entry
+        return self.decoded.get(e.lr), e.lr_leads + e.lr_frames.index(frame)
 
     def original(self, frame: int) -> tuple[Yuv, int]:
         return self.decoded.get(self.entry.original), frame
@@ -124,7 +125,7 @@ class Pair:
         sizes = (lr_size(e.width, e.scale), lr_size(e.height, e.scale))
         for path, frames, size in (
             (e.hr, len(e.hr_frames), (e.width, e.height)),
-            (e.lr, len(e.lr_frames), sizes),
+            (e.lr, e.lr_leads + len(e.lr_frames), sizes),
         ):
             got = self.decoded.get(path)
             if len(got) != frames or (got.width, got.height) != size:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..models.build import build, settings
 from ..models.registry import load as load_weights
+from ..models.registry import metadata
 from ..models.registry import save as save_weights
 from .config import Stage, TrainConfig
 from .growing import grow
@@ -161,6 +162,11 @@ class Trainer:
             self._start_from(load_weights(config.init))
         self.model.to(device=self.place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        # Hashes of the clips the weights have seen, by way of what they start from too.
+        self.sources: set[str] = set()
+        for path in (config.init, config.data.enhancer):
+            if path:
+                self.sources.update((metadata(path).get("training") or {}).get("sources") or ())
         self.step = 0
         self.stage = 0
         self.stage_step = 0
@@ -211,6 +217,7 @@ class Trainer:
             )
         for pair in pairs:
             pair.check()
+        self.sources.update(p.entry.source_sha256 for p in pairs if p.entry.source_sha256)
         if d.alignment == "online":
             return OnlineSamples(pairs, self.config.samples, seed)
         if not hasattr(self.model, "align"):
@@ -292,7 +299,10 @@ class Trainer:
             "features": True,
             "no_reference": False,
             "cuda_precision": "float16",
-            "training": {"summary": f"{self.step} steps of batch {self.config.optimizer.batch}"},
+            "training": {
+                "summary": f"{self.step} steps of batch {self.config.optimizer.batch}",
+                "sources": sorted(self.sources),
+            },
         }
         return save_weights(self.average, self.network, about, path)
 
