@@ -68,7 +68,8 @@ class LightEnhancer(nn.Module):
             last_iterations=last_iterations,
             last_passes=last_passes,
         )
-        self.refine_full = MotionSearch(radius=4)
+        wide, match = (14, 14) if scale == 2 else (20, 16)
+        self.refine_full = MotionSearch(radius=wide, match=match)
         lr = (CELL // scale) ** 2
         inputs = 2 * (16 + 8 + 1) + lr + 2
         self.side = nn.Linear(5, channels)
@@ -79,6 +80,12 @@ class LightEnhancer(nn.Module):
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
         nn.init.zeros_(self.side.weight)
         nn.init.zeros_(self.side.bias)
+
+    @torch.jit.unused
+    def alignment(self) -> dict[str, object]:
+        """All that ``align`` depends on: equal for networks that may share aligned samples."""
+        full = self.refine_full.settings() if self.full_search else None
+        return {"scale": self.scale, "motion": self.motion.settings(), "full": full}
 
     # -- what is computed once for a reference
 

@@ -91,17 +91,23 @@ class MotionSearch(nn.Module):
     """Finds for each target sample where it is in the reference.
 
     Arguments are in samples of the search's own resolution: ``levels`` of the pyramid,
-    ``search`` the range tried on the coarsest, ``radius`` of the least-squares window,
+    ``search`` the range tried on the coarsest, with windows of ``search_match`` (a large one
+    would be the whole picture there), ``radius`` of the least-squares window,
     ``match`` of the window that compares candidates, ``iterations`` a level and
     ``last_iterations`` on the finest, ``passes`` of propagation a level.
+
+    The windows are large on purpose: a small one follows the coding noise of target and
+    reference, and what it aligns then has the target's noise in it. Measured in
+    docs/training.md.
     """
 
     def __init__(
         self,
         levels: int = 5,
         search: int = 3,
-        radius: int = 3,
-        match: int = 2,
+        search_match: int = 2,
+        radius: int = 9,
+        match: int = 7,
         iterations: int = 3,
         last_iterations: int = 3,
         passes: int = 2,
@@ -111,6 +117,7 @@ class MotionSearch(nn.Module):
         super().__init__()
         self.levels = levels
         self.search = search
+        self.search_match = search_match
         self.radius = radius
         self.match = match
         self.iterations = iterations
@@ -119,11 +126,18 @@ class MotionSearch(nn.Module):
         self.last_passes = last_passes
         self.guard = guard
 
+    @torch.jit.unused
+    def settings(self) -> dict[str, int]:
+        """All that the result depends on."""
+        sizes = ("levels", "search", "search_match", "radius", "match")
+        steps = ("iterations", "last_iterations", "passes", "last_passes", "guard")
+        return {name: int(getattr(self, name)) for name in (*sizes, *steps)}
+
     def coarsest(self, target: Tensor, reference: Tensor) -> Tensor:
         height, width = target.shape[2], target.shape[3]
         s = self.search
         padded = F.pad(reference, [s, s, s, s], mode="replicate")
-        best = _match(target - reference, self.match)
+        best = _match(target - reference, self.search_match)
         flow = torch.zeros(
             [target.shape[0], 2, height, width], dtype=target.dtype, device=target.device
         )
@@ -131,7 +145,7 @@ class MotionSearch(nn.Module):
             for dx in range(-s, s + 1):
                 moved = padded[:, :, s + dy : s + dy + height, s + dx : s + dx + width]
                 # A longer motion has to fit a little better: flat areas stay at rest.
-                cost = _match(target - moved, self.match)
+                cost = _match(target - moved, self.search_match)
                 cost = cost + 1e-3 * float(dx * dx + dy * dy) ** 0.5
                 better = (cost < best).to(target.dtype)
                 best = torch.minimum(best, cost)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..models.build import build, settings
 from ..models.registry import load as load_weights
-from ..models.registry import metadata
+from ..models.registry import metadata, sha256_of
 from ..models.registry import save as save_weights
 from .config import Stage, TrainConfig
 from .growing import grow
@@ -223,10 +223,10 @@ class Trainer:
         if not hasattr(self.model, "align"):
             raise InputError("data.alignment: cached is for networks of kind light only")
         enhancer = load_weights(d.enhancer) if d.enhancer else None
-        key = json.dumps(self.network, sort_keys=True) + (
-            Path(d.enhancer).name if d.enhancer else ""
-        )
         aligner = build(self.network).eval()
+        key = _alignment_of(aligner)
+        if enhancer is not None:
+            key += sha256_of(Path(d.enhancer)) + _alignment_of(enhancer)
 
         def make() -> AlignedSamples:
             return AlignedSamples(
@@ -540,6 +540,11 @@ class Trainer:
     def _say(self, text: str, end: str = "\n") -> None:
         if not self.quiet and self.rank == 0:
             print(text, end=end, file=sys.stderr, flush=True)
+
+
+def _alignment_of(model: Any) -> str:
+    """What a network's alignment depends on beside its weights, for the key of cached samples."""
+    return json.dumps(model.alignment(), sort_keys=True) if hasattr(model, "alignment") else ""
 
 
 def threads_may_signal() -> bool:
