@@ -83,6 +83,8 @@ class EncoderAdapter(ABC):
     codec: ClassVar[Codec]
     presets: ClassVar[tuple[str, ...]]
     default_preset: ClassVar[str]
+    least_side: ClassVar[int] = 2
+    """Luma samples; it does not code pictures that are less wide or high."""
 
     def __init__(self, settings: StreamSettings, path: Path) -> None:
         self.settings = settings
