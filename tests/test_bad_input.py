@@ -359,6 +359,20 @@ def test_interrupted_in_the_middle(tmp_path: Path, city: Path, number: int) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_error_of_ffmpeg_s_own_is_a_sentence_too() -> None:
+    code = (
+        "import argparse, av, sys, tds.cli\n"
+        "class Parser:\n"
+        "    def parse_args(self, argv): return argparse.Namespace(func=self.fail)\n"
+        "    def fail(self, args): raise av.error.ProtocolNotFoundError(1, 'Protocol not found')\n"
+        "tds.cli.build_parser = lambda argv: Parser()\n"
+        "sys.exit(tds.cli.main([]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("tds: ") and "Protocol not found" in done.stderr
+
+
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Path:
     """A file system of 256 KiB."""
