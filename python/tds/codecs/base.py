@@ -76,7 +76,7 @@ class EncoderAdapter(ABC):
     """One encoder run: ``write`` each picture, ``finish`` once, or ``abort``.
 
     Every run is one segment. Adapters raise ExternalError with the encoder's
-    own last words when it fails, and when it gives fewer packets than frames.
+    own words when it fails, and when it gives fewer packets than frames.
     """
 
     name: ClassVar[str]
