@@ -341,7 +341,7 @@ def test_an_encoder_that_dies(tmp_path: Path, small: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ffmpeg"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_in_the_middle(tmp_path: Path, city: Path, number: int) -> None:
     out = tmp_path / "out.mp4"
     process = subprocess.Popen(
@@ -354,8 +354,23 @@ def test_interrupted_in_the_middle(tmp_path: Path, city: Path, number: int) -> N
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "nothing was written" in said and "Traceback" not in said
+    word = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    assert said.strip().splitlines()[-1] == f"tds: {word}" and "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_ffmpeg_s_own_is_a_sentence_too() -> None:
+    code = (
+        "import argparse, av, sys, tds.cli\n"
+        "class Parser:\n"
+        "    def parse_args(self, argv): return argparse.Namespace(func=self.fail)\n"
+        "    def fail(self, args): raise av.error.ProtocolNotFoundError(1, 'Protocol not found')\n"
+        "tds.cli.build_parser = lambda argv: Parser()\n"
+        "sys.exit(tds.cli.main([]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("tds: ") and "Protocol not found" in done.stderr
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -57,6 +58,19 @@ def test_figures_agree_with_ffmpeg_s(tmp_path: Path, small: Path, config: str) -
             packets += sum(p.size for p in container.demux(stream))
             packets += len(stream.codec_context.extradata or b"") * (i == 0)
     assert m.anchor_bits == packets * 8
+    assert 0 < m.anchor_lr_bits < m.anchor_bits
+
+
+def test_times_too_irregular_to_keep_can_be_measured(
+    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, steps = tmp_path / "in.mkv", [0, 40, 81, 120, 163, 200, 245, 280, 327]
+    tools.variable_source(source, small, steps, Fraction(1, 1000))
+    monkeypatch.setattr("tds.container.metadata.MAX_RUNS", 3)
+    result = tds.encode(source, tmp_path / "o.mp4", codec="hevc", preset="ultrafast", qp=37)
+    assert not result.metadata.timeline.known
+    m = measure(str(source), result)
+    assert (len(m.anchor.y), len(m.anchor_lr.y)) == (9, len(m.lr_bicubic.y))
     assert 0 < m.anchor_lr_bits < m.anchor_bits
 
 

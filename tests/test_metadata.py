@@ -57,6 +57,18 @@ def test_times_too_irregular_to_store_are_said_to_be_unknown() -> None:
     assert not timeline.known and list(timeline.times()) == []
 
 
+def test_nothing_is_written_that_a_reader_would_refuse() -> None:
+    many = tuple((3 + 2 * (i % 2), 1) for i in range(20_001))
+    frames = sum(size for size, _ in many)
+    timeline = Timeline(Fraction(1, 25), 0, frames, Fraction(25))
+    long = {"boundaries": Boundaries.INDEPENDENT, "groups": many, "timeline": timeline, "leads": ()}
+    with pytest.raises(ValueError, match=r"20000 runs.*split the video"):
+        metadata(**long).to_json()
+    for wrong in ({"hr_qp": 32.5}, {"groups": ((5, 1),)}, {"model": "../x"}, {"width": 1}):
+        with pytest.raises(ValueError, match="TDS metadata"):
+            metadata(**wrong).to_json()
+
+
 BAD = {
     "tds": [0, 2, "1", None],
     "scale": [0, 3, 8, "2", 2.0, True, None],

@@ -45,8 +45,10 @@ def tds(*arguments: Any, status: int = 0, **options: Any) -> subprocess.Complete
 
 
 def interruptible() -> None:
-    """As preexec_fn: a shell's background jobs ignore SIGINT, and what they start inherits it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """As preexec_fn: a shell's background jobs ignore SIGINT, those of nohup SIGHUP, and what
+    they start inherits it."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def digest(planes: list[np.ndarray[Any, Any]]) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -32,36 +33,56 @@ def build_parser(argv: list[str]) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 1 for a failure, 2 for wrong
-    usage, 130 and 143 after Ctrl-C and SIGTERM, 141 when the reader of our pipe went away."""
+    usage, 129, 130 and 143 after SIGHUP, Ctrl-C and SIGTERM, 141 when the reader of our pipe
+    went away."""
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser(argv).parse_args(argv)
-    # SIGTERM unwinds like Ctrl-C, so that temporary files go.
-    signal.signal(signal.SIGTERM, _terminate)
+    # These unwind like Ctrl-C, so that temporary files go. Under nohup a closed terminal is
+    # to be ignored, and stays so.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
     try:
         return int(args.func(args) or 0)
     except KeyboardInterrupt:
-        print("tds: interrupted; nothing was written", file=sys.stderr)
+        _say("interrupted")
         return 130
-    except _Terminated:
-        print("tds: ended by SIGTERM; nothing was written", file=sys.stderr)
-        return 143
+    except _Terminated as e:
+        _say(f"ended by {e.signal.name}")
+        return 128 + e.signal
     except BrokenPipeError:
         # Standard output is gone: keep Python from failing again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (OSError, ValueError, RuntimeError, MemoryError, NotImplementedError) as e:
+    except _with_a_sentence() as e:
         if os.environ.get("TDS_DEBUG"):
             raise
-        print(f"tds: {_sentence(e)}", file=sys.stderr)
+        _say(_sentence(e))
         return 1
 
 
+def _with_a_sentence() -> tuple[type[BaseException], ...]:
+    """The errors whose text a user can read. FFmpeg's own belong to it as a last resort, where
+    PyAV is loaded at all; it is slow to load, so not for this."""
+    known = (OSError, ValueError, RuntimeError, MemoryError, NotImplementedError)
+    av = sys.modules.get("av.error")
+    return known if av is None else (*known, av.FFmpegError)
+
+
+def _say(text: str) -> None:
+    """On standard error, which may be a terminal that was closed."""
+    with contextlib.suppress(OSError):
+        print(f"tds: {text}", file=sys.stderr, flush=True)
+
+
 class _Terminated(BaseException):
-    pass
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = signal.Signals(number)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+    raise _Terminated(number)
 
 
 def _sentence(error: BaseException) -> str:

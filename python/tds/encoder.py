@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import tempfile
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,11 +27,11 @@ from .codecs import (
     StreamSettings,
 )
 from .container.annexb import is_sidecar, write_raw_pair
-from .container.metadata import MAX_FRAMES, Metadata, Timeline
+from .container.metadata import MAX_FRAMES, Metadata, Timeline, check_model
 from .container.mp4 import CodedStream, write_paired
 from .errors import InputError, MissingError
 from .files import check_output, whole_file
-from .media import extras as source_extras
+from .media.extras import collect
 from .media.opening import RawFormat
 from .media.pictures import (
     SCENE_CUT,
@@ -41,6 +43,18 @@ from .media.pictures import (
 )
 from .media.sources import VideoSource
 from .plan import Boundaries, Planned, Planner, PlanSettings, Role, run_lengths
+
+_TEXTS = ("encoder", "preset", "model", "model_sha256", "encoder_path", "encoder_cfg")
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise InputError(f"{name} is a whole number, not {value!r}")
+
 
 Progress = Callable[[int, int], None]
 """Called with (frames done, frames there will be, 0 when not known)."""
@@ -76,6 +90,35 @@ class EncodeSettings:
     encoder_path: str | None = None
     encoder_cfg: str | None = None
 
+    def __post_init__(self) -> None:
+        """Enumerations may be given by value ("vvc"). Raises InputError for what cannot be."""
+        for name, kind in (("codec", Codec), ("config", Config), ("boundaries", Boundaries)):
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, kind(value))
+            except ValueError:
+                known = ", ".join(str(k.value) for k in kind)
+                raise InputError(f"no {name} {value!r}; there are {known}") from None
+        for name in ("qp", "lr_qp_offset", "group", "scale", "intra_period"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        score = self.scene_cut
+        if isinstance(score, bool) or not isinstance(score, Real):
+            raise InputError(f"scene_cut is a number, not {score!r}")
+        for name in _TEXTS:
+            text = getattr(self, name)
+            if text is not None and not isinstance(text, str):
+                raise InputError(f"{name} is text, not {text!r}")
+        try:
+            check_model(self.model, self.model_sha256)
+        except ValueError as e:
+            raise InputError(str(e)) from None
+        if self.scale not in (2, 4):
+            raise InputError(f"a scale is 2 or 4, not {self.scale}")
+        if self.intra_period < 1:
+            raise InputError("an intra period is 1 frame or more")
+        if not 0 <= score <= 100:
+            raise InputError(f"a scene score is 0 to 100, not {score:g}")
+
     def adapter(self) -> type[EncoderAdapter]:
         adapter = DEFAULT[self.codec] if self.encoder is None else ADAPTERS.get(self.encoder)
         if adapter is None:
@@ -105,6 +148,16 @@ class EncodeSettings:
         width, height = source.width, source.height
         if lr:
             width, height = lr_size(width, self.scale), lr_size(height, self.scale)
+        if min(width, height) < adapter.least_side:
+            what = f"the LR stream of k = {self.scale}" if lr else "the full-size stream"
+            # The least size whose lr_size is that.
+            least = {k: k * (adapter.least_side - 2) + 2 for k in (1, 2, self.scale)}
+            raise InputError(
+                f"{source.path}: {what} would be {width}x{height}, and {adapter.name} codes no "
+                f"side shorter than {adapter.least_side}; the source needs "
+                f"{least[self.scale if lr else 1]} or more a side"
+                + (f" ({least[2]} with --scale 2)" if lr and self.scale > 2 else "")
+            )
         settings = StreamSettings(
             width=width,
             height=height,
@@ -136,7 +189,7 @@ class EncodeResult:
     """What was written.
 
     restarts: times (ticks of the metadata's timeline) at which both streams restart.
-    notices: sentences about what of the source did not come along.
+    notices: sentences about what of the source is damaged or did not come along.
     """
 
     path: Path
@@ -183,7 +236,7 @@ def encode(
                 write_raw_pair(Path(output), beside, coded.hr, coded.lr, coded.metadata, overwrite)
                 notices = ["raw streams hold pictures alone: sound and tags stay behind"]
             else:
-                extras, notices = source_extras.collect(path, raw, Path(folder))
+                extras, notices = collect(video, Path(folder))
                 write_paired(beside, coded.hr, coded.lr, coded.metadata, extras)
             return EncodeResult(
                 Path(output),
@@ -192,31 +245,15 @@ def encode(
                 statistics(coded.hr, settings, video, Role.HR),
                 statistics(coded.lr, settings, video, Role.LR),
                 frozenset(coded.restarts),
-                tuple(notices),
+                (*video.notices, *notices),
             )
 
 
 def make_settings(settings: EncodeSettings | None = None, **options: Any) -> EncodeSettings:
-    """EncodeSettings from keywords, whose enumerations may be given by value ("vvc")."""
-    if settings is not None:
-        if options:
-            raise TypeError("give settings or keywords, not both")
-        checked = settings
-    else:
-        for key, kind in (("codec", Codec), ("config", Config), ("boundaries", Boundaries)):
-            if key in options:
-                try:
-                    options[key] = kind(options[key])
-                except ValueError:
-                    known = ", ".join(str(k.value) for k in kind)
-                    raise InputError(f"no {key} {options[key]!r}; there are {known}") from None
-        checked = EncodeSettings(**options)
-    if checked.scale not in (2, 4):
-        raise InputError(f"a scale is 2 or 4, not {checked.scale}")
-    if checked.intra_period < 1:
-        raise InputError("an intra period is 1 frame or more")
-    if not 0 <= checked.scene_cut <= 100:
-        raise InputError(f"a scene score is 0 to 100, not {checked.scene_cut:g}")
+    """Settings or their fields as keywords, checked together, with the model's hash."""
+    if settings is not None and options:
+        raise TypeError("give settings or keywords, not both")
+    checked = EncodeSettings(**options) if settings is None else settings
     checked.plan()
     checked.adapter()
     if checked.model is not None and checked.model_sha256 is None:

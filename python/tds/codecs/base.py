@@ -76,13 +76,15 @@ class EncoderAdapter(ABC):
     """One encoder run: ``write`` each picture, ``finish`` once, or ``abort``.
 
     Every run is one segment. Adapters raise ExternalError with the encoder's
-    own last words when it fails, and when it gives fewer packets than frames.
+    own words when it fails, and when it gives fewer packets than frames.
     """
 
     name: ClassVar[str]
     codec: ClassVar[Codec]
     presets: ClassVar[tuple[str, ...]]
     default_preset: ClassVar[str]
+    least_side: ClassVar[int] = 2
+    """Luma samples; it does not code pictures that are less wide or high."""
 
     def __init__(self, settings: StreamSettings, path: Path) -> None:
         self.settings = settings

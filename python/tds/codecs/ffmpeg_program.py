@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import shlex
 import subprocess
 import tempfile
@@ -17,12 +18,16 @@ from typing import ClassVar
 import av
 
 from ..errors import ExternalError
+from ..media.opening import ffmpeg_name
 from ..media.programs import ffmpeg_version, find_ffmpeg
 from .base import CodedSegment, EncoderAdapter, StreamSettings
 
 QUEUED_PICTURES = 4  # pictures waiting for one encoder; bounds memory
 
 KEPT_IN_MEMORY = 32 << 20  # bytes of the pictures kept to code them again; the rest is on disk
+
+
+_CONTEXT = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] *)+")  # "[libx265 @ 0x55c2d04f8280] "
 
 
 class FFmpegEncoder(EncoderAdapter):
@@ -49,7 +54,12 @@ class FFmpegEncoder(EncoderAdapter):
     def _start(self, codec_arguments: list[str]) -> None:
         self._log_file = self._log.open("wb")
         self._process = subprocess.Popen(
-            self._command(self.settings, find_ffmpeg(self.name), codec_arguments, str(self.path)),
+            self._command(
+                self.settings,
+                find_ffmpeg(self.name),
+                codec_arguments,
+                ffmpeg_name(self.path),
+            ),
             stdin=subprocess.PIPE,
             stdout=self._log_file,
             stderr=subprocess.STDOUT,
@@ -160,7 +170,7 @@ class FFmpegEncoder(EncoderAdapter):
         if packets != self._frames:
             raise ExternalError(
                 f"{self.name} took {self._frames} frames, exited with 0 and gave {packets} "
-                f"packets; its last words: {self._last_words()}"
+                f"packets; it said: {self._words()}"
             )
         self._log.unlink(missing_ok=True)
         return CodedSegment(self.path, self._frames)
@@ -202,21 +212,25 @@ class FFmpegEncoder(EncoderAdapter):
     def _fail(self) -> None:
         self._process.kill()
         code = self._process.wait()
-        words = self._last_words()
-        if "No space left" in words:
+        if "No space left" in self._said():
             raise OSError(28, f"no space left for temporary files in {self.path.parent}")
-        raise ExternalError(f"{self.name} failed (exit status {code}): {words}")
+        raise ExternalError(f"{self.name} failed (exit status {code}): {self._words()}")
 
-    def _last_words(self) -> str:
-        text = self._log.read_text(errors="replace") if self._log.exists() else ""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return " / ".join(lines[-3:]) or "none"
+    def _said(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def _words(self) -> str:
+        """The first complaints: FFmpeg names the cause, and then at length what follows from it."""
+        lines = [_CONTEXT.sub("", line).strip() for line in self._said().splitlines()]
+        lines = [line for line in lines if line]
+        grave = [line for line in lines if "warning" not in line.lower()]
+        return " / ".join((grave or lines)[:2]) or "nothing"
 
 
 def count_packets(path: Path) -> int:
     """Video packets with data in a file; 0 when it does not open."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(ffmpeg_name(path)) as container:
             if not container.streams.video:
                 return 0
             return sum(1 for p in container.demux(container.streams.video[0]) if p.size)

@@ -38,6 +38,8 @@ class LibVVenC(FFmpegEncoder):
     codec: ClassVar[Codec] = Codec.VVC
     presets: ClassVar[tuple[str, ...]] = ("faster", "fast", "medium", "slow", "slower")
     default_preset: ClassVar[str] = "fast"
+    # Of smaller pictures it codes some and fails at others, by what is in them.
+    least_side: ClassVar[int] = 16
     # VVenC with frames in parallel keeps its first 4 access units back. If the input ends just
     # then, it may answer the first flush with none (EncLib::encodePicture, 1.15), which FFmpeg
     # takes for the end: exit status 0 and not a packet, for some lengths (15 and 16 in LDP) at

@@ -17,6 +17,7 @@ class LibX265(FFmpegEncoder):
         *("medium", "slow", "slower", "veryslow", "placebo"),
     )
     default_preset: ClassVar[str] = "medium"
+    least_side: ClassVar[int] = 16
 
     @classmethod
     def input_pix_fmt(cls, settings: StreamSettings) -> str:

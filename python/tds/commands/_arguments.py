@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from ..decoder import EnhanceSettings
+from ..errors import InputError
 from ..media.opening import RawFormat
 from ..media.sources import parse_rate, parse_size
 
@@ -29,14 +30,25 @@ def add_raw(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("raw planar video (.yuv) as input")
     group.add_argument("--size", help="WIDTHxHEIGHT in luma samples, as in 1920x1080")
     group.add_argument("--rate", help="frames a second, as in 25 or 30000/1001 (default 25)")
-    group.add_argument("--pix-fmt", default="yuv420p", help="FFmpeg's name (default %(default)s)")
+    group.add_argument("--pix-fmt", help="FFmpeg's name (default yuv420p)")
 
 
-def raw_format(args: argparse.Namespace) -> RawFormat | None:
-    """From --size, --rate, --pix-fmt; None without --size."""
+def raw_format(args: argparse.Namespace, rate_alone: bool = False) -> RawFormat | None:
+    """From --size, --rate, --pix-fmt; None without --size.
+
+    rate_alone: --rate also means something without it."""
     if args.size is None:
+        given = [("--rate", args.rate and not rate_alone), ("--pix-fmt", args.pix_fmt)]
+        names = " and ".join(name for name, is_given in given if is_given)
+        if names:
+            raise InputError(
+                f"{names} without --size: raw planar video needs its size too, and other files "
+                "say themselves what they are; give --size, or leave the rest out"
+            )
         return None
-    return RawFormat(parse_size(args.size), parse_rate(args.rate or "25"), args.pix_fmt)
+    return RawFormat(
+        parse_size(args.size), parse_rate(args.rate or "25"), args.pix_fmt or "yuv420p"
+    )
 
 
 def add_enhancer(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from ..encoder import EncodeResult, encode
 from ..measuring.comparison import side_by_side
 from ..measuring.measure import (
     Measurement,
+    check_measurable,
     decode_segments,
     measure,
     planes_of,
@@ -49,6 +50,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_measurable(args.input)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     paired = out / "demo.mp4"

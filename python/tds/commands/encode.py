@@ -7,8 +7,10 @@ import argparse
 from typing import Any
 
 from ..codecs import ADAPTERS, Codec, Config
+from ..container.annexb import is_sidecar
 from ..encoder import EncodeResult, encode
-from ..measuring.measure import Measurement, measure, table
+from ..errors import InputError
+from ..measuring.measure import check_measurable, measure, table
 from ..plan import Boundaries
 from ._arguments import add_overwrite, add_raw, progress_bar, raw_format, remark
 
@@ -83,10 +85,13 @@ def run(args: argparse.Namespace) -> int:
             "the whole stream in all-intra (--measure shows it for this video)",
         )
     raw = raw_format(args)
-    if args.measure and args.input == "-":
-        raise ValueError(
-            "--measure reads the source again, and standard input cannot be; name a file"
-        )
+    if args.measure:
+        check_measurable(args.input)
+        if is_sidecar(args.output):
+            raise InputError(
+                f"--measure decodes an MP4 file, and {args.output} asks for raw streams; name an "
+                "output with the suffix .mp4, or leave --measure out"
+            )
     with progress_bar("encode", args.quiet) as progress:
         result = encode(
             args.input,
@@ -115,12 +120,8 @@ def run(args: argparse.Namespace) -> int:
         print(summary(result))
     if args.measure:
         with progress_bar("measure", args.quiet) as progress:
-            print(table(_measure(args, result, progress)))
+            print(table(measure(args.input, result, raw=raw, progress=progress)))
     return 0
-
-
-def _measure(args: argparse.Namespace, result: EncodeResult, progress: Any) -> Measurement:
-    return measure(args.input, result, raw=raw_format(args), progress=progress)
 
 
 def summary(result: EncodeResult) -> str:

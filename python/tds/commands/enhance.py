@@ -49,6 +49,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     sidecar = read_sidecar(Path(args.sidecar)) if args.sidecar else None
+    raw = raw_format(args, rate_alone=args.group is not None)
     plan = None
     if args.group is not None:
         rate = parse_rate(args.rate or "25")
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             args.lr,
             sidecar=sidecar,
             plan=plan,
-            raw=raw_format(args),
+            raw=raw,
             scale=args.scale,
             settings=enhance_settings(args),
         ),

@@ -18,9 +18,10 @@ from av.bitstream import BitStreamFilterContext
 from ..codecs.base import CodedSegment
 from ..errors import ExternalError, InputError, MissingError
 from ..files import check_output, whole_file
+from ..media.extras import Extras
 from ..plan import Role
 from .metadata import Metadata
-from .mp4 import CodedStream, Extras, write_paired
+from .mp4 import CodedStream, write_paired
 
 _FILTERS = {"vvc": "vvc_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 _SUFFIXES = {"vvc": ".266", "hevc": ".265"}

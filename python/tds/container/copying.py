@@ -11,13 +11,15 @@ import av
 from av.container import OutputContainer
 from av.packet import Packet
 
+from ..media.opening import ffmpeg_name
+
 
 def copied_packets(
     out: OutputContainer, path: str, kinds: tuple[str, ...]
 ) -> Iterator[Packet[Any]]:
     """Adds the streams of these kinds ("audio", "subtitle") of a file to ``out`` now, and
     gives their packets, to be muxed in the order of ``decoding_time`` with all others."""
-    source = av.open(path)
+    source = av.open(ffmpeg_name(path))
     copies = {}
     try:
         for stream in source.streams:

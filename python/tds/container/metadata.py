@@ -135,6 +135,7 @@ class Metadata:
     # -- JSON --------------------------------------------------------------
 
     def to_json(self) -> str:
+        """Raises InputError for what ``from_json`` would refuse."""
         t = self.timeline
         timeline: dict[str, Any] = {
             "time_base": str(t.time_base),
@@ -165,35 +166,44 @@ class Metadata:
             "preset": self.preset,
         }
         if self.model is not None:
-            if not _NAME.match(self.model):
-                raise InputError(f"a model's name has letters, digits, . _ -, not {self.model!r}")
             value["model"] = self.model
         if self.model_sha256 is not None:
             value["model_sha256"] = self.model_sha256
-        return json.dumps(value, separators=(",", ":"))
+        try:
+            text = json.dumps(value, separators=(",", ":"))
+            self._checked(text)
+        except (ValueError, TypeError, KeyError, ZeroDivisionError) as e:
+            raise InputError(
+                f"no reader would take this video's TDS metadata ({e}); where it is too much, "
+                "split the video"
+            ) from e
+        return text
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Metadata:
         """Parses and checks; ``where`` names the file in messages.
 
         Raises InputError for anything a reader could not rely on."""
-        if len(text) > MAX_JSON:
-            raise InputError(f"{where}: its TDS metadata is over {MAX_JSON} bytes")
         try:
-            value = json.loads(text)
-            if not isinstance(value, dict):
-                raise ValueError("it is not an object")
-            version = value.get(KEY)
-            if version != VERSION:
-                raise InputError(
-                    f"{where}: its TDS metadata is version {version!r} and this program reads "
-                    f"version {VERSION}; a newer tds-codec may read it"
-                )
-            return cls._from_dict(value)
-        except InputError:
-            raise
+            return cls._checked(text)
+        except _OtherVersion as e:
+            raise InputError(
+                f"{where}: its TDS metadata is version {e} and this program reads "
+                f"version {VERSION}; a newer tds-codec may read it"
+            ) from e
         except (ValueError, TypeError, KeyError, ZeroDivisionError, RecursionError) as e:
             raise InputError(f"{where}: its TDS metadata is damaged ({e})") from e
+
+    @classmethod
+    def _checked(cls, text: str) -> Metadata:
+        if len(text) > MAX_JSON:
+            raise ValueError(f"it is over {MAX_JSON} bytes")
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise ValueError("it is not an object")
+        if value.get(KEY) != VERSION:
+            raise _OtherVersion(repr(value.get(KEY)))
+        return cls._from_dict(value)
 
     @classmethod
     def _from_dict(cls, v: dict[str, Any]) -> Metadata:
@@ -226,12 +236,8 @@ class Metadata:
         leads = _runs(v.get("leads", []), 0, frames, frames, "leads")
         if leads and sum(step * n for step, n in leads) >= frames:
             raise ValueError("leads are beyond the last frame")
-        model = v.get("model")
-        if model is not None and not _NAME.match(str(model)):
-            raise ValueError("the model's name is not a plain name")
-        sha = v.get("model_sha256")
-        if sha is not None and not _SHA256.match(str(sha)):
-            raise ValueError("model_sha256 is not 64 hex digits")
+        model, sha = v.get("model"), v.get("model_sha256")
+        check_model(model, sha)
         scale = _int(v["scale"], 1, 4, "scale")
         if scale == 3:
             raise ValueError("scale is 1, 2 or 4")
@@ -257,6 +263,18 @@ class Metadata:
             model=model,
             model_sha256=sha,
         )
+
+
+class _OtherVersion(ValueError):
+    pass
+
+
+def check_model(name: Any, sha256: Any) -> None:
+    """Raises ValueError for what may not name a model; None: none is named."""
+    if name is not None and not _NAME.match(str(name)):
+        raise ValueError(f"a model's name has letters, digits, . _ -, not {name!r}")
+    if sha256 is not None and not _SHA256.match(str(sha256)):
+        raise ValueError(f"model_sha256 is 64 hex digits, not {sha256!r}")
 
 
 def _int(value: Any, low: int, high: int, name: str) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from av.video.stream import VideoStream
 from .._tds import scale_of
 from ..codecs.base import CodedSegment
 from ..errors import ExternalError, InputError
-from ..media.opening import open_container
+from ..media.extent import file_size, indexed_end
+from ..media.extras import Extras
+from ..media.opening import ffmpeg_name, is_read_once, open_container
 from ..plan import Role
 from .copying import copied_packets, decoding_time
 from .metadata import KEY, Metadata
@@ -47,24 +49,11 @@ class CodedStream:
         """Of all packets, and once of the parameter sets kept beside them."""
         total = 0
         for i, segment in enumerate(self.segments):
-            with av.open(str(segment.path)) as container:
+            with av.open(ffmpeg_name(segment.path)) as container:
                 stream = container.streams.video[0]
                 total += sum(p.size for p in container.demux(stream) if p.size)
                 total += len(stream.codec_context.extradata or b"") if i == 0 else 0
         return 8 * total
-
-
-@dataclass
-class Extras:
-    """What comes along from the source.
-
-    path: a file whose audio and subtitle streams are copied (all MP4 can carry).
-    """
-
-    path: Path | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
-    chapters: list[dict[str, Any]] = field(default_factory=list)
-    rotation: int = 0
 
 
 def write_paired(
@@ -86,7 +75,7 @@ def write_paired(
         # of a 29.97 fps video lands on the wrong tick.
         "movie_timescale": str(timescale),
     }
-    with av.open(str(path), "w", format="mp4", options=options) as out:
+    with av.open(ffmpeg_name(path), "w", format="mp4", options=options) as out:
         out.metadata.update(extras.metadata)
         out.metadata[KEY] = metadata.to_json()
         sources = []
@@ -116,7 +105,7 @@ def _timescale(time_base: Fraction) -> int:
 
 
 def _add_video(out: OutputContainer, path: Path) -> VideoStream:
-    with av.open(str(path)) as template:
+    with av.open(ffmpeg_name(path)) as template:
         source = template.streams.video[0]
         # PyAV's FFmpeg has no VVC encoder, so the stream is added without one.
         stream = out.add_stream_from_template(source, opaque=True)
@@ -151,7 +140,7 @@ def _timed_packets(
     header: bytes | None = None
     i = 0
     for segment in coded.segments:
-        with av.open(str(segment.path)) as container:
+        with av.open(ffmpeg_name(segment.path)) as container:
             source = container.streams.video[0]
             extradata = source.codec_context.extradata
             header = extradata if header is None else header
@@ -177,7 +166,7 @@ def _display_ranks(segments: Sequence[CodedSegment]) -> list[int]:
     """For each packet in coded order its place in display order, over all segments."""
     ranks: list[int] = []
     for segment in segments:
-        with av.open(str(segment.path)) as container:
+        with av.open(ffmpeg_name(segment.path)) as container:
             stream = container.streams.video[0]
             pts = [p.pts for p in container.demux(stream) if p.size]
         if None in pts or len(set(pts)) != len(pts):
@@ -219,6 +208,11 @@ class PairedFile:
 
     def __init__(self, path: str, allow_truncated: bool = False) -> None:
         self.path = path
+        if is_read_once(path):
+            raise InputError(
+                f"{path} can be read only once, and a paired file is read in two places at a "
+                "time, one a track; name a file"
+            )
         with self.open() as container:
             videos = [
                 s for s in container.streams.video if not s.disposition & Disposition.attached_pic
@@ -234,10 +228,8 @@ class PairedFile:
             if _area(hr) == _area(lr):
                 hr, lr = videos[0], videos[1]
             tracks = {}
-            end = 0
             for role, stream in ((Role.HR, hr), (Role.LR, lr)):
                 entries = list(stream.index_entries)
-                end = max([end, *(e.pos + e.size for e in entries)])
                 tracks[role] = Track(
                     role,
                     stream.index,
@@ -249,13 +241,15 @@ class PairedFile:
                     sum(e.size for e in entries),
                     len(entries),
                 )
+            end = indexed_end((hr, lr))
             self.hr, self.lr = tracks[Role.HR], tracks[Role.LR]
             self.rate = (
                 self.metadata.timeline.rate
                 if self.metadata
                 else Fraction(hr.guessed_rate or hr.average_rate or 25)
             )
-        size = Path(path).stat().st_size if Path(path).is_file() else end
+        size = file_size(path)
+        size = end if size is None else size
         self.missing_bytes = max(0, end - size)
         if self.missing_bytes and not allow_truncated:
             raise InputError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +23,9 @@ from rich.table import Table
 from ..container.mp4 import CodedStream
 from ..decoder import Decoder, EnhanceSettings, decode
 from ..encoder import EncodeResult, Progress, code_plain
-from ..errors import ExternalError
+from ..errors import ExternalError, InputError
 from ..media.decoding import frames
-from ..media.opening import RawFormat
+from ..media.opening import STANDARD_INPUT, RawFormat, ffmpeg_name, is_read_once
 from ..media.pictures import FilterChain, to_planar
 from ..media.sources import VideoSource
 from ..plan import Role
@@ -64,6 +64,13 @@ class Measurement:
                     self.hr.v + self.lr_enhanced.v)  # fmt: skip
 
 
+def check_measurable(source: str) -> None:
+    """Raises InputError, before any work, for a source that cannot be read again."""
+    if is_read_once(source):
+        what = "standard input" if source == STANDARD_INPUT else source
+        raise InputError(f"measuring reads the source again, and {what} cannot be; name a file")
+
+
 def measure(
     source: str,
     result: EncodeResult,
@@ -86,7 +93,7 @@ def measure(
         out = Measurement(result.hr.bits, result.lr.bits, anchor.bits(), 0)
         out.anchor_stream = kept
         out.encoder = f"{result.metadata.encoder}, preset {result.metadata.preset}"
-        roles = dict(zip(result.metadata.timeline.times(), result.metadata.roles(), strict=True))
+        roles = list(result.metadata.roles())
         _compare_anchor(source, raw, anchor, roles, out)
         start = time.perf_counter()
         with decode(result.path, settings=EnhanceSettings(backend="bicubic")) as pictures:
@@ -144,32 +151,32 @@ def _compare_anchor(
     source: str,
     raw: RawFormat | None,
     anchor: CodedStream,
-    roles: dict[int, Role],
+    roles: Sequence[Role],
     out: Measurement,
 ) -> None:
     decoded = decode_segments(anchor)
     depth = None
-    for pts, original in source_planes(source, raw):
+    for i, (_, original) in enumerate(source_planes(source, raw)):
         frame = next(decoded, None)
         if frame is None:
             raise ExternalError("the plain stream decodes to fewer frames than the source has")
         depth = 10 if frame.format.name.endswith("10le") else 8
         planes = planes_of(frame)
         out.anchor.add(original, planes, depth)
-        if roles[pts] is Role.LR:
+        if roles[i] is Role.LR:
             out.anchor_lr.add(original, planes, depth)
     if next(decoded, None) is not None:
         raise ExternalError("the plain stream decodes to more frames than the source has")
     sizes = sizes_in_display_order(anchor)
     out.anchor_lr_bits = sum(
-        8 * size for size, pts in zip(sizes, anchor.times, strict=True) if roles[pts] is Role.LR
+        8 * size for size, role in zip(sizes, roles, strict=True) if role is Role.LR
     )
 
 
 def decode_segments(coded: CodedStream) -> Iterator[av.VideoFrame]:
     """Every picture of a coded stream, in display order."""
     for segment in coded.segments:
-        with av.open(str(segment.path)) as container:
+        with av.open(ffmpeg_name(segment.path)) as container:
             yield from frames(str(segment.path), container, container.streams.video[0])
 
 
@@ -177,7 +184,7 @@ def sizes_in_display_order(coded: CodedStream) -> list[int]:
     """Bytes of each coded picture, without parameter sets kept beside the packets."""
     sizes: list[int] = []
     for segment in coded.segments:
-        with av.open(str(segment.path)) as container:
+        with av.open(ffmpeg_name(segment.path)) as container:
             packets = [
                 (p.pts or 0, p.size) for p in container.demux(container.streams.video[0]) if p.size
             ]

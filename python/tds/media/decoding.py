@@ -29,6 +29,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
+from .opening import ffmpeg_name
 from .programs import candidates
 
 # MD5 of all pictures of data/vvc-*bit.266 as planar yuv, from VTM 23.13's decoder.
@@ -104,7 +105,7 @@ def _by_program(path: str, index: int, depth: int, timed: bool) -> Iterator[Inpu
             "read again by another program; name a file"
         )
     command = [program, "-hide_banner", "-nostdin", "-loglevel", "quiet", "-copyts"]
-    command += ["-noautorotate", "-i", path]
+    command += ["-noautorotate", "-i", ffmpeg_name(path)]
     command += ["-map", f"0:{index}", "-fps_mode", "passthrough", "-enc_time_base", "demux"]
     if not timed:  # what FFmpeg makes up for a stream without times need not even increase
         command += ["-vf", "setpts=N/25/TB"]

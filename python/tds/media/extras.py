@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import av
 
-from ..container.mp4 import Extras
 from ..errors import ExternalError
-from .opening import RawFormat, open_container
+from .opening import STANDARD_INPUT, ffmpeg_name, is_read_once
 from .programs import find_ffmpeg
+from .sources import VideoSource
 
 # What FFmpeg's MP4 muxer takes as it is; other audio is coded to AAC, other text to mov_text.
 _AUDIO = frozenset(
@@ -55,26 +57,42 @@ _TECHNICAL = frozenset(
 )
 
 
-def collect(path: str, raw: RawFormat | None, folder: Path) -> tuple[Extras, list[str]]:
-    """Reads what comes along, and says in sentences what does not.
+@dataclass
+class Extras:
+    """What comes along from the source.
+
+    path: a file whose audio and subtitle streams are copied (all MP4 can carry).
+    """
+
+    path: Path | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    chapters: list[dict[str, Any]] = field(default_factory=list)
+    rotation: int = 0
+
+
+def collect(video: VideoSource, folder: Path) -> tuple[Extras, list[str]]:
+    """What comes along of a source whose frames were read, and in sentences what does not.
 
     folder: where a file with the copied streams may be put.
     """
-    extras = Extras()
+    extras = Extras(
+        metadata={k: v for k, v in video.metadata.items() if k.lower() not in _TECHNICAL},
+        chapters=video.chapters,
+        rotation=video.rotation,
+    )
     notices: list[str] = []
-    if raw is not None or path == "-":
+    audio, subtitles = video.audio, video.subtitles
+    if not audio and not subtitles:
         return extras, notices
-    with open_container(path) as container:
-        extras.metadata = {
-            k: v for k, v in container.metadata.items() if k.lower() not in _TECHNICAL
-        }
-        extras.chapters = [dict(c) for c in container.chapters()]
-        first = next(container.decode(video=0), None)
-        extras.rotation = first.rotation if first is not None else 0
-        audio = [s.codec_context.name for s in container.streams.audio]
-        subtitles = [s.codec_context.name for s in container.streams.subtitles]
-    if audio or subtitles:
-        extras.path = _copy_streams(path, audio, subtitles, folder / "extras.mp4", notices)
+    if is_read_once(video.path):
+        kinds = [k for k, names in (("audio", audio), ("subtitles", subtitles)) if names]
+        what = "standard input" if video.path == STANDARD_INPUT else video.path
+        notices.append(
+            f"{what} can be read only once, and its pictures were; left out: its "
+            f"{' and '.join(kinds)}; name a file to keep them"
+        )
+        return extras, notices
+    extras.path = _copy_streams(video.path, audio, subtitles, folder / "extras.mp4", notices)
     return extras, notices
 
 
@@ -82,7 +100,7 @@ def _copy_streams(
     path: str, audio: list[str], subtitles: list[str], out: Path, notices: list[str]
 ) -> Path | None:
     command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
-    command += ["-copyts", "-i", path, "-map_metadata", "-1", "-map_chapters", "-1"]
+    command += ["-copyts", "-i", ffmpeg_name(path), "-map_metadata", "-1", "-map_chapters", "-1"]
     kept = 0
     for i, name in enumerate(audio):
         command += ["-map", f"0:a:{i}", f"-c:a:{i}", "copy" if name in _AUDIO else "aac"]
@@ -106,14 +124,16 @@ def _copy_streams(
     if not kept and not text:
         return None
     done = subprocess.run(
-        [*command, "-strict", "experimental", "-f", "mp4", str(out)], capture_output=True, text=True
+        [*command, "-strict", "experimental", "-f", "mp4", ffmpeg_name(out)],
+        capture_output=True,
+        text=True,
     )
     if done.returncode != 0:
         raise ExternalError(
             f"{path}: its audio and subtitles could not be copied "
             f"({' / '.join(done.stderr.strip().splitlines()[-2:])})"
         )
-    with av.open(str(out)) as made:
+    with av.open(ffmpeg_name(out)) as made:
         if not made.streams:
             return None
     return out
@@ -130,7 +150,17 @@ def subtitles_for(path: str, suffix: str, out: Path) -> Path | None:
     if codec is None:
         return None
     command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-copyts"]
-    command += ["-i", path, "-map", "0:s", "-c:s", codec, "-f", "matroska", str(out)]
+    command += [
+        "-i",
+        ffmpeg_name(path),
+        "-map",
+        "0:s",
+        "-c:s",
+        codec,
+        "-f",
+        "matroska",
+        ffmpeg_name(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ExternalError(

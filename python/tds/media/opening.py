@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Opening files with PyAV: raw formats, standard input, sentences for errors."""
+"""Opening files with PyAV: names, raw formats, standard input, sentences for errors."""
 
 from __future__ import annotations
 
+import functools
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.format import ContainerFormat
 
 from ..errors import InputError, MissingError
 
@@ -24,6 +27,32 @@ class RawFormat:
     rate: Fraction = Fraction(25)
     pix_fmt: str = "yuv420p"
 
+    def __post_init__(self) -> None:
+        try:
+            av.VideoFormat(self.pix_fmt)
+        except ValueError:
+            raise InputError(
+                f"FFmpeg has no pixel format {self.pix_fmt!r}; ffmpeg -pix_fmts lists them, for "
+                "example yuv420p, yuv420p10le, nv12"
+            ) from None
+
+
+STANDARD_INPUT = "-"
+
+
+def ffmpeg_name(path: str | os.PathLike[str]) -> str:
+    """A path as FFmpeg and PyAV must be told it: without ``file:`` what comes before a ':'
+    in a name would be taken for a protocol. Addresses (``http://...``) stay as they are."""
+    name = os.fspath(path)
+    return name if "://" in name else f"file:{name}"
+
+
+def is_read_once(path: str) -> bool:
+    """Whether opening this a second time would not give the same again: standard input, a
+    FIFO, a process substitution, a device."""
+    p = Path(path)
+    return path == STANDARD_INPUT or (p.exists() and not p.is_file() and not p.is_dir())
+
 
 _ANNEX_B = {".265": "hevc", ".hevc": "hevc", ".266": "vvc", ".vvc": "vvc"}
 
@@ -34,10 +63,11 @@ def open_container(
     """PyAV's container for a path, ``-`` being standard input.
 
     Raises MissingError or InputError with a sentence in place of FFmpeg's codes."""
-    name = "pipe:0" if path == "-" else path
+    name = "pipe:0" if path == STANDARD_INPUT else ffmpeg_name(path)
     # FFmpeg guesses raw streams by their content, which a short one has too little of.
     format_name = _ANNEX_B.get(Path(path).suffix.lower())
     if raw is not None:
+        _check_raw_name(path)
         format_name = "rawvideo"
         options = {
             **(options or {}),
@@ -45,7 +75,7 @@ def open_container(
             "pixel_format": raw.pix_fmt,
             "framerate": str(raw.rate),
         }
-    if path != "-" and "://" not in path:
+    if path != STANDARD_INPUT and "://" not in path:
         p = Path(path)
         if not p.exists():
             raise MissingError(f"{path}: there is no such file")
@@ -64,6 +94,28 @@ def open_container(
             f"{path} is not a video file that FFmpeg can read, or it is cut short "
             f"({reason(e)}); check it with ffprobe"
         ) from e
+
+
+def _check_raw_name(path: str) -> None:
+    suffix = Path(path).suffix.lower()
+    if suffix[1:] in _suffixes_of_containers():
+        raise InputError(
+            f"{path}: a {suffix} file says itself what is in it, so --size, --rate and --pix-fmt "
+            "do not apply; leave them out, or name a raw video .yuv"
+        )
+
+
+@functools.cache
+def _suffixes_of_containers() -> frozenset[str]:
+    """Of the formats that FFmpeg writes and that are not raw video. (Those that it only
+    reads are old and rare, and claim suffixes that raw files have too, such as .dat.)"""
+    known: set[str] = set()
+    for name in av.formats_available - {"rawvideo"}:
+        try:
+            known |= ContainerFormat(name, "w").extensions
+        except ValueError:
+            pass  # one that FFmpeg only reads
+    return frozenset(known - ContainerFormat("rawvideo", "w").extensions)
 
 
 def reason(error: Exception) -> str:

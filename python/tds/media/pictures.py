@@ -20,6 +20,17 @@ from ..errors import InputError
 SCENE_CUT = 10.0  # scdet's own default threshold, in percent of the largest difference
 
 
+RGB_MATRIX = "bt709"
+"""By which pictures that are not YUV become it; the streams are tagged so."""
+
+
+def is_yuv(pix_fmt: str) -> bool:
+    """YUV or gray, which keep their range and matrix; not RGB, palettes, XYZ, or black and
+    white, which FFmpeg takes for RGB."""
+    known = av.VideoFormat(pix_fmt)
+    return not (known.is_rgb or known.has_palette or pix_fmt.startswith(("xyz", "mono")))
+
+
 class FilterChain:
     """FFmpeg video filters, one frame in, one frame out.
 
@@ -48,11 +59,16 @@ class FilterChain:
     def _build(self, frame: VideoFrame) -> Graph:
         graph = Graph()
         nodes = [
-            graph.add_buffer(
-                width=frame.width,
-                height=frame.height,
-                format=frame.format,
-                time_base=self._time_base,
+            # Not Graph.add_buffer, which says nothing of colours: what comes out then counts as
+            # BT.601 of limited range, and FFmpeg converts to it what is tagged otherwise.
+            graph.add(
+                "buffer",
+                video_size=f"{frame.width}x{frame.height}",
+                pix_fmt=frame.format.name,
+                time_base=str(self._time_base),
+                pixel_aspect="1/1",
+                colorspace=str(int(frame.colorspace)),
+                range=str(int(frame.color_range)),
             )
         ]
         nodes += [graph.add(name, arguments) for name, arguments in self._filters]
@@ -73,8 +89,8 @@ def to_planar(
     if pix_fmt != target:
         name = "pc" if full_range or pix_fmt.startswith("yuvj") else "tv"
         # RGB has no range of its own to keep; it becomes limited range, as everywhere in FFmpeg.
-        if not pix_fmt.startswith(("yuv", "nv", "p0", "gray")):
-            filters.append(("scale", "flags=bicubic:out_range=tv"))
+        if not is_yuv(pix_fmt):
+            filters.append(("scale", f"flags=bicubic:out_range=tv:out_color_matrix={RGB_MATRIX}"))
         else:
             filters.append(("scale", f"flags=bicubic:in_range={name}:out_range={name}"))
         filters.append(("format", target))

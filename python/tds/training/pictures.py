@@ -100,7 +100,9 @@ def down_sample(pictures: Yuv, scale: int) -> Yuv:
 def _frames(path: Path) -> Iterator[tuple[Bytes, int, int]]:
     import av
 
-    with av.open(str(path)) as container:
+    from ..media.opening import ffmpeg_name
+
+    with av.open(ffmpeg_name(path)) as container:
         if not container.streams.video:
             raise InputError(f"{path} has no video")
         for frame in container.decode(video=0):
@@ -140,9 +142,11 @@ def write_lossless(pictures: Yuv, path: Path, rate: int = 25) -> None:
     """FFV1 in Matroska, whole or not at all."""
     import av
 
+    from ..media.opening import ffmpeg_name
+
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        with av.open(str(part), "w") as container:
+        with av.open(ffmpeg_name(part), "w") as container:
             stream = container.add_stream("ffv1", rate=rate)
             stream.width, stream.height = pictures.width, pictures.height
             stream.pix_fmt = "yuv420p"
