@@ -294,6 +294,24 @@ def test_errors_are_pythons_own_and_name_the_fault() -> None:
         session.receive()
 
 
+def test_times_are_whole_numbers_of_64_bits() -> None:
+    """Whatever Python takes for an index is a time, and the ends of the range are too."""
+    session = Session(64, 48, 2)
+    for time in (1.5, "1", 2.0, np.float64(3)):
+        with pytest.raises(TypeError, match="whole number"):
+            session.send("hr", arrays(64, 48), time)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="whole number"):
+            session.send_lost("hr", time)  # type: ignore[arg-type]
+    for time in (1 << 70, -(1 << 63) - 1):
+        with pytest.raises(OverflowError, match="64 bits"):
+            session.send("hr", arrays(64, 48), time)
+        with pytest.raises(OverflowError, match="64 bits"):
+            session.send_lost("hr", time)
+    assert session.send("hr", arrays(64, 48), np.int32(-5))
+    assert session.send_lost("hr", np.int64(-4))
+    assert session.send("hr", arrays(64, 48), (1 << 63) - 1)
+
+
 def test_model_files_that_do_not_fit(tmp_path: Path) -> None:
     text = tmp_path / "text.pt"
     text.write_text("no model")

@@ -533,6 +533,25 @@ tds_role role_of(const py::object &role) {
     raise(PyExc_TypeError, "a role is \"hr\" or \"lr\", not a " + type_name(role));
 }
 
+// A time as Python counts places: integers, numpy's among them, and no float, whose
+// fraction would be lost.
+int64_t time_of(const py::object &value) {
+    if (PyIndex_Check(value.ptr()) == 0) {
+        raise(PyExc_TypeError, "a time is a whole number of ticks, not a " + type_name(value));
+    }
+    const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+    if (!number) {
+        throw py::error_already_set();
+    }
+    int overflow = 0;
+    const int64_t time = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+    if (overflow != 0) {
+        raise(PyExc_OverflowError,
+              "a time has 64 bits, and " + py::repr(number).cast<std::string>() + " has more");
+    }
+    return time;
+}
+
 struct Info {
     std::string backend, device, precision, model_name, model_sha256;
     int64_t passed, enhanced, upsampled, repeated, dropped_lr, references, batches;
@@ -621,7 +640,7 @@ class Session {
         if (time.is_none()) {
             raise(PyExc_ValueError, "a frame without a time: give pts");
         }
-        picture.pts = time.cast<int64_t>();
+        picture.pts = time_of(time);
         bool damaged = false;
         if (!corrupt.is_none()) {
             damaged = corrupt.cast<bool>();
@@ -643,8 +662,9 @@ class Session {
         return result == TDS_OK;
     }
 
-    bool send_lost(const py::object &role, int64_t pts) {
+    bool send_lost(const py::object &role, const py::object &time) {
         const tds_role to = role_of(role);
+        const int64_t pts = time_of(time);
         return call([&](tds_session *s) { return tds_session_send_lost(s, to, pts); }) == TDS_OK;
     }
 

@@ -100,8 +100,6 @@ class Session {
     bool can_start() const;
     bool can_receive() const;
     void start_group();
-    Entry plan_lost(const Event &event, const std::vector<Entry> &made,
-                    const ReferencePtr &last) const;
     void work();
     void make(const std::vector<size_t> &batch, bool keep_middle);
     void allocate(tds_picture &picture);

@@ -4,7 +4,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol, SupportsInt
+from typing import Any, Literal, Protocol, SupportsIndex
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -187,7 +187,7 @@ class Session:
         self,
         role: Role,
         frame: Frame | None,
-        pts: SupportsInt | None = None,
+        pts: SupportsIndex | None = None,
         opaque: object = None,
         corrupt: bool | None = None,
     ) -> bool:
@@ -198,16 +198,17 @@ class Session:
         high bits as in P010), each a numpy array or an object with ``__dlpack__`` (torch
         on the CPU or CUDA), uint8 or uint16, rows dense; or one array [height * 3 / 2,
         width]. Nothing is copied: the samples must stay unchanged until the frame is no
-        longer held. pts: display time in any unit both streams share, increasing
-        within a stream; None: the frame's own. opaque: comes out with the picture.
+        longer held. pts: display time, a whole number in any unit both streams share,
+        increasing within a stream; None: the frame's own. opaque: comes out with the picture.
         corrupt: the decoder reported damage; None: the frame's ``is_corrupt``.
 
         Returns False when the session is full and took nothing: receive, or send the
         other stream, then send it again. Raises ValueError for a picture that does not
-        fit or a time that does not increase, TypeError, NotImplementedError.
+        fit or a time that does not increase, OverflowError for a time of over 64 bits,
+        TypeError, NotImplementedError.
         """
 
-    def send_lost(self, role: Role, pts: int) -> bool:
+    def send_lost(self, role: Role, pts: SupportsIndex) -> bool:
         """Says that the stream's picture at ``pts`` exists but was lost: the nearest one is
         repeated, or the other stream's picture of that time is used. Returns as send."""
 
