@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <sys/wait.h>
 
 namespace {
 std::string program;
@@ -83,6 +84,16 @@ TEST("the C example and a session give the same pixels") {
     const std::string got((std::istreambuf_iterator<char>(file)), {});
     CHECK_EQ(got.size(), static_cast<size_t>(10 * 54 * 38 * 3 / 2));
     CHECK(got == want);
+}
+
+TEST("the C example refuses groups that are none") {
+    for (const char *group : {"2", "4", "1", "0", "-3", "x"}) {
+        const std::string command = program + " 54 38 2 " + group + " /dev/null /dev/null " +
+                                    TEST_FOLDER + "/none.yuv 2>/dev/null";
+        const int status = std::system(command.c_str());
+        CHECK(WIFEXITED(status));
+        CHECK_EQ(WEXITSTATUS(status), 2);
+    }
 }
 
 int main(int argc, char **argv) {
