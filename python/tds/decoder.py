@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
 from typing import Any, Protocol
 
+from av.stream import Stream
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from .container.mp4 import PairedFile
@@ -26,6 +29,7 @@ from .plan import Role
 from .session import Picture, Session
 
 QUEUED_PICTURES = 4  # decoded pictures that wait, per stream
+BACKENDS = ("auto", "bicubic", "torchscript")
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,11 @@ class EnhanceSettings:
 class Decoder(Iterator[Picture]):
     """Iterates over the pictures of a pair, every one once, in display order.
 
-    A context manager. Attributes: width, height, bit_depth, scale, time_base
-    (of each picture's ``pts``), rate (nominal), model (a few words for a
-    person), notices (sentences about what is not as asked for).
+    A context manager; one that is never closed ends with its last reference.
+    Attributes: width, height, bit_depth, scale, time_base (of each picture's
+    ``pts``), rate (nominal), sample_aspect_ratio (of HR; None: not said),
+    full_range (whether samples use all codes), model (a few words for a person),
+    notices (sentences about what is not as asked for).
     """
 
     def __init__(
@@ -85,6 +91,8 @@ class Decoder(Iterator[Picture]):
         scale: int,
         time_base: Fraction,
         rate: Fraction,
+        sample_aspect_ratio: Fraction | None = None,
+        full_range: bool = False,
         regular: bool = True,
         settings: EnhanceSettings | None = None,
         named_model: tuple[str | None, str | None] = (None, None),
@@ -96,6 +104,7 @@ class Decoder(Iterator[Picture]):
         self.width, self.height = width, height
         self.bit_depth, self.scale = bit_depth, scale
         self.time_base, self.rate, self.regular = time_base, rate, regular
+        self.sample_aspect_ratio, self.full_range = sample_aspect_ratio, full_range
         self.notices: list[str] = []
         wanted = settings or EnhanceSettings()
         backend, model = self._choose(wanted, named_model)
@@ -114,6 +123,9 @@ class Decoder(Iterator[Picture]):
             max_group=max_group,
         )
         self._feeds = {role: _Feed(role, items, queued) for role, items in streams.items()}
+        # A decoder that is let go without being closed leaves no threads: they hold their
+        # feeds and nothing of this object.
+        weakref.finalize(self, _stop, tuple(self._feeds.values()))
         for feed in self._feeds.values():
             feed.start()
 
@@ -121,6 +133,8 @@ class Decoder(Iterator[Picture]):
         self, wanted: EnhanceSettings, named: tuple[str | None, str | None]
     ) -> tuple[str, str | None]:
         """(backend, model file) for the session."""
+        if wanted.backend not in BACKENDS:
+            raise InputError(f"no backend {wanted.backend!r}; there are {', '.join(BACKENDS)}")
         if wanted.backend == "bicubic":
             if wanted.model is not None:
                 raise InputError("--backend bicubic takes no model; leave --model out")
@@ -200,8 +214,10 @@ class Decoder(Iterator[Picture]):
         return self
 
     def close(self) -> None:
+        """Ends the threads that read, and with them their files. Again is allowed."""
+        _stop(self._feeds.values())
         for feed in self._feeds.values():
-            feed.stop()
+            feed.join()
         self._session.close()
 
     def __enter__(self) -> Decoder:
@@ -214,6 +230,11 @@ class Decoder(Iterator[Picture]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _stop(feeds: Collection[_Feed]) -> None:
+    for feed in feeds:
+        feed.stop()
 
 
 class _Feed:
@@ -267,7 +288,10 @@ class _Feed:
         self._head.clear()
 
     def stop(self) -> None:
+        """Lets the thread end soon; waits for nothing, so that any thread may call it."""
         self._stopping.set()
+
+    def join(self) -> None:
         self._thread.join(10)
 
 
@@ -363,6 +387,8 @@ def decoder_of(file: PairedFile, settings: EnhanceSettings | None = None) -> Dec
     """A Decoder of an open PairedFile."""
     expected = file.expected()
     m = file.metadata
+    with file.open() as container:
+        aspect, full_range = shape(container.streams[file.hr.index])
     return Decoder(
         {role: TrackPictures(file, role, expected[role]) for role in Role},
         width=file.hr.width,
@@ -371,12 +397,24 @@ def decoder_of(file: PairedFile, settings: EnhanceSettings | None = None) -> Dec
         scale=file.scale,
         time_base=file.time_base,
         rate=file.rate,
+        sample_aspect_ratio=aspect,
+        full_range=full_range,
         regular=m is None or (m.timeline.known and m.timeline.deltas is None),
         settings=settings,
         named_model=(m.model, m.model_sha256) if m else (None, None),
         hr_qp=m.hr_qp if m else -1,
         lr_qp=m.lr_qp if m else -1,
     )
+
+
+def shape(stream: Stream) -> tuple[Fraction | None, bool]:
+    """(sample aspect ratio, whether samples use the full range) of a video stream, for a
+    Decoder's attributes of the same names."""
+    assert isinstance(stream, VideoStream)
+    context = stream.codec_context
+    full = context.color_range == ColorRange.JPEG or (context.pix_fmt or "").startswith("yuvj")
+    aspect = stream.sample_aspect_ratio
+    return (Fraction(aspect) if aspect else None), full
 
 
 def check_complete(decoder: Decoder, name: str) -> None:

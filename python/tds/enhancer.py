@@ -16,11 +16,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 from ._tds import lr_size, scale_of
 from .container.metadata import Metadata
-from .decoder import QUEUED_PICTURES, Decoded, Decoder, EnhanceSettings, Item, fill_lost
+from .decoder import QUEUED_PICTURES, Decoded, Decoder, EnhanceSettings, Item, fill_lost, shape
 from .errors import InputError
 from .media.decoding import frames
 from .media.opening import RawFormat, open_container
@@ -76,13 +77,15 @@ def enhance(
             )
         named = (sidecar.model, sidecar.model_sha256) if sidecar else (None, None)
         return Decoder(
-            dict(streams),
+            {role: _then_close(items, files.of(role)) for role, items in streams.items()},
             width=files.hr.width,
             height=files.hr.height,
             bit_depth=files.hr.bit_depth,
             scale=files.scale,
             time_base=time_base,
             rate=rate,
+            sample_aspect_ratio=files.hr.sample_aspect_ratio,
+            full_range=files.hr.full_range,
             settings=settings,
             named_model=named,
             hr_qp=sidecar.hr_qp if sidecar else -1,
@@ -93,6 +96,14 @@ def enhance(
     except BaseException:
         files.close()
         raise
+
+
+def _then_close(items: Iterator[Item], file: _File) -> Iterator[Item]:
+    """``items``, and once they or their reader have ended, the file they come from."""
+    try:
+        yield from items
+    finally:
+        file.close()
 
 
 class PictureFile(Protocol):
@@ -123,12 +134,29 @@ class _File:
     def __init__(self, path: str, raw: RawFormat | None) -> None:
         self.path = path
         self._container = open_container(path, raw if _is_raw_yuv(path, raw) else None)
-        if not self._container.streams.video:
+        try:
+            self._open_stream()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_stream(self) -> None:
+        path = self.path
+        videos = [
+            s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic
+        ]
+        if not videos:
             raise InputError(f"{path} has no video stream")
-        stream = self._container.streams.video[0]
+        if len(videos) > 1:
+            raise InputError(
+                f"{path} has {len(videos)} video tracks, and each of two files has one; for a "
+                "paired file, which has both streams, use tds decode"
+            )
+        stream = videos[0]
         self.timed = self._container.format.name.split(",")[0] not in _RAW
         self.time_base = Fraction(stream.time_base or 1)
         self.rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
+        self.sample_aspect_ratio, self.full_range = shape(stream)
         self.damaged = 0
         self.width, self.height = stream.codec_context.width, stream.codec_context.height
         name = stream.codec_context.pix_fmt
@@ -158,6 +186,11 @@ def _is_raw_yuv(path: str, raw: RawFormat | None) -> bool:
 
 class _Pair:
     def __init__(self, hr: str, lr: str, raw: RawFormat | None, scale: int) -> None:
+        if hr == lr or (Path(hr).is_file() and Path(lr).is_file() and Path(hr).samefile(lr)):
+            raise InputError(
+                f"{hr} is given as both HR and LR; name two files, or use tds decode for a paired "
+                "file, which has both streams"
+            )
         self.hr = _File(hr, raw)
         lr_raw = None
         if raw is not None:

@@ -303,6 +303,18 @@ def test_leaving_early_ends_the_decoders(
     nothing_left(pair)
 
 
+def test_closing_twice_is_closing_once(
+    pusher: str, make_pair: MakePair, nothing_left: NothingLeft
+) -> None:
+    pair = make_pair(frames=20)
+    decoder = postdec(str(pair.hr), str(pair.lr), settings(pair, pusher))
+    with decoder:
+        next(decoder)
+    decoder.close()
+    decoder.close()
+    nothing_left(pair)
+
+
 def test_streams_the_wrong_way_round(pusher: str, make_pair: MakePair) -> None:
     pair = make_pair()
     with pytest.raises(InputError, match="the wrong way round"):
@@ -321,6 +333,7 @@ def test_a_sidecar_of_another_video(pusher: str, make_pair: MakePair) -> None:
     [
         ("nothing", InputError, "no decoder 'nothing'"),
         ("no-such-program {input}", MissingError, "no such program"),
+        ("cat '{input}", InputError, "--decoder cat '.*: no closing quotation"),
     ],
 )
 def test_decoders_that_are_none(
@@ -424,3 +437,18 @@ def test_a_failure_is_one_sentence_and_leaves_no_output(
     assert "decoder (push_y4m) ended after" in done.stderr
     assert not out.exists()
     nothing_left(pair)
+
+
+def test_faults_of_the_command_line_are_named(make_pair: MakePair) -> None:
+    pair = make_pair()
+    out = str(pair.folder / "out.y4m")
+    for decoder, more, says in (
+        ("none", ("--hr", str(pair.folder)), f"{pair.folder} is a folder"),
+        ("ffmpeg", ("--lr", str(pair.folder)), f"{pair.folder} is a folder"),
+        ("ffmpeg", ("--decoder-args", "'x"), "--decoder-args 'x: no closing quotation"),
+    ):
+        done = subprocess.run(
+            [*command(pair, decoder, out), *more], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 1 and done.stderr.count("\n") == 1
+        assert says in done.stderr

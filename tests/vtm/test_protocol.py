@@ -29,6 +29,7 @@ from tds.postdec.streams import (
     Stopped,
     StreamEnded,
     parse_y4m_header,
+    y4m_shape,
 )
 
 HELLO = struct.pack("<4sBBHQ", b"TDSP", 1, 1, 0, 64) + b"\0test".ljust(64, b"\0")
@@ -169,6 +170,23 @@ def test_interrupt_ends_a_read_that_waits() -> None:
         list(stream)
     stream.close()
     os.close(theirs)
+
+
+def test_closing_twice_touches_no_descriptor_of_others() -> None:
+    ours, theirs = os.pipe()
+    stream = PictureStream(ours, "x", 60)
+    stream.close()
+    others = [os.open("/dev/null", os.O_RDWR) for _ in range(4)]  # the numbers that became free
+    stream.interrupt()
+    stream.close()
+    for fd in (*others, theirs):
+        os.close(fd)  # raises if it is closed already
+
+
+def test_y4m_says_the_shape_of_samples_and_their_range() -> None:
+    assert y4m_shape(b"YUV4MPEG2 W8 H8 F25:1 A4:3 XCOLORRANGE=FULL") == (Fraction(4, 3), True)
+    for unknown in (b"", b" A0:0", b" A", b" Ax:1 XCOLORRANGE=LIMITED"):
+        assert y4m_shape(b"YUV4MPEG2 W8 H8" + unknown) == (None, False)
 
 
 def test_y4m_is_known_by_its_first_bytes() -> None:

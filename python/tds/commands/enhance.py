@@ -68,5 +68,5 @@ def run(args: argparse.Namespace) -> int:
         f"{args.hr} with {args.lr}",
         sidecar.timeline.frames if sidecar else 0,
         None,
-        [args.hr, args.lr],
+        [path for path in (args.hr, args.lr, args.sidecar) if path is not None],
     )

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..enhancer import RegularPlan
 from ..media.sources import parse_rate, parse_size
 from ..plan import Boundaries
 from ..postdec import PostdecSettings, postdec
+from ..postdec.decoders import split_words
 from ._arguments import add_enhancer, add_output, enhance_settings
 from ._output import write_pictures
 
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     settings = PostdecSettings(
         decoder=args.decoder,
         decoder_path=args.decoder_path,
-        decoder_arguments=tuple(shlex.split(args.decoder_args)),
+        decoder_arguments=split_words(args.decoder_args, "--decoder-args"),
         sidecar=sidecar,
         plan=plan,
         size=parse_size(args.size) if args.size else None,
@@ -104,4 +104,5 @@ def run(args: argparse.Namespace) -> int:
         f"{args.hr} with {args.lr}" if args.listen is None else args.listen,
         sidecar.timeline.frames if sidecar else 0,
         None,
+        [path for path in (args.hr, args.lr, args.sidecar) if path is not None],
     )

@@ -114,7 +114,7 @@ def start_of(decoder: str, path: str | None, extra: Sequence[str] = (), vvc: boo
         # Raw streams have no times; every picture once, whatever times FFmpeg makes up.
         out = "-map 0:v:0 -fps_mode passthrough -f yuv4mpegpipe -strict -1 pipe:1".split()
         return Start((*reads, *extra, *out), "stdout")
-    words = shlex.split(decoder)
+    words = split_words(decoder, "--decoder")
     if not any("{input}" in w for w in words):
         raise InputError(
             f"no decoder {decoder!r}; there are {', '.join(NAMES)}, or a command with {{input}} in "
@@ -125,6 +125,15 @@ def start_of(decoder: str, path: str | None, extra: Sequence[str] = (), vvc: boo
     if any("{session}" in w for w in words):
         return Start((*words, *extra), "socket", patched=True)
     return Start((*words, *extra), "fd" if any("{output}" in w for w in words) else "stdout")
+
+
+def split_words(text: str, option: str) -> tuple[str, ...]:
+    """A command line's words, as a shell splits them. Raises InputError."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as e:
+        reason = str(e).lower().rstrip(".")
+        raise InputError(f"{option} {text}: {reason}; close it, or put a \\ before it") from e
 
 
 def _find_ffmpeg(vvc: bool) -> str:

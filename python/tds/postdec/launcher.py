@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._tds import lr_size, scale_of
 from ..container.metadata import Metadata
-from ..decoder import QUEUED_PICTURES, Decoder, EnhanceSettings
+from ..decoder import QUEUED_PICTURES, Decoder, EnhanceSettings, Item
 from ..enhancer import RegularPlan, by_plan, by_sidecar
 from ..errors import ExternalError, InputError, MissingError
 from ..media.sources import VideoSource
@@ -213,6 +214,8 @@ class _Pair:
             assert path is not None
             if not Path(path).exists():
                 raise MissingError(f"{path}: there is no such file")
+            if Path(path).is_dir():
+                raise InputError(f"{path} is a folder, not a bitstream")
             formats[role] = self._known_format(role)
             if formats[role] is None and start.channel == "fd":
                 formats[role] = _probe(path)
@@ -317,14 +320,18 @@ class PostDecoder(Decoder):
             streams, time_base, rate = by_plan(pair, plan)
         queued = min(QUEUED_MOST, max(QUEUED_PICTURES, QUEUED_BYTES // hr.size))
         self._pair = pair
+        # As the Decoder's own: what runs ends also when this is let go without being closed.
+        weakref.finalize(self, _end, pair)
         super().__init__(
-            dict(streams),
+            {role: _then_close(items, pair.of(role).stream) for role, items in streams.items()},
             width=hr.width,
             height=hr.height,
             bit_depth=hr.bit_depth,
             scale=pair.scale,
             time_base=time_base,
             rate=rate,
+            sample_aspect_ratio=pair.hr.stream.sample_aspect_ratio,
+            full_range=pair.hr.stream.full_range,
             settings=settings.enhance,
             named_model=(m.model, m.model_sha256) if m else (None, None),
             hr_qp=m.hr_qp if m else -1,
@@ -335,16 +342,29 @@ class PostDecoder(Decoder):
 
     def close(self) -> None:
         # The threads that read may be waiting for a decoder: first end those.
-        self._pair.interrupt()
-        self._pair.end_processes()
+        _end(self._pair)
         super().close()
-        self._pair.close()
+
+
+def _end(pair: _Pair) -> None:
+    pair.interrupt()
+    pair.end_processes()
+
+
+def _then_close(items: Iterator[Item], stream: PictureStream) -> Iterator[Item]:
+    """``items``, and once they or their reader have ended, no descriptor of their stream."""
+    try:
+        yield from items
+    finally:
+        stream.close()
 
 
 def _open_decoded(path: str) -> int:
     """A descriptor of decoded pictures: a file, a FIFO (not waiting for its writer), or "-"."""
     if path == "-":
         return os.dup(0)
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder; name a file of decoded pictures, or a FIFO")
     try:
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:

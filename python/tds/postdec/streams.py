@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -109,6 +110,9 @@ class PictureStream:
         """Pictures read so far."""
         self.rate: Fraction | None = None
         """Frames a second, where y4m says it."""
+        self.sample_aspect_ratio: Fraction | None = None
+        self.full_range = False
+        """As y4m says it; the other forms do not."""
         self.program = ""
         """What a decoder that speaks the protocol calls itself."""
         self._fd = fd
@@ -118,18 +122,28 @@ class PictureStream:
         self._start = b""
         self._hello: protocol.Hello | None = None
         self._wake, self._waker = os.pipe()
+        self._open = True
+        self._closing = threading.Lock()
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
 
     def interrupt(self) -> None:
-        """Makes the iteration end with Stopped; from any thread."""
-        os.write(self._waker, b"x")
+        """Makes the iteration end with Stopped; from any thread, and also once closed."""
+        # Descriptors that are closed may be someone else's by now.
+        with self._closing:
+            if self._open:
+                os.write(self._waker, b"x")
 
     def close(self) -> None:
-        for fd in (self._fd, self._wake, self._waker):
-            with suppress(OSError):
-                os.close(fd)
+        """Lets go of its descriptors. Again is allowed."""
+        with self._closing:
+            if not self._open:
+                return
+            self._open = False
+            for fd in (self._fd, self._wake, self._waker):
+                with suppress(OSError):
+                    os.close(fd)
 
     def handshake(self) -> Role:
         """Reads the first message of a decoder that speaks the protocol; its role."""
@@ -203,6 +217,7 @@ class PictureStream:
     def _y4m(self, start: bytes) -> Iterator[Picture]:
         header = self._line(start, 1024)
         format, self.rate = parse_y4m_header(header, self.name)
+        self.sample_aspect_ratio, self.full_range = y4m_shape(header)
         while True:
             line = self._read_some(6)
             if not line:
@@ -320,3 +335,12 @@ def parse_y4m_header(header: bytes, name: str) -> tuple[Format, Fraction | None]
     if width % 2 or height % 2:
         raise InputError(f"{name} gives pictures of {width}x{height}; 4:2:0 needs even sizes")
     return Format(width, height, depth), rate
+
+
+def y4m_shape(header: bytes) -> tuple[Fraction | None, bool]:
+    """(sample aspect ratio, whether samples use the full range) by a y4m stream's first line;
+    a ratio that is none counts as not said, since it concerns no sample."""
+    words = header.split(b" ")
+    ratio = next((re.fullmatch(rb"A(\d+):(\d+)", w) for w in words[1:] if w[:1] == b"A"), None)
+    over, under = (int(n) for n in ratio.groups()) if ratio else (0, 0)
+    return (Fraction(over, under) if over and under else None), b"XCOLORRANGE=FULL" in words
