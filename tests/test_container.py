@@ -15,6 +15,8 @@ import pytest
 
 import tds
 import tools
+from tds import models
+from tds.container.annexb import to_mp4
 from tds.plan import Role
 
 Coded = Callable[..., tds.EncodeResult]
@@ -244,6 +246,50 @@ def test_info_tells_what_is_in_a_file(coded: Coded) -> None:
     assert "libvvenc" in facts["encoder"]
     text = tools.tds("info", result.path).stdout
     assert "decodes whole" in text and "N = 5, independent boundaries, 5 groups" in text
+
+
+def test_info_tells_the_model_a_file_names(tmp_path: Path, small: Path) -> None:
+    here = next(m for m in models.available(2) if m.name == "fast")
+    for digest, words in ((None, "installed here"), ("ab" * 32, "not installed here")):
+        tds.encode(small, tmp_path / "o.mp4", codec="hevc", preset="ultrafast", model="fast",
+                   model_sha256=digest, overwrite=True)  # fmt: skip
+        start = (digest or here.sha256)[:16]
+        text = tools.tds("info", "--no-decode", tmp_path / "o.mp4").stdout
+        assert f"fast suggested, sha256 {start}..., {words}" in text
+        facts = json.loads(tools.tds("info", "--no-decode", "--json", tmp_path / "o.mp4").stdout)
+        assert facts["model"]["installed"] is (digest is None)
+
+
+@pytest.mark.parametrize("config", ["ai", "ra"])
+def test_raw_hevc_is_muxed_as_hvc1(tmp_path: Path, small: Path, config: str) -> None:
+    """Its parameter sets are the same all along, so MP4 has them once, beside the pictures."""
+    sidecar, out = tmp_path / "y.json", tmp_path / "o.mp4"
+    tds.encode(small, sidecar, codec="hevc", preset="ultrafast", config=config, intra_period=12)
+    tools.tds("mux", sidecar, out)
+    with av.open(str(out)) as container:
+        assert [s.codec_context.codec_tag for s in container.streams.video] == ["hvc1", "hvc1"]
+        for packet in container.demux(video=0):
+            data, at = bytes(packet), 0
+            while at < len(data):
+                assert data[at + 4] >> 1 & 63 not in (32, 33, 34)
+                at += 4 + int.from_bytes(data[at : at + 4], "big")
+    for i, role in enumerate(("hr", "lr")):
+        assert tools.digests(out, i) == tools.digests(tmp_path / f"y.{role}.265")
+
+
+def test_parameter_sets_that_change_stay_between_the_pictures(tmp_path: Path, city: Path) -> None:
+    """hvc1 would leave the second half without its own."""
+    halves = []
+    for ctu in (16, 32):
+        halves.append(tmp_path / f"{ctu}.265")
+        tools.ffmpeg("-i", city, "-frames:v", 3, "-vf", "scale=128:72", "-c:v", "libx265",
+                     "-x265-params", f"ctu={ctu}:log-level=none:keyint=1", halves[-1])  # fmt: skip
+    raw, mp4 = tmp_path / "both.265", tmp_path / "both.mp4"
+    raw.write_bytes(b"".join(h.read_bytes() for h in halves))
+    to_mp4(raw, mp4, 6, "x265")
+    with av.open(str(mp4)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hev1"
+    assert tools.digests(mp4) == [d for h in halves for d in tools.digests(h)]
 
 
 def test_doctor_finds_what_the_demo_needs() -> None:

@@ -26,7 +26,7 @@ from .codecs import (
     ReferenceEncoder,
     StreamSettings,
 )
-from .container.annexb import is_sidecar, write_raw_pair
+from .container.annexb import check_mp4_name, is_sidecar, raw_paths, write_raw_pair
 from .container.metadata import MAX_FRAMES, Metadata, Timeline, check_model
 from .container.mp4 import CodedStream, write_paired
 from .errors import InputError, MissingError
@@ -226,9 +226,11 @@ def encode(
     settings = make_settings(settings, **options)
     path = os.fspath(source)
     check_output(output, overwrite, [path])
-    suffix = Path(output).suffix.lower()
-    if suffix not in (".mp4", ".m4v", ".mov") and not is_sidecar(output):
-        raise InputError(f"{output}: a paired file is MP4; name it with the suffix .mp4")
+    if is_sidecar(output):
+        for beside in raw_paths(Path(output), settings.codec.value):
+            check_output(beside, overwrite, [path])
+    else:
+        check_mp4_name(output)
     with whole_file(output, overwrite) as beside, VideoSource(path, raw) as video:
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
             coded = code_streams(video, settings, Path(folder), progress)

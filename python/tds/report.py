@@ -45,7 +45,13 @@ def describe(file: PairedFile, decode: bool, progress: Any = None) -> dict[str, 
         out["qp"] = {"hr": m.hr_qp, "lr": m.lr_qp}
         out["encoder"] = m.encoder
         out["preset"] = m.preset
-        out["model"] = {"name": m.model, "sha256": m.model_sha256} if m.model else None
+        out["model"] = None
+        if m.model:
+            out["model"] = {
+                "name": m.model,
+                "sha256": m.model_sha256,
+                "installed": _installed(m.model, m.scale, m.model_sha256),
+            }
     out["tracks"] = {}
     for role in Role:
         track = file.track(role)
@@ -60,6 +66,16 @@ def describe(file: PairedFile, decode: bool, progress: Any = None) -> dict[str, 
         out["decodes"] = {role.value: _decodes(file, role, progress) for role in Role}
         out["whole"] = all(d["lost"] == d["damaged"] == 0 for d in out["decodes"].values())
     return out
+
+
+def _installed(name: str, scale: int, sha256: str | None) -> bool:
+    """Whether decoding here would use the model a file names."""
+    from . import models
+
+    return any(
+        found.name == name and (sha256 is None or found.sha256 == sha256.lower())
+        for found in models.available(scale)
+    )
 
 
 def _decodes(file: PairedFile, role: Role, progress: Any) -> dict[str, int]:

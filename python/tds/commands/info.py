@@ -34,6 +34,12 @@ def run(args: argparse.Namespace) -> int:
     return 0 if facts.get("whole", True) and not file.missing_bytes else 1
 
 
+def _model(model: dict[str, Any]) -> str:
+    digest = f", sha256 {model['sha256'][:16]}..." if model["sha256"] else ""
+    here = "installed here" if model["installed"] else "not installed here"
+    return f"{model['name']} suggested{digest}, {here}"
+
+
 def _text(f: dict[str, Any]) -> str:
     hr, lr = f["tracks"]["hr"], f["tracks"]["lr"]
     lines = [
@@ -52,7 +58,7 @@ def _text(f: dict[str, Any]) -> str:
             f"  times   {f['rate']} frames/s, {times}",
         ]
         model = f["model"]
-        lines.append(f"  model   {model['name'] + ' suggested' if model else 'none suggested'}")
+        lines.append(f"  model   {_model(model) if model else 'none suggested'}")
     else:
         lines.append("  no TDS metadata (dropped by a remux?); pairs by the tracks' own times")
     for name, track in (("HR", hr), ("LR", lr)):

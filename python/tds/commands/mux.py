@@ -9,6 +9,7 @@ from typing import Any
 
 from ..container.annexb import mux_raw_pair, raw_paths
 from ..container.sidecar import read_sidecar
+from ..files import check_output
 from ._arguments import add_overwrite, remark
 
 
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     sidecar = Path(args.sidecar)
     metadata = read_sidecar(sidecar)
     hr, lr = raw_paths(sidecar, metadata.codec)
+    check_output(args.output, args.overwrite, [sidecar])
     result = mux_raw_pair(
         Path(args.hr or hr), Path(args.lr or lr), metadata, args.output, args.overwrite
     )

@@ -32,6 +32,12 @@ def is_sidecar(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in (".json", ".yaml", ".yml")
 
 
+def check_mp4_name(path: str | os.PathLike[str]) -> None:
+    """Raises InputError for the name of a paired file that would not be MP4's."""
+    if Path(path).suffix.lower() not in (".mp4", ".m4v", ".mov"):
+        raise InputError(f"{path}: a paired file is MP4; name it with the suffix .mp4")
+
+
 def raw_paths(sidecar: Path, codec: str) -> tuple[Path, Path]:
     """(HR, LR): ``clip.json`` has ``clip.hr.266`` and ``clip.lr.266`` beside it."""
     suffix = _SUFFIXES[codec]
@@ -95,6 +101,8 @@ def to_mp4(raw: Path, mp4: Path, frames: int, name: str) -> None:
     with av.open(str(raw)) as container, av.open(str(mp4), "w", format="mp4") as out:
         source = container.streams.video[0]
         stream = out.add_stream_from_template(source, opaque=True)
+        if source.codec_context.name == "hevc" and not _sets_change(raw):
+            stream.codec_context.codec_tag = "hvc1"  # else the muxer takes hev1
         index = 0
         for packet in container.demux(source):
             if not packet.size:
@@ -104,6 +112,22 @@ def to_mp4(raw: Path, mp4: Path, frames: int, name: str) -> None:
             packet.pts, packet.dts, packet.duration = rank[index] + delay, index, 1
             out.mux(packet)
             index += 1
+
+
+def _sets_change(raw: Path) -> bool:
+    """Whether an HEVC stream holds parameter sets other than those it begins with: MP4's
+    hvc1 has one of each beside the pictures, and hev1 any of them between.
+    """
+    with av.open(str(raw), format="hevc") as container:
+        stream = container.streams.video[0]
+        first = _parameter_sets(stream.codec_context.extradata or b"")
+        return any(_parameter_sets(bytes(p)) - first for p in container.demux(stream) if p.size)
+
+
+def _parameter_sets(data: bytes) -> set[bytes]:
+    """VPS, SPS and PPS of HEVC in Annex B."""
+    units = (unit.rstrip(b"\0") for unit in data.split(b"\0\0\1"))
+    return {unit for unit in units if unit and unit[0] >> 1 & 63 in (32, 33, 34)}
 
 
 def mux_raw_pair(
@@ -116,7 +140,9 @@ def mux_raw_pair(
     """Muxes two raw streams into the MP4 profile; how many pictures each has.
 
     Raises MissingError, InputError when a stream is not what ``metadata`` speaks
-    of, ExternalError when it does not decode."""
+    of or ``output`` is one of the streams, ExternalError when it does not decode."""
+    check_output(output, overwrite, [hr, lr])
+    check_mp4_name(output)
     if not metadata.timeline.known:
         raise InputError("the sidecar holds no times, and the raw streams have none either")
     expected = metadata.expected()
