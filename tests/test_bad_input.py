@@ -221,6 +221,99 @@ def test_an_input_is_never_written_over(tmp_path: Path, small: Path, coded: Code
     assert (paired.read_bytes(), source.read_bytes()) == before
 
 
+def test_no_stream_of_a_raw_pair_is_written_over(tmp_path: Path, small: Path) -> None:
+    """Every file that is read, the sidecar too, and before any work is done."""
+    hevc = ("--codec", "hevc", "--preset", "ultrafast")
+    tools.tds("encode", small, tmp_path / "y.json", *hevc)
+    hr, lr, sidecar = (tmp_path / name for name in ("y.hr.265", "y.lr.265", "y.json"))
+    mp4 = tmp_path / "y.mp4"
+    mp4.write_bytes(hr.read_bytes())
+    files = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    both = ("--hr", hr, "--lr", lr)
+    for taken in (hr, lr, sidecar):
+        for arguments in (
+            ("postdec", "--decoder", "none", *both, "--sidecar", sidecar, "-y", taken),
+            ("enhance", *both, "--sidecar", sidecar, "-y", taken),
+            ("mux", sidecar, taken, "-y"),
+        ):
+            fails(tmp_path, *arguments, says="is the input too")
+    fails(tmp_path, "mux", sidecar, mp4, "--hr", mp4, "-y", says="is the input too")
+    fails(tmp_path, "encode", hr, sidecar, *hevc, "-y", says="is the input too")
+    sidecar.rename(tmp_path / "other.json")
+    del files[sidecar]
+    fails(tmp_path, "encode", small, sidecar, *hevc, says="y.hr.265 exists")
+    assert {p: p.read_bytes() for p in files} == files
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out.265", "out"])
+def test_mux_writes_mp4(tmp_path: Path, small: Path, name: str) -> None:
+    tools.tds("encode", small, tmp_path / "y.json", "--codec", "hevc", "--preset", "ultrafast")
+    fails(tmp_path, "mux", tmp_path / "y.json", tmp_path / name, says="a paired file is MP4")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--vcodec", "aac"), "an encoder of audio"),
+        (("--vcodec", "nothing"), "no encoder 'nothing'"),
+        (("--vcodec", "prores_ks"), "it codes yuv422p10le"),
+        (("--vcodec-option", "crf=abc"), "does not start with crf=abc"),
+        (("--vcodec-option", "foo=1"), "has no option foo"),
+        (("--vcodec-option", "foo"), "KEY=VALUE"),
+    ],
+)
+def test_encoders_of_the_output_that_cannot_be(
+    tmp_path: Path, coded: Coded, options: tuple[str, ...], says: str
+) -> None:
+    out = ("--backend", "bicubic", tmp_path / "o.mkv")
+    line = fails(tmp_path, "decode", coded().path, *out, *options, says=says)
+    assert "cannot be written" not in line
+
+
+def test_an_encoder_without_its_device_is_not_a_fault_of_the_file(
+    tmp_path: Path, coded: Coded
+) -> None:
+    if "hevc_nvenc" not in av.codecs_available:
+        pytest.skip("PyAV's FFmpeg has no hevc_nvenc")
+    try:
+        av.CodecContext.create("hevc_nvenc", "w").open()
+    except (OSError, ValueError, av.error.FFmpegError):
+        out = ("--backend", "bicubic", tmp_path / "o.mkv", "--vcodec", "hevc_nvenc")
+        line = fails(
+            tmp_path, "decode", coded().path, *out, says="the encoder hevc_nvenc does not start"
+        )
+        assert "cannot be written" not in line
+
+
+def test_pictures_that_are_not_coded_take_no_encoder(tmp_path: Path, coded: Coded) -> None:
+    for name, option in (("o.y4m", ("--vcodec", "ffv1")), ("o.yuv", ("--vcodec-option", "g=1"))):
+        out = ("--backend", "bicubic", tmp_path / name)
+        fails(tmp_path, "decode", coded().path, *out, *option, says="is not coded")
+
+
+def test_a_container_that_does_not_hold_the_encoder_s_streams(tmp_path: Path, coded: Coded) -> None:
+    out = ("--backend", "bicubic", tmp_path / "o.webm")
+    fails(tmp_path, "decode", coded().path, *out, "--vcodec", "libx264", says="webm files do not")
+
+
+def test_a_backend_that_is_none(coded: Coded) -> None:
+    with pytest.raises(ValueError, match="no backend 'foo'; there are auto, bicubic, torchscript"):
+        tds.decode(coded().path, backend="foo")
+
+
+def test_two_files_that_are_one(tmp_path: Path, coded: Coded, small: Path) -> None:
+    paired = coded().path
+    out = tmp_path / "o.y4m"
+    for hr, lr, says in (
+        (paired, paired, "given as both HR and LR"),
+        (small, small, "given as both HR and LR"),
+        (small, paired, "2 video tracks"),
+        (paired, small, "2 video tracks"),
+    ):
+        line = fails(tmp_path, "enhance", "--hr", hr, "--lr", lr, out, says=says)
+        assert "tds decode" in line
+
+
 @pytest.mark.parametrize("name", ["out.mkv", "out", "-"])
 def test_a_paired_file_is_mp4(tmp_path: Path, small: Path, name: str) -> None:
     out = name if name == "-" else tmp_path / name

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -17,6 +20,7 @@ import pytest
 import tds
 import tools
 from tds.container.sidecar import read_sidecar, write_sidecar
+from tds.postdec import PostdecSettings, postdec
 
 Coded = Callable[..., tds.EncodeResult]
 
@@ -108,6 +112,78 @@ def test_a_model_is_used_and_its_references_are_the_group_s(tmp_path: Path, code
     assert np.abs(got[2][1] - middle).max() <= 0.51
     assert np.abs(got[1][1] - (a + lr[0] + middle) / 3).max() <= 0.51
     assert np.abs(got[3][1] - (middle + lr[2] + b) / 3).max() <= 0.51
+
+
+def loudness(path: Path) -> dict[int, float]:
+    """Mean square of the sound in each 10 ms of time, by its number of 10 ms."""
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("flt", "mono")
+        found: dict[int, list[float]] = {}
+        for frame in container.decode(audio=0):
+            for part in resampler.resample(frame):
+                assert part.pts is not None and part.time_base is not None
+                samples = part.to_ndarray()[0]
+                start = float(part.pts * part.time_base)
+                for i, sample in enumerate(samples):
+                    found.setdefault(int((start + i / part.sample_rate) * 100), []).append(sample)
+    return {at: float(np.mean(np.square(samples))) for at, samples in found.items()}
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("name", ["o.mkv", "o.mp4"])
+def test_sound_moves_no_picture_and_stays_in_step(
+    tmp_path: Path, city: Path, suffix: str, name: str
+) -> None:
+    """AAC begins before time 0, for which Matroska has no place."""
+    source, paired, out = tmp_path / f"s{suffix}", tmp_path / "p.mp4", tmp_path / name
+    beep = "aevalsrc=0.5*sin(2764*t)*between(t\\,0.4\\,0.7):d=1:s=44100"
+    tools.ffmpeg(
+        *("-i", city, "-f", "lavfi", "-i", beep, "-vf", "scale=128:72", "-c:v", "libx264"),
+        *("-bf", 0, "-c:a", "aac", source),
+    )
+    with av.open(str(source)) as container:
+        assert min(p.pts for p in container.demux(audio=0) if p.pts is not None) < 0
+    tds.encode(source, paired, codec="hevc", preset="ultrafast")
+    tools.tds("decode", paired, out, "--backend", "bicubic")
+    assert tools.times(out) == tools.times(source)
+    assert tools.times(out)[0] == 0
+    want, got = loudness(source), loudness(out)
+    assert got[55] > 0.01
+    for at in range(2, 99):  # before and after the beep, and at its ends
+        assert got[at] == pytest.approx(want[at], abs=0.02)
+
+
+def test_y4m_says_shape_and_range(tmp_path: Path, city: Path) -> None:
+    source, paired = tmp_path / "s.mkv", tmp_path / "p.mp4"
+    tools.ffmpeg(
+        *("-i", city, "-frames:v", 5, "-c:v", "libx264", "-color_range", "pc"),
+        *("-vf", "scale=128:72:out_range=pc,format=yuvj420p,setparams=color_primaries=bt709:"
+                 "color_trc=bt709:colorspace=bt709,setsar=4/3", source),
+    )  # fmt: skip
+    for codec in ("hevc", "vvc"):
+        tds.encode(source, paired, codec=codec, preset=tools.FASTEST[codec], overwrite=True)
+        tds.encode(source, tmp_path / f"{codec}.json", codec=codec, preset=tools.FASTEST[codec])
+        raw = [tmp_path / f"{codec}.{role}.{'265' if codec == 'hevc' else '266'}"
+               for role in ("hr", "lr")]  # fmt: skip
+        tools.tds("decode", paired, tmp_path / f"{codec}.y4m", "--backend", "bicubic")
+        with open(tmp_path / f"{codec}.y4m", "rb") as file:
+            words = file.readline().split()
+        assert b"A4:3" in words and b"XCOLORRANGE=FULL" in words
+        tools.tds("decode", paired, tmp_path / "o.mkv", "-y", "--backend", "bicubic")
+        with av.open(str(tmp_path / "o.mkv")) as container:
+            assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+            assert next(container.decode(video=0)).color_range == 2
+        if codec == "vvc":  # whose streams do not hold the shape of a sample
+            continue
+        two = ("--hr", raw[0], "--lr", raw[1], "--sidecar", tmp_path / f"{codec}.json")
+        for command in ("enhance", "postdec"):
+            for name in ("o.y4m", "o.mkv"):
+                tools.tds(command, *two, tmp_path / name, "-y", "--backend", "bicubic")
+            with open(tmp_path / "o.y4m", "rb") as file:
+                assert file.readline().split() == words
+            with av.open(str(tmp_path / "o.mkv")) as container:
+                assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+                assert next(container.decode(video=0)).color_range == 2
 
 
 def test_times_of_a_y4m_are_the_source_s_rate(tmp_path: Path, small: Path, coded: Coded) -> None:
@@ -259,6 +335,48 @@ def test_the_session_takes_pictures_from_any_decoder(coded: Coded) -> None:
                 elif session.send(role, frame):
                     heads[role] = next(streams[role], None)
     assert got == want
+
+
+def threads_and_files() -> tuple[int, int]:
+    """Of this process, once those that are about to end have ended."""
+    gc.collect()
+    counts = (0, 0)
+    for _ in range(100):
+        last, counts = counts, (threading.active_count(), len(os.listdir("/proc/self/fd")))
+        if counts == last:
+            break
+        time.sleep(0.3)
+    return counts
+
+
+@pytest.mark.parametrize("door", ["decode", "enhance", "postdec"])
+def test_a_decoder_let_go_unclosed_leaves_nothing(pair: Callable[..., Path], door: str) -> None:
+    folder = pair("hevc", "ai")
+    hr, lr = str(folder / "hr.265"), str(folder / "lr.265")
+    plan, bicubic = read_sidecar(folder / "plan.json"), tds.EnhanceSettings("bicubic")
+
+    def begun() -> tds.Decoder:
+        if door == "decode":
+            return tds.decode(folder / "whole.mp4", settings=bicubic)
+        if door == "enhance":
+            return tds.enhance(hr, lr, sidecar=plan, settings=bicubic)
+        return postdec(hr, lr, PostdecSettings(sidecar=plan, enhance=bicubic))
+
+    with begun() as decoder:  # what is loaded once stays
+        next(decoder)
+    before = threads_and_files()
+    for _ in range(4):
+        decoder = begun()
+        next(decoder)
+        del decoder
+    assert threads_and_files() == before
+    for _ in range(4):
+        decoder = begun()
+        next(decoder)
+        decoder.close()
+        decoder.close()
+        assert len(os.listdir("/proc/self/fd")) == before[1], "a file is open after close"
+    assert threads_and_files() == before
 
 
 def test_the_package_says_what_it_has() -> None:

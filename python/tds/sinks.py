@@ -19,14 +19,16 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from .container.copying import copied_packets, decoding_time
 from .container.metadata import KEY
-from .errors import InputError, OutputError
+from .errors import ExternalError, InputError, OutputError
 from .files import whole_file
 from .media.extras import subtitles_for
-from .media.opening import open_container
+from .media.opening import open_container, reason
 from .session import Picture
 
 Y4M, YUV, VIDEO = "y4m", "yuv", "video"
@@ -39,7 +41,8 @@ class OutputFormat:
     width, height: luma samples. bit_depth: 8 or 10. time_base: of the pictures'
     ``pts``. codec: FFmpeg's name of a video encoder (None: by the container).
     options: that encoder's own (``{"crf": "18"}``). extras: a file whose audio,
-    subtitles, chapters and tags come along (None: none).
+    subtitles, chapters and tags come along (None: none). sample_aspect_ratio: None:
+    not known. full_range: samples use all codes, and not those of television alone.
     """
 
     width: int
@@ -50,6 +53,8 @@ class OutputFormat:
     codec: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     extras: str | None = None
+    sample_aspect_ratio: Fraction | None = None
+    full_range: bool = False
 
 
 class Sink(ABC):
@@ -82,6 +87,11 @@ def open_sink(
     output: str, kind: str, what: OutputFormat, overwrite: bool = False
 ) -> Iterator[Sink]:
     """A sink for ``output`` (``-``: standard output), written whole or not at all."""
+    if kind != VIDEO and (what.codec is not None or what.options):
+        raise InputError(
+            f"{kind} is not coded, so it takes no encoder and no option of one; leave --vcodec and "
+            "--vcodec-option out, or name a video file (.mp4, .mkv, .mov)"
+        )
     if output == "-":
         if kind == VIDEO:
             raise InputError("a pipe carries y4m or yuv; give --format, or name a file")
@@ -134,9 +144,11 @@ class Y4MSink(YUVSink):
         super().__init__(file)
         chroma = "420mpeg2" if what.bit_depth == 8 else "420p10 XYSCSS=420P10"
         rate = what.rate.limit_denominator(100_000)
+        aspect = what.sample_aspect_ratio or Fraction(1)
+        full = " XCOLORRANGE=FULL" if what.full_range else ""
         self._put(
             f"YUV4MPEG2 W{what.width} H{what.height} F{rate.numerator}:{rate.denominator} "
-            f"Ip A1:1 C{chroma}\n".encode()
+            f"Ip A{aspect.numerator}:{aspect.denominator} C{chroma}{full}\n".encode()
         )
 
     def write(self, picture: Picture) -> None:
@@ -148,6 +160,9 @@ class Y4MSink(YUVSink):
 # quality that adds little to what two codecs have already lost.
 _BY_SUFFIX = {".webm": ("libvpx-vp9", {"crf": "20", "b": "0"})}
 _DEFAULT = ("libx264", {"crf": "16", "preset": "medium"})
+_SOME_ENCODERS = "ffmpeg -encoders lists names, for example libx264, libx265, ffv1"
+# Of containers with edit lists, which hold what comes before time 0.
+_EDIT_LISTS = (".mp4", ".mov", ".m4v")
 
 
 class VideoSink(Sink):
@@ -170,13 +185,14 @@ class VideoSink(Sink):
         try:
             self._stream = self._add_stream(codec, options)
             self._left = self._bring_extras(path.suffix)
+            self._open_encoder(codec, options)
             self._next = next(self._left, None)
         except BaseException:
             self.abort()
             raise
 
     def _muxer_options(self, path: Path) -> dict[str, str]:
-        if path.suffix.lower() not in (".mp4", ".mov", ".m4v"):
+        if path.suffix.lower() not in _EDIT_LISTS:
             return {}
         # Edit lists count in movie ticks; too few of them would move the first frame.
         scale = self._what.time_base.denominator
@@ -187,19 +203,51 @@ class VideoSink(Sink):
     def _add_stream(self, codec: str, options: dict[str, str]) -> VideoStream:
         what = self._what
         try:
+            kind = av.Codec(codec, "w").type
+        except (ValueError, av.error.FFmpegError) as e:
+            raise InputError(f"no encoder {codec!r} in this FFmpeg; {_SOME_ENCODERS}") from e
+        if kind != "video":  # which add_stream would take for one of this kind
+            raise InputError(f"{codec} is an encoder of {kind}, not of video; {_SOME_ENCODERS}")
+        try:
             stream = self._out.add_stream(codec, rate=what.rate, options=options)
         except (ValueError, av.error.FFmpegError) as e:
             raise InputError(
-                f"no encoder {codec!r} in this FFmpeg, or not one for this container; "
-                "ffmpeg -encoders lists names, for example libx264, libx265, ffv1"
+                f"{self._out.format.name} files do not hold what {codec} codes; name another "
+                "encoder, or a file with another suffix (.mkv holds nearly everything)"
             ) from e
-        if not isinstance(stream, VideoStream):
-            raise InputError(f"{codec} is no video encoder")
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height = what.width, what.height
         stream.pix_fmt = "yuv420p" if what.bit_depth == 8 else "yuv420p10le"
         stream.time_base = what.time_base
         stream.codec_context.time_base = what.time_base
+        if what.sample_aspect_ratio is not None:
+            stream.codec_context.sample_aspect_ratio = what.sample_aspect_ratio
+        if what.full_range:
+            stream.codec_context.color_range = ColorRange.JPEG
         return stream
+
+    def _open_encoder(self, codec: str, options: dict[str, str]) -> None:
+        """Now, when all that it needs to know is set, and not at the first picture: what it
+        refuses is then not taken for a fault of the file."""
+        context = self._stream.codec_context
+        given = ", ".join(f"{k}={v}" for k, v in self._what.options.items())
+        try:
+            context.open()
+        except (ValueError, OSError, av.error.FFmpegError) as e:
+            takes = [f.name for f in context.codec.video_formats or ()]
+            why = f"with {given}" if given else "as it is"
+            if takes and context.pix_fmt not in takes:
+                why = f"since it codes {', '.join(takes)} and the pictures are {context.pix_fmt}"
+            raise InputError(
+                f"the encoder {codec} does not start {why} ({reason(e)}); change --vcodec-option, "
+                f"or name another encoder ({_SOME_ENCODERS})"
+            ) from e
+        unknown = [key for key in options if key in context.options]  # what it did not take
+        if unknown:
+            raise InputError(
+                f"the encoder {codec} has no option {' and no option '.join(unknown)}; "
+                f"ffmpeg -h encoder={codec} lists those it has"
+            )
 
     def _bring_extras(self, suffix: str) -> Iterator[Packet[Any]]:
         """Tags, chapters and rotation now; audio and subtitles as packets."""
@@ -213,12 +261,22 @@ class VideoSink(Sink):
         if text:
             converted = subtitles_for(path, suffix, Path(self._folder.name) / "text.mkv")
         if converted is None:
-            return copied_packets(self._out, path, ("audio", "subtitle"))
+            return self._audible(copied_packets(self._out, path, ("audio", "subtitle")), suffix)
         return heapq.merge(
-            copied_packets(self._out, path, ("audio",)),
+            self._audible(copied_packets(self._out, path, ("audio",)), suffix),
             copied_packets(self._out, str(converted), ("subtitle",)),
             key=decoding_time,
         )
+
+    @staticmethod
+    def _audible(packets: Iterator[Packet[Any]], suffix: str) -> Iterator[Packet[Any]]:
+        """Without the packets before time 0 where the container has no place for them. A
+        decoder of sound starts on these and throws away what they give; FFmpeg would move all
+        streams, the video's times with them, to make room. Without, sound fades in over its
+        first 20 ms."""
+        if suffix.lower() in _EDIT_LISTS:
+            return packets
+        return (p for p in packets if p.pts is None or p.pts >= 0)
 
     def _copy_tags(self, source: InputContainer) -> None:
         for key, value in source.metadata.items():
@@ -233,11 +291,10 @@ class VideoSink(Sink):
         if first is not None:
             if first.rotation:
                 self._stream.set_display_rotation(first.rotation)
-            context.color_range = first.color_range
+            if not self._what.full_range:  # which not every stream says beside its container
+                context.color_range = first.color_range
             context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
             context.colorspace = first.colorspace
-        if hr.sample_aspect_ratio:
-            context.sample_aspect_ratio = hr.sample_aspect_ratio
 
     def _mux(self, packet: Packet[Any]) -> None:
         """Muxes a video packet, and before it what belongs before it in the file."""
@@ -255,11 +312,18 @@ class VideoSink(Sink):
         frame = picture.to_av()
         frame.pts = picture.pts
         frame.time_base = self._what.time_base
-        for packet in self._stream.encode(frame):
+        for packet in self._encode(frame):
             self._mux(packet)
 
+    def _encode(self, frame: VideoFrame | None) -> list[Packet[Any]]:
+        try:
+            return self._stream.encode(frame)
+        except (OSError, av.error.FFmpegError) as e:
+            name = self._stream.codec_context.codec.name
+            raise ExternalError(f"the encoder {name} failed ({reason(e)})") from e
+
     def close(self) -> None:
-        for packet in self._stream.encode(None):
+        for packet in self._encode(None):
             self._mux(packet)
         while self._next is not None:
             self._mux_extra()

@@ -43,6 +43,8 @@ def write_pictures(
             args.vcodec,
             dict(_key_value(o) for o in args.vcodec_option),
             extras if kind == VIDEO else None,
+            decoder.sample_aspect_ratio,
+            decoder.full_range,
         )
         with (
             open_sink(args.output, kind, what, args.overwrite) as sink,
