@@ -176,9 +176,11 @@ def rich_source(tmp_path_factory: pytest.TempPathFactory, city: Path) -> Path:
     return path
 
 
-def audio_packets(path: Path) -> list[bytes]:
+def audio_packets(path: Path, heard: bool = False) -> list[bytes]:
+    """heard: only those at or after time 0; Matroska has no place for others."""
     with av.open(str(path)) as container:
-        return [bytes(p) for p in container.demux(audio=0) if p.size]
+        packets = [p for p in container.demux(audio=0) if p.size and p.pts is not None]
+        return [bytes(p) for p in packets if p.pts >= 0 or not heard]
 
 
 def first_frame(path: Path) -> av.VideoFrame:
@@ -200,7 +202,7 @@ def test_everything_beside_the_video_comes_along(
             assert len(container.streams.subtitles) == 1
             assert container.streams.audio[0].language == "deu"
             assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
-        assert audio_packets(path) == audio_packets(rich_source)
+        assert audio_packets(path) == audio_packets(rich_source, heard=path.suffix == ".mkv")
         frame = first_frame(path)
         assert (frame.color_range, frame.color_primaries, frame.color_trc, frame.colorspace) == (
             1, 1, 1, 1,
