@@ -16,13 +16,14 @@ import yaml
 
 import tds
 import tools
-from tds.errors import ExternalError
+from tds.errors import ExternalError, InputError
+from tds.evaluation import work
 from tds.evaluation.bd import bd_rate
 from tds.evaluation.cache import Cache, Job
 from tds.evaluation.config import load
 from tds.evaluation.execution import Executor, LocalExecutor, left_to_do
 from tds.evaluation.graph import Enhancer, build, examine_clips, find_enhancers
-from tds.evaluation.report import write_report
+from tds.evaluation.report import read_report, report_of, write_report
 from tds.evaluation.results import Facts, UnfairError, assemble, check_fair, facts
 from tds.evaluation.run import evaluate, nearest_qp
 from tds.evaluation.work import Place, run
@@ -94,7 +95,12 @@ def outcome(clips, tmp_path_factory):
     model = tools.tiny_model(folder / "mean.pt")
     cache, executor = Cache(folder / "cache"), InProcess()
     evaluation = _config(folder, clips, models=[str(model)])
-    return evaluate(evaluation, cache, executor), cache, executor
+    executor.progress = []
+
+    def progress(*told):
+        executor.progress.append(told)
+
+    return evaluate(evaluation, cache, executor, progress), cache, executor
 
 
 def _means(outcome, **wanted):
@@ -208,6 +214,86 @@ def test_a_changed_model_runs_only_its_own_part(clips, tmp_path):
     assert all("mean" in job.label for job in executor.done)
 
 
+def test_crops_are_in_the_total_from_the_start(outcome):
+    """They were left out: all done, no time left, and then as much again."""
+    found, _, executor = outcome
+    done, totals, shares, _ = zip(*executor.progress, strict=True)
+    crop_jobs = [job for job in executor.done if job.kind == "crop"]
+    assert len(crop_jobs) == 2 * 4
+    # Two plain streams at most are guessed and turn out not to be needed.
+    assert 0 <= totals[0] - len(executor.done) <= 2
+    assert list(done) == list(range(len(executor.done) + 1))
+    assert done[-1] == totals[-1] == len(executor.done)
+    assert list(shares) == sorted(shares) and shares[-1] == pytest.approx(1)
+    assert max(shares[: len(found.graph.jobs) + 1]) < 1
+    assert found.provenance["jobs"] == len(executor.done)
+
+
+# -------------------------------------------------------------------- keys --
+
+
+def test_the_key_of_a_stream_holds_what_it_always_did(outcome):
+    """Coded streams are hours of work, so another field in their key is not for little."""
+    job = next(j for j in outcome[0].graph.jobs if j.kind == "stream")
+    assert set(job.spec) == {
+        "clip", "frames", "codec", "encoder", "version", "preset", "config", "qp", "scale",
+        "intra_period", "segments",
+    }  # fmt: skip
+    spec = {**job.spec, "clip": "c", "version": "v", "segments": [[None, [0, 1]]]}
+    key = Job("stream", spec, files=("c",)).key
+    assert key == "61f519efc71bd0b9ca1cb50a321068409e7556407ad0034ffc1188d470b370e8"
+
+
+def test_a_measurement_is_of_one_device(clips, tmp_path, monkeypatch):
+    model = tools.tiny_model(tmp_path / "mean.pt")
+    evaluation = _config(tmp_path, clips / "clip0.mkv", models=[str(model)], configs=["ai"])
+    clip, enhancers = examine_clips(evaluation), find_enhancers(evaluation)
+
+    def jobs(devices):
+        monkeypatch.setattr(work._tds, "backend_devices", lambda backend: devices)
+        graph = build(evaluation, clip, enhancers)
+        return {(j.kind, j.label): j for j in graph.jobs}
+
+    here, there = jobs(["cpu"]), jobs(["cpu", "cuda:0", "cuda:1"])
+    assert here.keys() == there.keys()
+    changed = {name for name in here if here[name].key != there[name].key}
+    assert changed == {name for name in here if name[1].endswith(" mean")}
+    for name in changed:
+        assert here[name].spec["enhancer"]["device"] == "cpu"
+        assert there[name].spec["enhancer"]["device"] == "cuda:0"
+    measure = next(j for j in here.values() if j.kind == "measure")
+    assert "libswscale" in measure.spec["pictures"]
+
+
+def test_the_device_is_what_the_engine_takes():
+    assert work.device_of("bicubic", "auto") == work.device_of("bicubic", "cuda:1") == "cpu"
+    assert work.device_of("torchscript", "cuda") == "cuda:0"
+    assert work.device_of("torchscript", "cpu") == "cpu"
+
+
+def test_pictures_that_were_measured_are_not_measured_again(outcome, tmp_path, monkeypatch):
+    found, cache, _ = outcome
+    point = next(p for p in found.graph.points if p.plan.kind == "full")
+    assert set(point.measure.inputs) == {"plain", "same"}
+
+    def compare(*_):
+        raise RuntimeError("measured again")
+
+    monkeypatch.setattr(work, "compare", compare)
+    inputs = {name: cache.path(x) for name, x in point.measure.inputs.items()}
+    run("measure", point.measure.spec, Place(found.graph.files, inputs, tmp_path), tmp_path)
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["quality"] == cache.record(point.anchor_measure)["quality"]
+    assert set(record["status"]) != {"plain"}  # how they were made is their own
+    other = tmp_path / "other"
+    other.mkdir()
+    known = {**cache.record(point.anchor_measure), "pictures_md5": "of others"}
+    (other / "record.json").write_text(json.dumps(known))
+    with pytest.raises(RuntimeError, match="measured again"):
+        run("measure", point.measure.spec,
+            Place(found.graph.files, {**inputs, "same": other}, tmp_path), tmp_path)  # fmt: skip
+
+
 def test_streams_are_shared_between_plans(outcome):
     """LR only and the tds plan have one anchor; no stream is coded twice."""
     graph = outcome[0].graph
@@ -269,6 +355,86 @@ def test_an_anchor_of_another_preset_in_the_cache_stops_the_run(clips, tmp_path)
     path.write_text(json.dumps({**json.loads(path.read_text()), "preset": "medium"}))
     with pytest.raises(UnfairError, match="different presets"):
         assemble(found.graph, cache)
+
+
+class Swapped:
+    """A cache in which one job's record says something else."""
+
+    def __init__(self, cache, job, change):
+        self.cache, self.job, self.change = cache, job, change
+
+    def record(self, job):
+        record = self.cache.record(job)
+        return self.change(record) if job == self.job else record
+
+
+def _pair(outcome, config="ai"):
+    return next(p for p in outcome[0].graph.points
+                if p.plan.kind == "tds" and p.config.value == config)  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", ["plain", "hr", "lr"])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"qp": 33}, "qps|QPs"),
+        ({"codec": "vvc"}, "codecs"),
+        ({"config": "ldp"}, "configs|configurations"),
+        ({"clip": "other"}, "clips"),
+    ],
+)
+def test_what_a_record_says_is_compared(outcome, stream, change, says):
+    """Of each stream by itself: once, anchor and test were both asked of the description."""
+    point = _pair(outcome)
+    job = point.anchor if stream == "plain" else point.streams[stream]
+    cache = Swapped(outcome[1], job, lambda record: record | change)
+    with pytest.raises(UnfairError, match=f"different ({says})"):
+        check_fair(facts(point, cache, True), facts(point, cache, False), "x")
+
+
+@pytest.mark.parametrize("stream", ["plain", "hr", "lr"])
+@pytest.mark.parametrize("config", ["ai", "ra"])
+def test_where_streams_restart_is_read_from_their_segments(outcome, stream, config):
+    point = _pair(outcome, config)
+    job = point.anchor if stream == "plain" else point.streams[stream]
+
+    def in_two(record):
+        ((name, pictures),) = record["segments"]
+        return {**record, "segments": [[name, 2], ["more.mp4", pictures - 2]]}
+
+    cache = Swapped(outcome[1], job, in_two)
+    with pytest.raises(UnfairError, match=r"restart at different|different random-access"):
+        check_fair(facts(point, cache, True), facts(point, cache, False), "x")
+
+
+def test_the_lr_stream_has_its_own_qp(outcome):
+    point = _pair(outcome)
+    plan = dataclasses.replace(point.plan, lr_qp_offset=3)
+    point = dataclasses.replace(point, plan=plan)
+    with pytest.raises(UnfairError, match="different qps"):
+        facts(point, outcome[1], False)
+    cache = Swapped(outcome[1], point.streams["lr"], lambda r: r | {"qp": point.qp + 3})
+    assert facts(point, cache, False).qp == point.qp
+
+
+def test_records_of_before_are_read(outcome):
+    """Without what they did not hold then: their description says it."""
+
+    class Old:
+        def record(self, job):
+            new = ("clip", "codec", "config", "qp", "pictures_by")
+            return {k: v for k, v in outcome[1].record(job).items() if k not in new}
+
+    found = assemble(outcome[0].graph, Old())
+    assert found == outcome[0].results
+
+
+def test_streams_of_other_libraries_are_marked(outcome):
+    point = _pair(outcome)
+    cache = Swapped(outcome[1], point.streams["lr"], lambda r: r | {"pictures_by": "PyAV 1"})
+    (mark,) = check_fair(facts(point, cache, True), facts(point, cache, False), "x")
+    assert "PyAV 1" in mark and "libswscale" in mark
+    assert "libswscale" in outcome[0].provenance["versions"]["sources decoded and scaled by"]
 
 
 def test_another_version_of_the_encoder_stops_the_job(clips, tmp_path):
@@ -353,7 +519,7 @@ def test_a_model_that_only_up_sampled_is_marked(outcome):
 @pytest.fixture(scope="module")
 def report(outcome, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    write_report(outcome[0], folder)
+    write_report(report_of(outcome[0]), folder)
     return folder
 
 
@@ -380,10 +546,39 @@ def test_tables_and_pictures_are_beside_it(report, outcome):
         with (report / f"{name}.csv").open() as file:
             assert len(list(csv.DictReader(file))) == len(rows)
     found = json.loads((report / "results.json").read_text())
-    assert found["tds_evaluation"] == 1
+    assert found["tds_evaluation"] == 2
     assert len(found["bd"]["rows"]) == len(results.bd)
     assert {p.suffix for p in (report / "png").iterdir()} == {".png"}
     assert len(list((report / "png").iterdir())) == 2 * 3
+
+
+def test_a_report_is_written_again_from_its_figures(report, outcome, tmp_path):
+    again = read_report(report / "results.json")
+    assert again.results == outcome[0].results
+    write_report(again, tmp_path)
+    for name in ("index.html", "results.json", "means.csv", "temporal.csv"):
+        assert (tmp_path / name).read_text() == (report / name).read_text()
+
+
+def test_what_is_no_report_is_one_sentence(tmp_path):
+    path = tmp_path / "results.json"
+    with pytest.raises(InputError, match="no such file"):
+        read_report(path)
+    path.write_text("{}")
+    with pytest.raises(InputError, match=r"no results\.json of tds evaluate"):
+        read_report(path)
+
+
+def test_temporal_error_is_in_a_table(report, outcome):
+    rows = outcome[0].results.temporal
+    assert len(rows) == 2 * (3 + 3 + 1) * 2  # configurations; enhancers by plan; countings
+    plain = [r for r in rows if r["plan"].startswith("k=1")]
+    assert {r["difference"] for r in plain} == {0}
+    row = next(r for r in rows if r["plan"].startswith("N=5") and r["counting"] == "type")
+    own = [p["type"]["test"]["temporal"] for p in outcome[0].results.points
+           if all(p[k] == row[k] for k in ("codec", "config", "plan", "enhancer"))]  # fmt: skip
+    assert row["test"] == pytest.approx(sum(own) / len(own), abs=1e-4)
+    assert "Consistency over time" in (report / "index.html").read_text()
 
 
 def test_provenance_names_versions_and_no_path(report, outcome, clips):

@@ -14,7 +14,11 @@ from tds.evaluation.execution import LocalExecutor, RayExecutor, left_to_do
 from tds.evaluation.graph import build, examine_clips, find_enhancers
 from tds.evaluation.run import evaluate
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
+ray = pytest.importorskip(
+    "ray",
+    reason="Ray is not installed (it is large, so not among what tests need): "
+    "pip install 'tds-codec[ray]', then pytest tests/evaluation/test_ray.py",
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def evaluation(small, tmp_path_factory):
         "plans": [{}],
         "models": [str(model)],
         "frames": 6,
-        "crops": 0,
+        "crops": 1,  # a second run after the first, on the same cluster
     }
     path.write_text(yaml.safe_dump(config))
     return load(path)
@@ -58,6 +62,9 @@ def test_two_nodes_find_what_one_machine_finds(cluster, evaluation, tmp_path):
     here = evaluate(evaluation, Cache(tmp_path / "local"), LocalExecutor(1))
     assert _without_speed(there.results.points) == _without_speed(here.results.points)
     assert there.results.bd == here.results.bd
+    assert len(there.crops) == 1
+    assert set(there.crops[0]["versions"]) == set(here.crops[0]["versions"])
+    assert not ray.is_initialized()
 
 
 def test_both_nodes_are_used(cluster):

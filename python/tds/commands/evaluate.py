@@ -24,10 +24,17 @@ def add_parser(subparsers: Any) -> None:
         description="Code every clip with every codec, configuration, QP and plan of a "
         "configuration, decode and enhance it, and compare it with the plain full-size stream "
         "of the same encoder: BD-rate and BD-PSNR over the whole stream and per frame type. "
-        "Finished work is kept in a cache, so a run that was stopped goes on where it was.",
+        "Finished work is kept in a cache, so a run that was stopped goes on where it was. Given "
+        "a results.json in the place of the configuration, its report is written again.",
     )
-    p.add_argument("config", type=Path, help="a YAML file (docs/evaluation.md; configs/ has some)")
-    p.add_argument("--out", type=Path, help="folder of the report (default out/NAME-OF-CONFIG)")
+    p.add_argument(
+        "config", type=Path, help="a YAML file (docs/evaluation.md; configs/ has some), or the "
+        "results.json of a report"
+    )  # fmt: skip
+    p.add_argument(
+        "--out", type=Path, help="folder of the report (default out/NAME-OF-CONFIG, or where the "
+        "results.json is)"
+    )  # fmt: skip
     p.add_argument(
         "--clips", type=Path, nargs="+", metavar="PATH", help="files and folders in the place of "
         "the configuration's clips"
@@ -56,9 +63,11 @@ def run(args: argparse.Namespace) -> int:
     _check_installed()
     from ..evaluation.cache import Cache
     from ..evaluation.config import load
-    from ..evaluation.report import write_report
+    from ..evaluation.report import read_report, report_of, write_report
     from ..evaluation.run import evaluate
 
+    if args.config.suffix == ".json":
+        return _written(*write_report(read_report(args.config), args.out or args.config.parent))
     evaluation = load(args.config, args.clips)
     out: Path = args.out or Path("out") / args.config.stem
     folder: Path = args.cache or out / "cache"
@@ -81,7 +90,10 @@ def run(args: argparse.Namespace) -> int:
         raise
     for mark in outcome.results.marks:
         say(f"note: {mark}")
-    page, table = write_report(outcome, out)
+    return _written(*write_report(report_of(outcome), out))
+
+
+def _written(page: Path, table: str) -> int:
     print(table)
     print(f"Written: {page} (open it in a browser), and CSV, JSON and PNG beside it")
     return 0

@@ -178,19 +178,25 @@ class RayExecutor(Executor):
         try:
             import ray
         except ImportError as e:
-            raise MissingError("--ray needs Ray: pip install 'ray[default]'") from e
-        self._ray = ray
-        _answers(address)
-        try:
-            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as e:
-            raise ExternalError(f"no Ray cluster answers at {address} ({e})") from e
+            raise MissingError("--ray needs Ray: pip install 'tds-codec[ray]'") from e
+        self._ray, self._address = ray, address
+        self._refs: dict[str, Any] = {}
+        self._connect()  # before hours of work: whether there is a cluster at all
+
+    def _connect(self) -> None:
+        ray = self._ray
+        if not ray.is_initialized():
+            _answers(self._address)
+            try:
+                ray.init(address=self._address, log_to_driver=False)
+            except (ConnectionError, ValueError, RuntimeError) as e:
+                raise ExternalError(f"no Ray cluster answers at {self._address} ({e})") from e
         self.slots = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._task = ray.remote(num_cpus=1, max_retries=1)(_run_there)
-        self._refs: dict[str, Any] = {}
 
     def start(self, cache: Cache, files: dict[str, Path]) -> None:
         self._cache, self._files = cache, files
+        self._connect()  # again after a stop: without it Ray starts a cluster of its own
 
     def _ref(self, key: str, make: Callable[[], Any]) -> Any:
         if key not in self._refs:

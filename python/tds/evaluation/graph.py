@@ -19,7 +19,7 @@ from .clips import Clip, examine, file_sha256, find_clips
 from .config import ALL_MODELS, BASELINES, FULL, Coding, Evaluation, Plan
 from .layout import Layout, Segments, lay_out, to_plain
 from .metrics import metrics_version
-from .work import decoder_version, engine_version
+from .work import SAME, decoder_version, device_of, engine_version, pictures_version
 
 # Rough cost of coding and of measuring one luma sample, in a common unit, for the time left.
 _COST = {Codec.VVC: 10.0, Codec.HEVC: 2.0}
@@ -147,6 +147,7 @@ class _Builder:
         self.metrics = metrics_version()
         self.decoder = decoder_version()
         self.engine = engine_version()
+        self.pictures = pictures_version()
         try:
             self.torch = version("torch")
         except PackageNotFoundError:
@@ -165,6 +166,8 @@ class _Builder:
         segments: Segments,
         what: str,
     ) -> Job:
+        """The key does not hold what scales pictures: that is in the record, and the check of
+        fairness marks streams where it differs. Coded streams are hours of work."""
         pictures = sum(len(s.coded()) for s in segments)
         samples = pictures * clip.width * clip.height / scale**2
         return self.add(
@@ -200,6 +203,7 @@ class _Builder:
             "rate": str(clip.rate),
             "metrics": self.metrics,
             "decoder": self.decoder,
+            "pictures": self.pictures,
             "enhancer": None,
             **more,
         }
@@ -208,7 +212,11 @@ class _Builder:
             spec["enhancer"] = {"kind": enhancer.kind}
             if enhancer.kind != "lanczos":
                 spec["engine"] = self.engine
-                spec["enhancer"] |= {"device": self.e.device, "precision": self.e.precision}
+                backend = "torchscript" if enhancer.kind == "model" else "bicubic"
+                spec["enhancer"] |= {
+                    "device": device_of(backend, self.e.device),  # not "auto": see the cache
+                    "precision": self.e.precision,
+                }
             if enhancer.kind == "model":
                 spec["enhancer"]["sha256"] = enhancer.sha256
                 spec["torch"] = self.torch
@@ -237,8 +245,10 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
                 clip, {"plain": anchor}, f"measure {what} plain", enhancer=None
             )
             lr_qp = qp + plan.lr_qp_offset
+            same: dict[str, Job] = {}
             if plan.kind == FULL:
                 streams = {"plain": anchor}
+                same = {SAME: anchor_measure}  # with bicubic: the anchor's own pictures
             else:
                 base, k = plan.base_scale, plan.base_scale * plan.scale
                 streams = {
@@ -256,7 +266,7 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
                     continue
                 measure = b.measure(
                     clip,
-                    streams,
+                    streams | (same if enhancer.kind == "bicubic" else {}),
                     f"measure {what} {plan.label} {enhancer.name}",
                     enhancer=enhancer,
                     scale=plan.scale,

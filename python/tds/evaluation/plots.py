@@ -4,24 +4,23 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 from ..files import whole_file
 from .results import COUNTINGS, METRICS, curve
-from .run import Outcome
 
 _STYLES = ("-", "--", ":", "-.", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (1, 3)))
 
 
-def write_plots(outcome: Outcome, folder: Path) -> None:
+def write_plots(points: list[dict[str, Any]], folder: Path) -> None:
     """RD curves (luma PSNR and VMAF) and bits of every codec and configuration."""
     import matplotlib
 
     matplotlib.use("agg")
     folder.mkdir(parents=True, exist_ok=True)
-    points = outcome.results.points
     for codec in dict.fromkeys(p["codec"] for p in points):
         for config in dict.fromkeys(p["config"] for p in points):
             own = [p for p in points if (p["codec"], p["config"]) == (codec, config)]
@@ -58,16 +57,44 @@ def _curves(points: list[dict[str, Any]], metric: str, title: str, path: Path) -
                     ax.plot(rates, values, color=f"C{j}", linestyle=style, marker=".", lw=1.2,
                             label=f"{plan}, {enhancer}")  # fmt: skip
             ax.set_xscale("log")
+            _rate_ticks(ax)
             ax.set_title(f"{clip}, {words}", fontsize=9)
             ax.set_xlabel("kbit/s", fontsize=8)
             ax.set_ylabel(METRICS[metric] + (" (dB)" if metric.startswith("psnr") else ""),
                           fontsize=8)  # fmt: skip
             ax.tick_params(labelsize=8)
             ax.grid(alpha=0.3, which="both")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7)
+    # Of both columns: the frames of each plan have an anchor of their own in the right one.
+    handles: dict[str, Any] = {}
+    for ax in axes.flat:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    labels = sorted(handles, key=lambda label: not label.startswith("plain"))
+    figure.legend([handles[x] for x in labels], labels, loc="outside lower center", ncols=3,
+                  fontsize=7, handlelength=4)  # fmt: skip
     figure.suptitle(title)
     _save(figure, path)
+
+
+def rate_ticks(low: float, high: float) -> list[float]:
+    """Round numbers for a logarithmic axis: 1, 2, 5 of each power of ten, or more of them where
+    that gives fewer than three."""
+    out: list[float] = []
+    for steps in ((1, 2, 5), (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), [i / 10 for i in range(10, 100)]):
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        out = [round(step * 10.0**power, 6) for power in powers for step in steps]
+        out = [v for v in out if low <= v <= high]
+        if len(out) >= 3:
+            break
+    out = out[:: math.ceil(len(out) / 8) or 1]
+    return out
+
+
+def _rate_ticks(ax: Any) -> None:
+    """matplotlib's own labels of such an axis (2x10^2, 3x10^2) overlap at this size."""
+    ticks = rate_ticks(*ax.get_xlim())
+    ax.set_xticks(ticks, [f"{v:g}" for v in ticks])
+    ax.minorticks_off()
 
 
 def _bits(points: list[dict[str, Any]], title: str, path: Path) -> None:
@@ -112,7 +139,7 @@ def _bits(points: list[dict[str, Any]], title: str, path: Path) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    """As a PNG of few colours, a third of the size: reports are kept in repositories."""
+    """As a PNG of 128 colours, which is smaller: reports are kept in repositories."""
     import matplotlib.pyplot as plt
     from PIL import Image
 
@@ -120,4 +147,22 @@ def _save(figure: Any, path: Path) -> None:
     figure.savefig(drawn, dpi=80, format="png")
     plt.close(figure)
     with whole_file(path, overwrite=True) as beside:
-        Image.open(drawn).convert("RGB").quantize(64).save(beside, "PNG", optimize=True)
+        _few_colours(Image.open(drawn).convert("RGB")).save(beside, "PNG", optimize=True)
+
+
+def _few_colours(picture: Any) -> Any:
+    """The commonest colours as they are, the others as the nearest of them.
+
+    What is drawn has few colours, and the many between them are of smoothed edges. PIL's own
+    choice of a palette is by ranges of colours and loses the thin lines'."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.asarray(picture).reshape(-1, 3)
+    colours, where, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
+    kept = colours[np.argsort(-counts, kind="stable")[:128]].astype(int)
+    nearest = [np.square(kept - colour).sum(axis=1).argmin() for colour in colours]
+    indexes = np.array(nearest, np.uint8)[where.reshape(-1)]
+    out = Image.frombytes("P", picture.size, indexes.tobytes())
+    out.putpalette(kept.astype(np.uint8).tobytes())
+    return out

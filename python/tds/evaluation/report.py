@@ -10,35 +10,89 @@ import html
 import io
 import json
 import re
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from ..files import whole_file
 from .bd import METHODS
-from .results import ALL, COUNTINGS, METRICS, TYPE, WHOLE, Results
+from .results import ALL, COUNTINGS, METRICS, TYPE, WHOLE, Results, assemble_again
 from .run import Outcome
 
-_RATE_NAMES = {"cubic": "cubic", "pchip": "piecewise cubic", "akima": "Akima"}
+VERSION = 2  # of results.json
 
 
-def write_report(outcome: Outcome, folder: Path) -> tuple[Path, str]:
+@dataclass
+class Report:
+    """All that the files are made of; what results.json holds."""
+
+    title: str
+    description: str
+    exclude_seen: bool
+    results: Results
+    crops: list[dict[str, Any]]
+    provenance: dict[str, Any]
+    complexity: list[dict[str, Any]]
+
+
+def report_of(outcome: Outcome) -> Report:
+    e = outcome.evaluation
+    return Report(
+        e.title,
+        e.description,
+        e.exclude_seen,
+        outcome.results,
+        [_with_pictures(c) for c in outcome.crops],
+        outcome.provenance,
+        outcome.complexity,
+    )
+
+
+def read_report(path: Path) -> Report:
+    """From a results.json, the figures worked out again from its points.
+
+    Raises InputError. What files of older versions lack is left out: crops without pictures,
+    quality over time."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["tds_evaluation"] not in (1, VERSION):
+            raise InputError(f"{path} is of another version of tds evaluate")
+        exclude_seen = found.get("exclude_seen", True)
+        return Report(
+            found["title"],
+            found.get("description", ""),
+            exclude_seen,
+            assemble_again(found["points"], found["marks"], exclude_seen),
+            [c for c in found["crops"] if "source" in c],
+            found["provenance"],
+            found["complexity"],
+        )
+    except FileNotFoundError as e:
+        raise InputError(f"{path}: there is no such file") from e
+    except (json.JSONDecodeError, KeyError, TypeError) as e:
+        raise InputError(f"{path} is no results.json of tds evaluate") from e
+
+
+def write_report(report: Report, folder: Path) -> tuple[Path, str]:
     """Writes everything into ``folder``; returns the page's path and a table for a terminal.
 
-    index.html, results.json, points.csv, bd.csv, means.csv, and png/*.png."""
+    index.html, results.json, points.csv, bd.csv, means.csv, temporal.csv, and png/*.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    r = outcome.results
-    _text(folder / "results.json", json.dumps(_json(outcome), separators=(",", ":")))
+    r = report.results
+    _text(folder / "results.json", json.dumps(_json(report), separators=(",", ":")))
     _csv(folder / "points.csv", [_flat(p) for p in r.points])
     _csv(folder / "bd.csv", r.bd)
     _csv(folder / "means.csv", r.means)
-    if outcome.complexity:
-        _csv(folder / "complexity.csv", outcome.complexity)
+    _csv(folder / "temporal.csv", r.temporal)
+    if report.complexity:
+        _csv(folder / "complexity.csv", report.complexity)
     from .plots import write_plots
 
-    write_plots(outcome, folder / "png")
+    write_plots(r.points, folder / "png")
     page = folder / "index.html"
-    _text(page, render(outcome))
+    _text(page, render(report))
     return page, terminal_table(r)
 
 
@@ -71,23 +125,21 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"columns": names, "rows": [[row[n] for n in names] for row in rows]}
 
 
-def _json(outcome: Outcome) -> dict[str, Any]:
-    r = outcome.results
-    crops = [
-        {**c, "versions": {n: {k: v for k, v in x.items() if k != "folder"}
-                           for n, x in c["versions"].items()}}
-        for c in outcome.crops
-    ]  # fmt: skip
+def _json(report: Report) -> dict[str, Any]:
+    r = report.results
     return {
-        "tds_evaluation": 1,
-        "title": outcome.evaluation.title,
-        "provenance": outcome.provenance,
+        "tds_evaluation": VERSION,
+        "title": report.title,
+        "description": report.description,
+        "exclude_seen": report.exclude_seen,
+        "provenance": report.provenance,
         "marks": r.marks,
-        "points": [{k: v for k, v in p.items() if k != "psnr_y_over_time"} for p in r.points],
+        "points": r.points,
         "means": _columns(r.means),
         "bd": _columns(r.bd),
-        "crops": crops,
-        "complexity": outcome.complexity,
+        "temporal": _columns(r.temporal),
+        "crops": report.crops,
+        "complexity": report.complexity,
     }
 
 
@@ -108,27 +160,39 @@ def summary_rows(r: Results) -> list[dict[str, Any]]:
 
 
 def _rate(m: dict[str, Any] | None) -> str:
-    if m is None or m["rate"] is None:
+    return _mean(m, "rate", "", "%", 1)
+
+
+def _quality(m: dict[str, Any] | None) -> str:
+    return _mean(m, "quality", "quality_", "dB", 2)
+
+
+def _mean(m: dict[str, Any] | None, value: str, prefix: str, unit: str, digits: int) -> str:
+    """A mean with its interval, its mark and, where it is not of all clips, their number."""
+    if m is None or m[value] is None:
         return "–"
-    text = f"{m['rate']:+.1f} %"
-    if m["low"] is not None:
-        text += f" [{m['low']:+.1f}, {m['high']:+.1f}]"
-    if m["low_overlap"]:
+    low, high = m[f"{prefix}low"], m[f"{prefix}high"]
+    clips, without = m[f"{prefix}clips"], m[f"{prefix}without_figure"]
+    text = f"{m[value]:+.{digits}f} {unit}"
+    if low is not None:
+        text += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+    if m[f"{prefix}low_overlap"]:
         text += "†"
-    if m["without_figure"]:
-        text += f" ({m['clips']} of {m['clips'] + m['without_figure']} clips)"
+    if without:
+        text += f" ({clips} of {clips + without} clips)"
     return text
 
 
-def _caveat(m: dict[str, Any] | None) -> str:
-    """What a mean leaves out."""
+def _caveat(m: dict[str, Any] | None, prefix: str = "") -> str:
+    """What a mean leaves out. prefix: quality_ for that of the BD-PSNR."""
     if m is None:
         return ""
     out = []
-    if m["without_figure"]:
-        out.append(f"{m['without_figure']} clips without a figure")
-    if m["low_overlap"]:
-        out.append(f"{m['low_overlap']} of {m['clips']} clips with little overlap")
+    if m[f"{prefix}without_figure"]:
+        out.append(f"{m[f'{prefix}without_figure']} clips without a figure")
+    if m[f"{prefix}low_overlap"]:
+        clips = m[f"{prefix}clips"]
+        out.append(f"{m[f'{prefix}low_overlap']} of {clips} clips with little overlap")
     return "; ".join(out)
 
 
@@ -154,21 +218,22 @@ def terminal_table(r: Results) -> str:
 # ---------------------------------------------------------------------- page --
 
 
-def render(outcome: Outcome) -> str:
+def render(report: Report) -> str:
     """The page. It loads nothing from anywhere."""
-    r, e, p = outcome.results, outcome.evaluation, outcome.provenance
+    r = report.results
     page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    data = gzip.compress(json.dumps(_page_data(outcome)).encode(), 9, mtime=0)
+    data = gzip.compress(json.dumps(_page_data(r)).encode(), 9, mtime=0)
     parts = {
-        "TITLE": html.escape(e.title),
-        "LEAD": html.escape(_lead(outcome)),
-        "DESCRIPTION": f"<p>{html.escape(e.description)}</p>" if e.description else "",
+        "TITLE": html.escape(report.title),
+        "LEAD": html.escape(_lead(report)),
+        "DESCRIPTION": f"<p>{html.escape(report.description)}</p>" if report.description else "",
         "MARKS": _marks(r.marks),
         "SUMMARY": _summary(r),
-        "CROPS": _crops(outcome),
-        "COMPLEXITY": _complexity(outcome.complexity),
+        "TEMPORAL": _temporal(r),
+        "CROPS": _crops(report.crops),
+        "COMPLEXITY": _complexity(report.complexity),
         "DEFINITIONS": _DEFINITIONS,
-        "PROVENANCE": _provenance(p),
+        "PROVENANCE": _provenance(report.provenance),
         "DATA": base64.b64encode(data).decode(),
     }
     for name, text in parts.items():
@@ -176,16 +241,19 @@ def render(outcome: Outcome) -> str:
     return page
 
 
-def _lead(outcome: Outcome) -> str:
-    e, g = outcome.evaluation, outcome.graph
-    frames = sorted({c.frames for c in g.clips})
+def _lead(report: Report) -> str:
+    clips = report.provenance["clips"]
+
+    def each(name: str) -> list[Any]:
+        return list(dict.fromkeys(p[name] for p in report.results.points))
+
+    frames = sorted({c["frames"] for c in clips})
     span = f"{frames[0]}" if len(frames) == 1 else f"{frames[0]} to {frames[-1]}"
-    codecs = " and ".join(c.label for c in e.codecs)
-    configs = ", ".join(c.value.upper() for c in e.configs)
-    names = list(dict.fromkeys(x.name for x in g.enhancers))
+    configs = ", ".join(c.upper() for c in each("config"))
     return (
-        f"{len(g.clips)} clips of {span} frames; {codecs}; {configs}; QP "
-        f"{', '.join(map(str, e.qps))}; {len(e.plans)} plans; enhancers: {', '.join(names)}."
+        f"{len(clips)} clips of {span} frames; {' and '.join(each('codec'))}; {configs}; QP "
+        f"{', '.join(map(str, each('qp')))}; {len(each('plan'))} plans; enhancers: "
+        f"{', '.join(each('enhancer'))}."
     )
 
 
@@ -214,13 +282,8 @@ def _summary(r: Results) -> str:
             m = row.get(counting)
             rate = m["rate"] if m else None
             kind = "" if rate is None else "good" if rate < -0.05 else "bad" if rate > 0.05 else ""
-            text = html.escape(_rate(m))
-            match = re.fullmatch(r"([^(\[]*)([(\[].*)", text)
-            if match:
-                text = f'{match[1]}<span class="range">{match[2]}</span>'
-            quality = m["quality"] if m else None
-            cells.append(f'<td class="{kind}" title="{html.escape(_caveat(m))}">{text}</td>')
-            cells.append(f"<td>{'–' if quality is None else f'{quality:+.2f} dB'}</td>")
+            cells.append(_cell(_rate(m), _caveat(m), kind))
+            cells.append(_cell(_quality(m), _caveat(m, "quality_"), ""))
         out.append(
             f'<tr class="sub"><td class="l">{html.escape(row["enhancer"])}</td>'
             f"{''.join(cells)}</tr>"
@@ -229,8 +292,53 @@ def _summary(r: Results) -> str:
     return "".join(out)
 
 
-def _page_data(outcome: Outcome) -> dict[str, Any]:
-    r = outcome.results
+def _cell(text: str, caveat: str, kind: str) -> str:
+    """A mean, its interval and number of clips smaller, what it leaves out when pointed at."""
+    text = html.escape(text)
+    if match := re.fullmatch(r"([^(\[]*)([(\[].*)", text):
+        text = f'{match[1]}<span class="range">{match[2]}</span>'
+    return f'<td class="{kind}" title="{html.escape(caveat)}">{text}</td>'
+
+
+def _temporal(r: Results) -> str:
+    """A row a codec, configuration, plan and enhancer: both sides, both countings."""
+    if not r.temporal:
+        return ""
+    rows: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    for t in r.temporal:
+        key = tuple(t[k] for k in ("codec", "config", "plan", "enhancer"))
+        rows.setdefault(key, {})[t["counting"]] = t
+    sides = ("test", "anchor", "difference")
+    head = "".join(f'<th colspan="3">{words}</th>' for words in ("all frames", "down-sampled"))
+    out = [
+        "<h2>Consistency over time</h2><p class=soft>Temporal error in code values of luma: how "
+        "far a frame's change from the one before is from the source's. Less is better. Mean "
+        "over clips and QPs; the plain stream is at the same QPs, where it has other bits.</p>"
+        f'<div class="scroll"><table><thead><tr><th></th>{head}</tr>'
+        '<tr><th class="l">enhancer</th>'
+        + "<th>pair</th><th>plain stream</th><th>difference</th>" * 2
+        + "</tr></thead><tbody>"
+    ]
+    heading = None
+    for (codec, config, plan, enhancer), row in rows.items():
+        here = f"{codec}, {config.upper()}, {plan}"
+        if here != heading:
+            heading = here
+            out.append(
+                '<tr class="plan"><td class="l" colspan="7"><span>'
+                f"{html.escape(here)}</span></td></tr>"
+            )
+        cells = "".join(
+            f"<td>{row[c][s]:{'+' if s == 'difference' else ''}.2f}</td>" if c in row
+            else "<td>–</td>"
+            for c in COUNTINGS for s in sides
+        )  # fmt: skip
+        out.append(f'<tr class="sub"><td class="l">{html.escape(enhancer)}</td>{cells}</tr>')
+    out.append("</tbody></table></div>")
+    return "".join(out)
+
+
+def _page_data(r: Results) -> dict[str, Any]:
     index: dict[str, list[str]] = {
         "class": list(dict.fromkeys([ALL, *(m["class"] for m in r.means)])),
         "metric": list(METRICS),
@@ -267,7 +375,7 @@ def _page_data(outcome: Outcome) -> dict[str, Any]:
             {
                 **{k: p[k] for k in ("clip", "codec", "config", "plan", "kind", "enhancer", "qp",
                                      WHOLE, TYPE, "bits")},
-                "time": p["psnr_y_over_time"],
+                "time": p.get("psnr_y_over_time"),
             }
             for p in r.points
         ],
@@ -279,8 +387,20 @@ def _page_data(outcome: Outcome) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _crops(outcome: Outcome) -> str:
-    if not outcome.crops:
+def _with_pictures(crop: dict[str, Any]) -> dict[str, Any]:
+    """A crop whose pictures are in it, not in a cache."""
+    folders = {name: Path(v["folder"]) for name, v in crop["versions"].items()}
+    versions = {
+        name: {k: x for k, x in v.items() if k != "folder"}
+        | {kind: _picture(folders[name] / f"{kind}.png") for kind in ("version", "residual")}
+        for name, v in crop["versions"].items()
+    }
+    source = _picture(folders["anchor"] / "source.png")
+    return {**crop, "source": source, "versions": versions}
+
+
+def _crops(crops: list[dict[str, Any]]) -> str:
+    if not crops:
         return ""
     out = [
         "<h2>Crops at equal bits</h2><p class=soft>One down-sampled frame; the region with most "
@@ -288,25 +408,23 @@ def _crops(outcome: Outcome) -> str:
         "stream). Below each picture its luma residual: black none, through red and yellow to "
         "white at 32 code values and more.</p>"
     ]
-    for c in outcome.crops:
+    for c in crops:
         out.append(
             f"<h3>{html.escape(c['clip'])}, frame {c['frame']}; {html.escape(c['codec'])} "
             f"{c['config'].upper()}, {html.escape(c['plan'])}, QP {c['qp']}</h3>"
             f"<p class=soft>Pair {c['bits'] / 1000:.0f} kbit; plain stream at QP {c['anchor_qp']}: "
             f"{c['anchor_bits'] / 1000:.0f} kbit.</p><div class=crops>"
         )
-        first = Path(c["versions"]["anchor"]["folder"])
         out.append(
-            f'<figure><img alt="source" src="{_picture(first / "source.png")}">'
+            f'<figure><img alt="source" src="{c["source"]}">'
             "<figcaption>source</figcaption></figure>"
         )
         for name, v in sorted(c["versions"].items(), key=lambda item: item[0] != "anchor"):
             title = f"plain, QP {c['anchor_qp']}" if name == "anchor" else name
-            folder = Path(v["folder"])
             out.append(
-                f'<figure><img alt="{html.escape(title)}" src="{_picture(folder / "version.png")}">'
+                f'<figure><img alt="{html.escape(title)}" src="{v["version"]}">'
                 f'<img alt="residual of {html.escape(title)}" '
-                f'src="{_picture(folder / "residual.png")}"><figcaption>{html.escape(title)}: '
+                f'src="{v["residual"]}"><figcaption>{html.escape(title)}: '
                 f"{v['psnr_y']:.2f} dB, here {v['psnr_y_crop']:.2f} dB</figcaption></figure>"
             )
         out.append("</div>")
@@ -365,10 +483,12 @@ changed, so its BD-rate is 0 by construction; that line checks the whole chain.<
 <dt>SSIM, MS-SSIM, VMAF</dt><dd>FFmpeg's ssim and libvmaf filters on the decoded frames, luma;
 VMAF's model v0.6.1.</dd>
 <dt>Temporal</dt><dd>Mean absolute difference between a frame's change from the one before and the
-source's change, in code values of luma (in the CSV and JSON).</dd>
-<dt>BD-rate</dt><dd>By the bjontegaard library. Overlap is the part of the range that either curve
-spans that both span; below 75&nbsp;% a figure is marked †. Means are over clips; the interval is a
-percentile bootstrap over clips, which says how far the choice of clips matters, not more.</dd>
+source's change, in code values of luma.</dd>
+<dt>BD-rate, BD-PSNR</dt><dd>By the bjontegaard library. Overlap is the part of the range that
+either curve spans that both span, of quality for a BD-rate and of bits for a BD-PSNR; below
+75&nbsp;% a figure is marked †. Means are over the clips that have the figure, which need not be the
+same for both; the interval is a percentile bootstrap over clips, which says how far the choice of
+clips matters, not more.</dd>
 </dl>"""
 
 

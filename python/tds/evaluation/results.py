@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from ..errors import InputError
@@ -21,6 +22,7 @@ from .bd import METHODS, Curve, bd_quality, bd_rate, mean_over_clips
 from .cache import Cache
 from .graph import Graph, Point
 from .metrics import averages
+from .work import starts
 
 WHOLE, TYPE = "whole", "type"
 COUNTINGS = {WHOLE: "whole stream", TYPE: "per frame type"}
@@ -52,41 +54,58 @@ class Facts:
     preset: str
     restarts: tuple[int, ...]
     cpus: frozenset[int]
+    pictures_by: frozenset[str] = frozenset()
 
 
 def facts(point: Point, cache: Cache, anchor: bool) -> Facts:
-    """From what was really run, not from what was asked for."""
-    jobs = [point.anchor] if anchor else list(point.streams.values())
-    measure = point.anchor_measure if anchor else point.measure
-    records = [cache.record(job) for job in jobs]
-    starts = point.layout.plain if anchor or "plain" in point.streams else None
-    if starts is not None:
-        restarts = tuple(s.frames[0] for s in starts)
-    else:
-        # Both streams restart at the same boundary; HR has it, or LR when there is no HR.
-        own = point.layout.hr or point.layout.lr
-        restarts = tuple(s.frames[0] for s in own)
-    job = jobs[0]
+    """From the records of what was run, not from what was asked for.
 
-    def one(name: str) -> str:
-        values = {str(r[name]) for r in records}
+    Raises UnfairError for streams of a pair that do not belong together."""
+    streams = {"plain": point.anchor} if anchor else point.streams
+    measure = point.anchor_measure if anchor else point.measure
+    # Records of before they held these say it by their key, which is the hash of the description.
+    records = {
+        name: {k: job.spec[k] for k in ("clip", "codec", "config", "qp")} | cache.record(job)
+        for name, job in streams.items()
+    }
+    if "lr" in records:
+        records["lr"]["qp"] -= point.plan.lr_qp_offset
+
+    def one(name: str) -> Any:
+        values = {r[name] for r in records.values()}
         if len(values) > 1:
             raise UnfairError(
-                f"{measure.label}: its streams are of different {name}s: {', '.join(values)}"
+                f"{measure.label}: its streams are of different {name}s: "
+                f"{', '.join(sorted(map(str, values)))}"
             )
         return values.pop()
 
+    # HR has every boundary, and so the first frame after each restart.
+    first = next(records[name] for name in ("plain", "hr", "lr") if name in records)
+    restarts = starts(first)
+    for record in records.values():
+        if starts(record) != _first_from(restarts, record["frames"]):
+            raise UnfairError(f"{measure.label}: its streams restart at different frames")
     return Facts(
-        job.spec["clip"],
+        one("clip"),
         len(cache.record(measure)["status"]),
-        job.spec["codec"],
-        job.spec["config"],
-        point.qp,
+        one("codec"),
+        one("config"),
+        one("qp"),
         one("encoder"),
         one("preset"),
-        restarts,
-        frozenset(r["cpus"] for r in records),
+        tuple(restarts),
+        frozenset(r["cpus"] for r in records.values()),
+        frozenset(r["pictures_by"] for r in records.values() if "pictures_by" in r),
     )
+
+
+def _first_from(restarts: list[int], frames: list[int]) -> list[int]:
+    """The first of ``frames`` in each stretch from one restart to the next, where it has any."""
+    out: list[int] = []
+    for begin, end in pairwise([*restarts, math.inf]):
+        out += [f for f in frames if begin <= f < end][:1]
+    return out
 
 
 def check_fair(anchor: Facts, test: Facts, what: str) -> list[str]:
@@ -104,9 +123,15 @@ def check_fair(anchor: Facts, test: Facts, what: str) -> list[str]:
         a, t = getattr(anchor, name), getattr(test, name)
         if a != t:
             raise UnfairError(f"{what}: anchor and test have {reason} ({a} and {t})")
+    marks = []
     if anchor.cpus | test.cpus != anchor.cpus:
-        return ["anchor and test were coded on machines with different numbers of cores"]
-    return []
+        marks.append("anchor and test were coded on machines with different numbers of cores")
+    if len(versions := anchor.pictures_by | test.pictures_by) > 1:
+        marks.append(
+            "the pictures that were coded come from different versions of the libraries that "
+            f"decode and scale the source: {'; '.join(sorted(versions))}"
+        )
+    return marks
 
 
 @dataclass
@@ -117,6 +142,7 @@ class Results:
     bd: list[dict[str, Any]] = field(default_factory=list)
     means: list[dict[str, Any]] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
+    temporal: list[dict[str, Any]] = field(default_factory=list)
 
 
 GROUP = ("codec", "config", "plan", "enhancer")
@@ -148,14 +174,47 @@ def assemble(graph: Graph, cache: Cache, exclude_seen: bool = True) -> Results:
         ] = None
     out.bd = _bd(out.points)
     out.means = _means(out.bd, exclude_seen)
-    luma = [r for r in out.bd if (r["metric"], r["method"]) == ("psnr_y", "pchip")]
-    none = sum(r["rate"] is None for r in luma)
-    low = sum(r["rate"] is not None and not r["trusted"] for r in luma)
-    if low or none:
-        marks[f"of {len(luma)} luma BD-rates (one a clip, setting and counting) {low} rest on "
-              f"curves that overlap in less than 75 % and are marked with †, and {none} have no "
-              "figure, mostly because the curves do not overlap at all"] = None  # fmt: skip
-    out.marks = list(marks)
+    out.temporal = _temporal(out.points, exclude_seen)
+    out.marks = list(dict.fromkeys([*marks, *_overlap_marks(out.bd)]))
+    return out
+
+
+def assemble_again(
+    points: list[dict[str, Any]], marks: list[str], exclude_seen: bool = True
+) -> Results:
+    """All figures from the points of a report, which hold everything that was measured.
+
+    marks: those of the report; what they say of figures is brought up to date."""
+    bd = _bd(points)
+    return Results(
+        points,
+        bd,
+        _means(bd, exclude_seen),
+        list(dict.fromkeys([*marks, *_overlap_marks(bd)])),
+        _temporal(points, exclude_seen),
+    )
+
+
+def _overlap_marks(bd: list[dict[str, Any]]) -> list[str]:
+    """How many of the luma figures cannot be trusted, of the BD-rates and of the BD-PSNRs."""
+    luma = [r for r in bd if (r["metric"], r["method"]) == ("psnr_y", "pchip")]
+    out = []
+    for words, value, trusted, range_of in (
+        ("luma BD-rates", "rate", "trusted", "curves that overlap"),
+        ("luma BD-PSNRs", "quality", "quality_trusted", "curves whose ranges of bits overlap"),
+    ):
+        none = sum(r[value] is None for r in luma)
+        low = sum(r[value] is not None and not r[trusted] for r in luma)
+        if low or none:
+            text = (
+                f"of {len(luma)} {words} (one a clip, setting and counting) {low} rest on "
+                f"{range_of} in less than 75 % and are marked with †"
+            )
+            if none:
+                text += (
+                    f", and {none} have no figure, mostly because the curves do not overlap at all"
+                )
+            out.append(text)
     return out
 
 
@@ -275,6 +334,8 @@ def _bd(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
                             "overlap": round(rate.overlap, 4),
                             "trusted": rate.trusted,
                             "note": rate.note,
+                            "quality_overlap": round(quality.overlap, 4),
+                            "quality_trusted": quality.trusted,
                         }
                     )
     return out
@@ -304,10 +365,48 @@ def _means(bd: list[dict[str, Any]], exclude_seen: bool) -> list[dict[str, Any]]
                 "rate": _round(mean.value),
                 "low": _round(mean.low),
                 "high": _round(mean.high),
-                "quality": _round(quality.value),
                 "clips": mean.clips,
                 "without_figure": len(own) - mean.clips,
                 "low_overlap": sum(not r["trusted"] for r in own if r["rate"] is not None),
+                # Over clips of its own: a clip may have the one figure and not the other.
+                "quality": _round(quality.value),
+                "quality_low": _round(quality.low),
+                "quality_high": _round(quality.high),
+                "quality_clips": quality.clips,
+                "quality_without_figure": len(own) - quality.clips,
+                "quality_low_overlap": sum(
+                    not r["quality_trusted"] for r in own if r["quality"] is not None
+                ),
             }
         )
+    return out
+
+
+def _temporal(points: list[dict[str, Any]], exclude_seen: bool) -> list[dict[str, Any]]:
+    """Temporal error of both sides at equal QPs, mean over clips and QPs.
+
+    Not among METRICS: less is better, so there is no BD figure of it."""
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for p in points:
+        if not (exclude_seen and p["seen"]):
+            rows[tuple(p[k] for k in GROUP)].append(p)
+    out = []
+    for group, own in rows.items():
+        for counting in COUNTINGS:
+            sides = [(p[counting]["test"]["temporal"], p[counting]["anchor"]["temporal"])
+                     for p in own]  # fmt: skip
+            given = [pair for pair in sides if None not in pair]
+            if not given:
+                continue
+            test, anchor = (sum(x) / len(given) for x in zip(*given, strict=True))
+            out.append(
+                {
+                    **dict(zip(GROUP, group, strict=True)),
+                    "counting": counting,
+                    "test": _round(test),
+                    "anchor": _round(anchor),
+                    "difference": _round(test - anchor),
+                    "clips": len({p["clip"] for p in own}),
+                }
+            )
     return out

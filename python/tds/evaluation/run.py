@@ -63,17 +63,25 @@ def evaluate(
     clips = examine_clips(evaluation)
     graph = build(evaluation, clips, enhancers)
     left = left_to_do(graph.jobs, cache)
-    cached = len(graph.jobs) - len(left)
+    # Which plain stream a crop is shown beside is only known when the streams are there. Until
+    # then its crops are guessed, so that their number and their time are in the total.
+    boxes: Boxes = {}
+    crop_jobs = _jobs(_crop_sets(evaluation, graph, cache, boxes))
+    todo = left_to_do([*graph.jobs, *crop_jobs], cache)
+    all_jobs = len(set(graph.jobs) | set(_with_inputs(crop_jobs)))
     say(
-        f"{len(clips)} clips, {len(graph.points)} points, {len(graph.jobs)} jobs, "
-        f"{cached} of them in the cache"
+        f"{len(clips)} clips, {len(graph.points)} points, {all_jobs} jobs, "
+        f"{all_jobs - len(todo)} of them in the cache"
     )
-    _run(left, graph, cache, executor, progress)
+    count = _Count(progress)
+    count.expect(todo)
+    _run(left, graph, cache, executor, count)
     results = assemble(graph, cache, evaluation.exclude_seen)
-    crop_sets = _crop_sets(evaluation, graph, cache)
-    crop_jobs = [job for s in crop_sets for job in s["jobs"].values()]
+    crop_sets = _crop_sets(evaluation, graph, cache, boxes)
+    crop_jobs = _jobs(crop_sets)
     left_crops = left_to_do(crop_jobs, cache)
-    _run(left_crops, graph, cache, executor, progress)
+    count.expect(left_crops)
+    _run(left_crops, graph, cache, executor, count)
     crops = [_crop_record(s, cache) for s in crop_sets]
     complexity: list[dict[str, Any]] = []
     if evaluation.complexity:
@@ -90,40 +98,54 @@ def evaluate(
     provenance |= {
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - clock, 1),
-        "jobs": len(graph.jobs) + len(crop_jobs),
+        "jobs": len(set(graph.jobs) | set(_with_inputs(crop_jobs))),
         "jobs_run": len(left) + len(left_crops),
     }
     return Outcome(evaluation, graph, results, crops, provenance, complexity)
 
 
-def _run(
-    jobs: list[Job], graph: Graph, cache: Cache, executor: Executor, progress: Progress
-) -> None:
-    if not jobs:
-        return
-    total, done, spent = sum(j.cost for j in jobs), 0, 0.0
-    progress(0, len(jobs), 0.0, "")
+class _Count:
+    """Of the jobs done and of those expected, for ``progress``."""
 
-    def count(job: Job) -> None:
-        nonlocal done, spent
-        done, spent = done + 1, spent + job.cost
-        progress(done, len(jobs), spent / total if total else 1.0, job.label)
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._done, self._spent = 0, 0.0
+        self._total, self._cost = 0, 0.0
 
-    executor.run(jobs, cache, graph.files, count)
+    def expect(self, jobs: list[Job]) -> None:
+        """These are to be done, beside what is done already."""
+        self._total = self._done + len(jobs)
+        self._cost = self._spent + sum(job.cost for job in jobs)
+        if jobs and not self._done:
+            self._progress(0, self._total, 0.0, "")
+
+    def __call__(self, job: Job) -> None:
+        self._done, self._spent = self._done + 1, self._spent + job.cost
+        share = self._spent / self._cost if self._cost else 1.0
+        self._progress(self._done, self._total, share, job.label)
+
+
+def _run(jobs: list[Job], graph: Graph, cache: Cache, executor: Executor, count: _Count) -> None:
+    if jobs:
+        executor.run(jobs, cache, graph.files, count)
 
 
 # --------------------------------------------------------------------- crops --
 
 
-def _crop_sets(e: Evaluation, graph: Graph, cache: Cache) -> list[dict[str, Any]]:
+Boxes = dict[tuple[str, int], tuple[int, int, int, int]]
+
+
+def _crop_sets(e: Evaluation, graph: Graph, cache: Cache, boxes: Boxes) -> list[dict[str, Any]]:
     """For some clips, codec and configuration: one frame of the first plan, every enhancer,
-    and the anchor at the QP whose bits are nearest the pair's."""
+    and the anchor at the QP whose bits are nearest the pair's.
+
+    boxes: those found already, by clip and frame."""
     plan = next((p for p in e.plans if p.kind != FULL), None)
     if plan is None or not e.crops:
         return []
     qp = min(e.qps, key=lambda q: abs(q - CROP_QP))
     out = []
-    boxes: dict[tuple[str, int], tuple[int, int, int, int]] = {}
     for clip in graph.clips[: e.crops]:
         for coding in e.codecs:
             for config in e.configs:
@@ -143,7 +165,7 @@ def _crop_set(
     graph: Graph,
     cache: Cache,
     points: list[Point],
-    boxes: dict[tuple[str, int], tuple[int, int, int, int]],
+    boxes: Boxes,
 ) -> dict[str, Any]:
     p = points[0]
     lr = p.layout.frames(Role.LR)
@@ -151,15 +173,18 @@ def _crop_set(
     if (p.clip.name, index) not in boxes:
         boxes[p.clip.name, index] = _box(p.clip, index)
     box = boxes[p.clip.name, index]
-    pair_bits = sum(cache.record(j)["bits"] for j in p.streams.values())
     anchors = {
         q.qp: q
         for q in graph.points
         if (q.clip, q.coding, q.config, q.plan, q.enhancer)
         == (p.clip, p.coding, p.config, p.plan, p.enhancer)
     }
-    bits = {qp: cache.record(q.anchor)["bits"] for qp, q in anchors.items()}
-    anchor_qp = nearest_qp(bits, pair_bits, p.coding.codec.max_qp)
+    if all(cache.has(j) for j in (*p.streams.values(), *(q.anchor for q in anchors.values()))):
+        pair_bits = sum(cache.record(j)["bits"] for j in p.streams.values())
+        bits = {qp: cache.record(q.anchor)["bits"] for qp, q in anchors.items()}
+        anchor_qp = nearest_qp(bits, pair_bits, p.coding.codec.max_qp)
+    else:
+        pair_bits, anchor_qp = 0, p.qp + 1  # a guess: mostly it is a stream of its own
     anchor = p.anchor if anchor_qp == p.qp else _anchor_at(p, anchor_qp)
     jobs = {}
     for point in points:
@@ -186,6 +211,14 @@ def _crop_set(
         "anchor": anchor,
         "jobs": jobs,
     }
+
+
+def _jobs(sets: list[dict[str, Any]]) -> list[Job]:
+    return [job for s in sets for job in s["jobs"].values()]
+
+
+def _with_inputs(jobs: list[Job]) -> list[Job]:
+    return [*jobs, *(x for job in jobs for x in job.inputs.values())]
 
 
 def nearest_qp(bits: dict[int, int], wanted: float, highest: int) -> int:
@@ -236,19 +269,23 @@ def _crop_record(crop: dict[str, Any], cache: Cache) -> dict[str, Any]:
 def _provenance(e: Evaluation, graph: Graph, cache: Cache) -> dict[str, Any]:
     """Versions, machine, clips, models and commands; no path of this machine."""
     commands: dict[str, str] = {}
+    made_by: set[str] = set()
     for p in graph.points:
         for role, job in (("anchor", p.anchor), *p.streams.items()):
             where = f"{p.coding.label} {p.config.value.upper()}, {role}"
+            record = cache.record(job)
+            made_by.add(record.get("pictures_by", "not recorded"))
             k = job.spec["scale"]
             name = where + (f" at 1/{k}" if k > 1 else "") + f", QP {job.spec['qp']}"
             if p.qp == e.qps[0] and p.clip is graph.clips[0]:
-                commands.setdefault(name, cache.record(job)["command"])
+                commands.setdefault(name, record["command"])
     return {
         "command": shlex.join(["tds", *sys.argv[1:]]),
         "versions": {
             "tds-codec": __version__,
             "engine": engine_version(),
             "decoder": decoder_version(),
+            "sources decoded and scaled by": "; ".join(sorted(made_by)),
             "quality filters": metrics_version(),
             **{c.encoder: c.adapter.version() for c in e.codecs},
             **{n: _version(n) for n in ("bjontegaard", "numpy", "torch")},
