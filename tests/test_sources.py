@@ -160,6 +160,10 @@ def test_colons_in_names(tmp_path: Path, sounding: Path) -> None:
         assert "decodes whole" in tools.tds("info", out, cwd=tmp_path).stdout
         with av.open(str(tmp_path / out)) as container:
             assert len(container.streams.audio) == 1
+    tools.tds("decode", "o:1.mp4", "back:1.mkv", "--backend", "bicubic", cwd=tmp_path)
+    tools.tds("encode", "a:b.mkv", "o:2.json", *FAST, cwd=tmp_path)
+    tools.tds("mux", "o:2.json", "o:3.mp4", cwd=tmp_path)
+    assert (tmp_path / "back:1.mkv").is_file() and (tmp_path / "o:3.mp4").is_file()
 
 
 # ----------------------------------------------------------------- colours --

@@ -28,7 +28,7 @@ from .container.metadata import KEY
 from .errors import ExternalError, InputError, OutputError
 from .files import whole_file
 from .media.extras import subtitles_for
-from .media.opening import open_container, reason
+from .media.opening import ffmpeg_name, open_container, reason
 from .session import Picture
 
 Y4M, YUV, VIDEO = "y4m", "yuv", "video"
@@ -176,7 +176,7 @@ class VideoSink(Sink):
         self._what = what
         self._folder = tempfile.TemporaryDirectory(prefix="tds-")
         try:
-            self._out = av.open(str(path), "w", options=self._muxer_options(path))
+            self._out = av.open(ffmpeg_name(path), "w", options=self._muxer_options(path))
         except (av.error.FFmpegError, ValueError) as e:
             raise InputError(
                 f"{path.suffix or path.name}: no video container that FFmpeg writes has that "

@@ -19,6 +19,7 @@ from ..codecs.base import CodedSegment
 from ..errors import ExternalError, InputError, MissingError
 from ..files import check_output, whole_file
 from ..media.extras import Extras
+from ..media.opening import ffmpeg_name
 from ..plan import Role
 from .metadata import Metadata
 from .mp4 import CodedStream, write_paired
@@ -82,7 +83,7 @@ def to_mp4(raw: Path, mp4: Path, frames: int, name: str) -> None:
     shown: list[int] = []
     coded = 0
     try:
-        with av.open(str(raw)) as container:
+        with av.open(ffmpeg_name(raw)) as container:
             stream = container.streams.video[0]
             for packet in container.demux(stream):
                 if packet.size:
@@ -98,7 +99,8 @@ def to_mp4(raw: Path, mp4: Path, frames: int, name: str) -> None:
         )
     rank = {index: place for place, index in enumerate(shown)}
     delay = max(index - place for index, place in rank.items())
-    with av.open(str(raw)) as container, av.open(str(mp4), "w", format="mp4") as out:
+    made = ffmpeg_name(mp4)
+    with av.open(ffmpeg_name(raw)) as container, av.open(made, "w", format="mp4") as out:
         source = container.streams.video[0]
         stream = out.add_stream_from_template(source, opaque=True)
         if source.codec_context.name == "hevc" and not _sets_change(raw):
@@ -118,7 +120,7 @@ def _sets_change(raw: Path) -> bool:
     """Whether an HEVC stream holds parameter sets other than those it begins with: MP4's
     hvc1 has one of each beside the pictures, and hev1 any of them between.
     """
-    with av.open(str(raw), format="hevc") as container:
+    with av.open(ffmpeg_name(raw), format="hevc") as container:
         stream = container.streams.video[0]
         first = _parameter_sets(stream.codec_context.extradata or b"")
         return any(_parameter_sets(bytes(p)) - first for p in container.demux(stream) if p.size)
@@ -172,7 +174,7 @@ def mux_raw_pair(
 def write_annexb(segments: Iterable[CodedSegment], file: BinaryIO) -> None:
     """Writes coded segments as one raw byte stream, each with its parameter sets."""
     for segment in segments:
-        with av.open(str(segment.path)) as container:
+        with av.open(ffmpeg_name(segment.path)) as container:
             stream = container.streams.video[0]
             name = _FILTERS.get(stream.codec_context.name)
             if name is None:
