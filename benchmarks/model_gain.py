@@ -85,11 +85,11 @@ def flicker(shown: list[np.ndarray], source: list[np.ndarray]) -> float:
     return (total / max(len(shown) - 1, 1)) ** 0.5
 
 
-def measure(entry: Entry, folder: Path, names: list[str], threads: int, most: int) -> dict:
+def measure(entry: Entry, folder: Path, names: list[str], threads: int, groups: int) -> dict:
     hr, lr = read(folder / entry.hr), read(folder / entry.lr)
     original = read(folder / entry.original)
-    if most:
-        keys = [f for f in entry.hr_frames if f < most]
+    if groups:
+        keys = list(entry.hr_frames[: groups + 1])
         between = [f for f in entry.lr_frames if f < keys[-1]]
         hr, lr = hr.take(range(len(keys))), lr.take(range(entry.lr_leads + len(between)))
         values = {**vars(entry), "hr_frames": tuple(keys), "lr_frames": tuple(between)}
@@ -151,7 +151,8 @@ def main() -> int:
     p.add_argument("--codec", nargs="+", default=["hevc", "vvc"], choices=["hevc", "vvc"])
     p.add_argument("--config", nargs="+", default=["ai"], choices=["ai", "ra", "ldp"])
     p.add_argument("--qp", nargs="+", type=int, default=[27, 32, 37, 42])
-    p.add_argument("--max-frames", type=int, default=17, help="of each clip; 0: all (17)")
+    p.add_argument("--max-frames", type=int, default=17, help="coded of each clip; 0: all (17)")
+    p.add_argument("--groups", type=int, default=0, help="measured of each clip, 0: all (0)")
     p.add_argument("--max-width", type=int, default=0, help="leave larger clips out; 0: none")
     p.add_argument("--only", nargs="+", default=[], help="names of clips; others are left out")
     p.add_argument("--work", type=Path, default=ROOT / "out" / "model-gain")
@@ -195,7 +196,7 @@ def main() -> int:
             or (args.only and entry.clip not in args.only)
         ):
             continue
-        row = measure(entry, folder, args.models, args.threads, args.max_frames)
+        row = measure(entry, folder, args.models, args.threads, args.groups)
         rows.append(row)
         gains = ", ".join(
             f"{n} {row[n]['luma'] - row['bicubic']['luma']:+.2f}" for n in args.models
