@@ -671,6 +671,29 @@ static int seek_hr(AVFilterContext *ctx, AVFrame *frame)
     return ret < 0 || !frame ? ret : send_frame(ctx, TDS_HR, frame);
 }
 
+/* LR frames keep coming while the HR stream is looked through, and must not pile up: those before
+ * the last HR frame so far are of no use. */
+static int seek_lr(AVFilterContext *ctx)
+{
+    TDSEnhanceContext *s = ctx->priv;
+    AVFilterLink *inlink = ctx->inputs[s->pad_of[TDS_LR]];
+
+    while (s->seek_frame && ff_inlink_queued_frames(inlink)) {
+        AVFrame *frame = ff_inlink_peek_frame(inlink, 0);
+        int ret;
+
+        if (frame->pts == AV_NOPTS_VALUE ||
+            av_compare_ts(frame->pts, inlink->time_base, s->seek_frame->pts,
+                          ctx->inputs[s->pad_of[TDS_HR]]->time_base) >= 0)
+            break;
+        ret = ff_inlink_consume_frame(inlink, &frame);
+        if (ret < 0)
+            return ret;
+        av_frame_free(&frame);
+    }
+    return 0;
+}
+
 /* Gives an LR frame's rebuilt picture what FFmpeg knows about the LR frame, and, where that says
  * nothing, what it knows about the HR frame before. */
 static int copy_lr_props(AVFilterContext *ctx, AVFrame *out, const AVFrame *lr)
@@ -822,6 +845,12 @@ static int feed(AVFilterContext *ctx)
     const unsigned wants = s->seeking ? 1U << TDS_HR : tds_session_wants(s->session);
     int fed = 0;
 
+    if (s->seeking && s->pad_of[TDS_LR] >= 0) {
+        int ret = seek_lr(ctx);
+
+        if (ret < 0)
+            return ret;
+    }
     for (int role = 0; role < 2; role++) {
         AVFilterLink *inlink;
         AVFrame *frame;
