@@ -713,6 +713,10 @@ static int copy_lr_props(AVFilterContext *ctx, AVFrame *out, const AVFrame *lr)
     out->flags &= ~AV_FRAME_FLAG_KEY;
     for (int i = 0; i < FF_ARRAY_ELEMS(size_side_data); i++)
         av_frame_remove_side_data(out, size_side_data[i]);
+    if (!out->sample_aspect_ratio.num)
+        out->sample_aspect_ratio = hr && hr->sample_aspect_ratio.num
+                                 ? hr->sample_aspect_ratio
+                                 : ctx->outputs[0]->sample_aspect_ratio;
     if (!hr)
         return 0;
     if (out->color_range == AVCOL_RANGE_UNSPECIFIED)
