@@ -465,12 +465,13 @@ static AVRational rate_of_times(const int64_t *times, int nb, AVRational tb)
     return av_d2q(steps / (span * av_q2d(tb)), 100000);
 }
 
-/* Filters after which the frame rate is still the one before them. */
-static const char *const rate_keepers[] = {
-    "bwdif", "copy", "crop", "drawtext", "format", "hqdn3d", "hwdownload", "hwupload",
-    "hwupload_cuda", "libplacebo", "libvmaf", "metadata", "noformat", "null", "pad", "psnr",
-    "realtime", "scale", "scale_cuda", "setdar", "setparams", "setrange", "setsar", "showinfo",
-    "split", "ssim", "trim", "unsharp", "xpsnr", "zscale",
+/* Filters that make another rate of the one before them, and an unknown one of an unknown one. */
+static const char *const rate_changers[] = {
+    "bwdif", "bwdif_cuda", "bwdif_vulkan", "decimate", "deinterlace_d3d12", "deinterlace_qsv",
+    "deinterlace_vaapi", "dejudder", "detelecine", "estdif", "framestep", "fsync", "interlace",
+    "interlace_vulkan", "interleave", "nnedi", "separatefields", "stereo3d", "telecine", "tile",
+    "tinterlace", "untile", "vpp_qsv", "w3fdif", "weave", "yadif", "yadif_cuda",
+    "yadif_videotoolbox",
 };
 
 /* Tells links that were configured with an unknown rate what it is. */
@@ -482,10 +483,12 @@ static void announce_rate(AVFilterLink *link, AVRational rate)
     if (l->frame_rate.num && l->frame_rate.den)
         return; /* known, or made by a filter of its own mind */
     l->frame_rate = rate;
-    for (int i = 0; i < FF_ARRAY_ELEMS(rate_keepers); i++)
-        if (!strcmp(next->filter->name, rate_keepers[i]))
-            for (unsigned j = 0; j < next->nb_outputs; j++)
-                announce_rate(next->outputs[j], rate);
+    for (int i = 0; i < FF_ARRAY_ELEMS(rate_changers); i++)
+        if (!strcmp(next->filter->name, rate_changers[i]))
+            return;
+    for (unsigned i = 0; i < next->nb_outputs; i++)
+        if (next->outputs[i]->type == AVMEDIA_TYPE_VIDEO)
+            announce_rate(next->outputs[i], rate);
 }
 
 static void use_rate(AVFilterContext *ctx, AVRational rate)
