@@ -1149,7 +1149,8 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
         device = device_name;
     }
 
-    if (s->backend == BACKEND_BICUBIC) {
+    if (s->backend == BACKEND_BICUBIC || s->pad_of[TDS_LR] < 0) {
+        /* HR alone passes, and needs no model for it. */
         ret = open_engine(ctx, "bicubic", NULL, NULL, is_cuda(s) ? device : "cpu", sw_format);
         if (ret < 0)
             av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
