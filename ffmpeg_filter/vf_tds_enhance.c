@@ -62,6 +62,9 @@
 /* Pictures looked at before the frame rate is settled, when nobody gave it. */
 #define RATE_PICTURES 5
 
+/* Characters of a model's name in a container at most. */
+#define MAX_MODEL_NAME 64
+
 enum OnMissing {
     ON_MISSING_ENHANCE,
     ON_MISSING_DROP,
@@ -81,6 +84,14 @@ static const char *const backend_names[BACKEND_NB] = { "auto", "bicubic", "torch
 
 enum Precision { PREC_AUTO, PREC_FLOAT32, PREC_FLOAT16, PREC_BFLOAT16, PREC_NB };
 static const char *const precision_names[PREC_NB] = { "auto", "float32", "float16", "bfloat16" };
+
+/* What the program that reads the files knows about one input; see know_input(). */
+typedef struct Source {
+    int      known;
+    int64_t  start;    ///< microseconds; AV_NOPTS_VALUE: from its beginning
+    int64_t  duration; ///< microseconds; INT64_MAX: all
+    char    *tag;      ///< the container's tag "tds"; NULL: it has none
+} Source;
 
 typedef struct TDSEnhanceContext {
     const AVClass *class;
@@ -102,6 +113,10 @@ typedef struct TDSEnhanceContext {
     char   *container;
 
     /* state */
+    Source  sources[2]; ///< by input pad
+    int64_t start;      ///< as start_time, from the option or the HR input
+    int64_t length;     ///< as max_duration, likewise
+    const char *tag;    ///< as container, likewise, or from the LR input; never NULL
     tds_session *session;
     int     pad_of[2]; ///< input pad of TDS_HR and TDS_LR; -1: there is none
     int     scale;
@@ -167,7 +182,7 @@ static const AVOption tds_enhance_options[] = {
     { "start_time",   "output begins here; earlier frames serve as references only", OFFSET(start_time), AV_OPT_TYPE_DURATION, { .i64 = INT64_MIN }, INT64_MIN, INT64_MAX, FLAGS },
     { "duration",     "length of the output; later frames serve as references only; 0: all", OFFSET(max_duration), AV_OPT_TYPE_DURATION, { .i64 = 0 }, 0, INT64_MAX, FLAGS },
     { "inputs",       "2: HR and LR, in any order; 1: HR alone, passed through", OFFSET(nb_inputs), AV_OPT_TYPE_INT, { .i64 = 2 }, 1, 2, FLAGS },
-    { "container",    "the JSON of the container's tag 'tds' (rate, model, QPs), for what no option gives; the patched ffmpeg program sets it", OFFSET(container), AV_OPT_TYPE_STRING, { .str = NULL }, 0, 0, FLAGS },
+    { "container",    "the JSON of the container's tag 'tds' (rate, model, QPs), for what no option gives (default: that of the file, in the patched ffmpeg program)", OFFSET(container), AV_OPT_TYPE_STRING, { .str = NULL }, 0, 0, FLAGS },
     { NULL }
 };
 
@@ -465,12 +480,13 @@ static AVRational rate_of_times(const int64_t *times, int nb, AVRational tb)
     return av_d2q(steps / (span * av_q2d(tb)), 100000);
 }
 
-/* Filters after which the frame rate is still the one before them. */
-static const char *const rate_keepers[] = {
-    "bwdif", "copy", "crop", "drawtext", "format", "hqdn3d", "hwdownload", "hwupload",
-    "hwupload_cuda", "libplacebo", "libvmaf", "metadata", "noformat", "null", "pad", "psnr",
-    "realtime", "scale", "scale_cuda", "setdar", "setparams", "setrange", "setsar", "showinfo",
-    "split", "ssim", "trim", "unsharp", "xpsnr", "zscale",
+/* Filters that make another rate of the one before them, and an unknown one of an unknown one. */
+static const char *const rate_changers[] = {
+    "bwdif", "bwdif_cuda", "bwdif_vulkan", "decimate", "deinterlace_d3d12", "deinterlace_qsv",
+    "deinterlace_vaapi", "dejudder", "detelecine", "estdif", "framestep", "fsync", "interlace",
+    "interlace_vulkan", "interleave", "nnedi", "separatefields", "stereo3d", "telecine", "tile",
+    "tinterlace", "untile", "vpp_qsv", "w3fdif", "weave", "yadif", "yadif_cuda",
+    "yadif_videotoolbox",
 };
 
 /* Tells links that were configured with an unknown rate what it is. */
@@ -482,10 +498,12 @@ static void announce_rate(AVFilterLink *link, AVRational rate)
     if (l->frame_rate.num && l->frame_rate.den)
         return; /* known, or made by a filter of its own mind */
     l->frame_rate = rate;
-    for (int i = 0; i < FF_ARRAY_ELEMS(rate_keepers); i++)
-        if (!strcmp(next->filter->name, rate_keepers[i]))
-            for (unsigned j = 0; j < next->nb_outputs; j++)
-                announce_rate(next->outputs[j], rate);
+    for (int i = 0; i < FF_ARRAY_ELEMS(rate_changers); i++)
+        if (!strcmp(next->filter->name, rate_changers[i]))
+            return;
+    for (unsigned i = 0; i < next->nb_outputs; i++)
+        if (next->outputs[i]->type == AVMEDIA_TYPE_VIDEO)
+            announce_rate(next->outputs[i], rate);
 }
 
 static void use_rate(AVFilterContext *ctx, AVRational rate)
@@ -653,7 +671,7 @@ static int seek_hr(AVFilterContext *ctx, AVFrame *frame)
     int ret = 0;
 
     if (frame && frame->pts != AV_NOPTS_VALUE &&
-        av_compare_ts(frame->pts, inlink->time_base, s->start_time, AV_TIME_BASE_Q) <= 0) {
+        av_compare_ts(frame->pts, inlink->time_base, s->start, AV_TIME_BASE_Q) <= 0) {
         av_frame_free(&s->seek_frame);
         s->seek_frame = frame;
         return 0;
@@ -669,6 +687,29 @@ static int seek_hr(AVFilterContext *ctx, AVFrame *frame)
     if (ret < 0)
         av_frame_free(&frame);
     return ret < 0 || !frame ? ret : send_frame(ctx, TDS_HR, frame);
+}
+
+/* LR frames keep coming while the HR stream is looked through, and must not pile up: those before
+ * the last HR frame so far are of no use. */
+static int seek_lr(AVFilterContext *ctx)
+{
+    TDSEnhanceContext *s = ctx->priv;
+    AVFilterLink *inlink = ctx->inputs[s->pad_of[TDS_LR]];
+
+    while (s->seek_frame && ff_inlink_queued_frames(inlink)) {
+        AVFrame *frame = ff_inlink_peek_frame(inlink, 0);
+        int ret;
+
+        if (frame->pts == AV_NOPTS_VALUE ||
+            av_compare_ts(frame->pts, inlink->time_base, s->seek_frame->pts,
+                          ctx->inputs[s->pad_of[TDS_HR]]->time_base) >= 0)
+            break;
+        ret = ff_inlink_consume_frame(inlink, &frame);
+        if (ret < 0)
+            return ret;
+        av_frame_free(&frame);
+    }
+    return 0;
 }
 
 /* Gives an LR frame's rebuilt picture what FFmpeg knows about the LR frame, and, where that says
@@ -690,6 +731,10 @@ static int copy_lr_props(AVFilterContext *ctx, AVFrame *out, const AVFrame *lr)
     out->flags &= ~AV_FRAME_FLAG_KEY;
     for (int i = 0; i < FF_ARRAY_ELEMS(size_side_data); i++)
         av_frame_remove_side_data(out, size_side_data[i]);
+    if (!out->sample_aspect_ratio.num)
+        out->sample_aspect_ratio = hr && hr->sample_aspect_ratio.num
+                                 ? hr->sample_aspect_ratio
+                                 : ctx->outputs[0]->sample_aspect_ratio;
     if (!hr)
         return 0;
     if (out->color_range == AVCOL_RANGE_UNSPECIFIED)
@@ -754,14 +799,14 @@ static int take_picture(AVFilterContext *ctx, tds_picture *picture, AVFrame **ou
             goto end;
     }
 
-    if (s->start_time != INT64_MIN &&
-        av_compare_ts(picture->pts, outlink->time_base, s->start_time, AV_TIME_BASE_Q) < 0) {
+    if (s->start != INT64_MIN &&
+        av_compare_ts(picture->pts, outlink->time_base, s->start, AV_TIME_BASE_Q) < 0) {
         goto end;
     }
     if (s->first_out == AV_NOPTS_VALUE)
         s->first_out = picture->pts;
-    if (s->max_duration > 0 && av_compare_ts(picture->pts - s->first_out, outlink->time_base,
-                                             s->max_duration, AV_TIME_BASE_Q) >= 0) {
+    if (s->length > 0 && av_compare_ts(picture->pts - s->first_out, outlink->time_base,
+                                       s->length, AV_TIME_BASE_Q) >= 0) {
         s->drained = 1;
         goto end;
     }
@@ -822,6 +867,12 @@ static int feed(AVFilterContext *ctx)
     const unsigned wants = s->seeking ? 1U << TDS_HR : tds_session_wants(s->session);
     int fed = 0;
 
+    if (s->seeking && s->pad_of[TDS_LR] >= 0) {
+        int ret = seek_lr(ctx);
+
+        if (ret < 0)
+            return ret;
+    }
     for (int role = 0; role < 2; role++) {
         AVFilterLink *inlink;
         AVFrame *frame;
@@ -879,7 +930,7 @@ static void report(AVFilterContext *ctx)
                s->last_pts[TDS_LR] * av_q2d(ctx->outputs[0]->time_base), s->nb_gaps);
     if (s->pad_of[TDS_LR] >= 0 &&
         s->count[TDS_STATUS_ENHANCED] + s->count[TDS_STATUS_UPSAMPLED] + s->nb_missing == 0 &&
-        s->count[TDS_STATUS_PASSED] > 1 && s->start_time == INT64_MIN)
+        s->count[TDS_STATUS_PASSED] > 1 && s->start == INT64_MIN)
         av_log(ctx, AV_LOG_WARNING, "No LR frame fell between two HR frames: the two videos are "
                "not the parts of one TDS video, or their times are lost.\n");
 }
@@ -1000,6 +1051,68 @@ static int json_int(const char *json, const char *key, int fallback)
     return json_value(json, key, value, sizeof(value)) ? atoi(value) : fallback;
 }
 
+/* A container names a model as python/tds/container/metadata.py has it: by a plain name. Anything
+ * that tds_model_find() would take for a file is refused, or a video could say what code is run. */
+static int is_plain_name(const char *name)
+{
+    static const char characters[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                     "._-";
+    static const char *const files[] = { ".pt", ".ts", ".safetensors" };
+    const size_t length = strlen(name);
+
+    if (!length || length > MAX_MODEL_NAME || strspn(name, characters) != length ||
+        strchr("._-", name[0]))
+        return 0;
+    for (int i = 0; i < FF_ARRAY_ELEMS(files); i++) {
+        const size_t end = strlen(files[i]);
+
+        if (length >= end && !strcmp(name + length - end, files[i]))
+            return 0;
+    }
+    return 1;
+}
+
+/* Takes what the program knows about one input, "PAD START DURATION TAG": the cut of it, which is
+ * left to this filter since frames outside are references, and the container's tag. A command and
+ * no options, so that what the user gives stays apart from it. */
+static int know_input(AVFilterContext *ctx, const char *text)
+{
+    TDSEnhanceContext *s = ctx->priv;
+    char *end;
+    const long pad = strtol(text, &end, 10);
+    Source *source;
+
+    if (end == text || pad < 0 || pad >= ctx->nb_inputs || s->session)
+        return AVERROR(EINVAL);
+    source           = &s->sources[pad];
+    source->known    = 1;
+    source->start    = strtoll(end, &end, 10);
+    source->duration = strtoll(end, &end, 10);
+    av_freep(&source->tag);
+    end += strspn(end, " ");
+    if (*end && !(source->tag = av_strdup(end)))
+        return AVERROR(ENOMEM);
+    return 0;
+}
+
+/* The cut and the tag: the user's; else those of the HR input, which say what is asked of the
+ * whole, also where the two inputs are two files; else those of the LR input. */
+static av_cold void settle_source(AVFilterContext *ctx)
+{
+    TDSEnhanceContext *s = ctx->priv;
+    const Source *hr = &s->sources[s->pad_of[TDS_HR]];
+    const Source *lr = s->pad_of[TDS_LR] < 0 ? hr : &s->sources[s->pad_of[TDS_LR]];
+    const Source *cut = hr->known ? hr : lr;
+
+    s->start  = s->start_time;
+    s->length = s->max_duration;
+    if (cut->known && s->start == INT64_MIN && cut->start != AV_NOPTS_VALUE)
+        s->start = cut->start;
+    if (cut->known && s->length <= 0 && cut->duration != INT64_MAX)
+        s->length = cut->duration;
+    s->tag = s->container ? s->container : hr->tag ? hr->tag : lr->tag ? lr->tag : "";
+}
+
 /* Which input is HR: the larger one. */
 static av_cold int find_roles(AVFilterContext *ctx)
 {
@@ -1021,7 +1134,8 @@ static av_cold int find_roles(AVFilterContext *ctx)
     if (!s->scale) {
         av_log(ctx, AV_LOG_ERROR, "Videos of %dx%d and %dx%d are not the HR and LR parts of one "
                "TDS video: to %dx%d belongs %dx%d (k=2) or %dx%d (k=4). Choose the two streams "
-               "with -filter_complex \"[0:v:0][0:v:1]tds_enhance\".\n",
+               "with -filter_complex \"[0:v:0][0:v:1]tds_enhance\"; if this is no TDS file, tds "
+               "encode makes one of it.\n",
                hr->w, hr->h, lr->w, lr->h, hr->w, hr->h,
                tds_lr_size(hr->w, 2), tds_lr_size(hr->h, 2),
                tds_lr_size(hr->w, 4), tds_lr_size(hr->h, 4));
@@ -1036,7 +1150,6 @@ static av_cold int open_engine(AVFilterContext *ctx, const char *backend, const 
 {
     TDSEnhanceContext *s = ctx->priv;
     const AVFilterLink *hr = ctx->inputs[s->pad_of[TDS_HR]];
-    const char *container  = s->container ? s->container : "";
     tds_settings settings;
     tds_result result;
     int ret;
@@ -1053,8 +1166,8 @@ static av_cold int open_engine(AVFilterContext *ctx, const char *backend, const 
     settings.precision        = precision_names[s->precision];
     settings.threads          = ff_filter_get_nb_threads(ctx);
     settings.max_batch        = s->max_batch;
-    settings.hr_qp            = s->hr_qp >= 0 ? s->hr_qp : json_int(container, "hr_qp", -1);
-    settings.lr_qp            = s->lr_qp >= 0 ? s->lr_qp : json_int(container, "lr_qp", -1);
+    settings.hr_qp            = s->hr_qp >= 0 ? s->hr_qp : json_int(s->tag, "hr_qp", -1);
+    settings.lr_qp            = s->lr_qp >= 0 ? s->lr_qp : json_int(s->tag, "lr_qp", -1);
     settings.output_memory    = is_cuda(s) ? TDS_MEMORY_CUDA : TDS_MEMORY_HOST;
     settings.output_layout    = sw_format == AV_PIX_FMT_NV12 || sw_format == AV_PIX_FMT_P010LE
                               ? TDS_LAYOUT_SEMIPLANAR : TDS_LAYOUT_PLANAR;
@@ -1079,7 +1192,7 @@ static av_cold void check_named_model(AVFilterContext *ctx, const char *path)
     char wanted[128], there[128];
     char *json = NULL;
 
-    if (!json_value(s->container, "model_sha256", wanted, sizeof(wanted)) ||
+    if (!json_value(s->tag, "model_sha256", wanted, sizeof(wanted)) ||
         tds_model_metadata(path, &json) != TDS_OK)
         return;
     if (json_value(json, "weights_sha256", there, sizeof(there)) && strcmp(there, wanted))
@@ -1096,7 +1209,6 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
                          strcmp(s->device, "auto");
     const int forgiving = s->fallback == FALLBACK_BICUBIC ||
                           (s->fallback == FALLBACK_AUTO && !explicit);
-    const char *container = s->container ? s->container : "";
     const char *name = s->model, *sha256 = s->model_sha256;
     const char *device = s->device;
     const int cuda_number = !strncmp(device, "cuda", 4) && av_isdigit(device[4]);
@@ -1113,15 +1225,21 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
         device = device_name;
     }
 
-    if (s->backend == BACKEND_BICUBIC) {
+    if (s->backend == BACKEND_BICUBIC || s->pad_of[TDS_LR] < 0) {
+        /* HR alone passes, and needs no model for it. */
         ret = open_engine(ctx, "bicubic", NULL, NULL, is_cuda(s) ? device : "cpu", sw_format);
         if (ret < 0)
             av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
     } else {
         tds_result found;
 
-        if (!name && json_value(container, "model", in_container, sizeof(in_container)))
-            name = in_container;
+        if (!name && json_value(s->tag, "model", in_container, sizeof(in_container))) {
+            if (is_plain_name(in_container))
+                name = in_container;
+            else
+                av_log(ctx, AV_LOG_WARNING, "What the container's tag gives as the model is no "
+                       "plain name, and is ignored.\n");
+        }
         found = tds_model_find(name, s->scale, device, path, sizeof(path));
         if (found < 0 && name == in_container) {
             av_log(ctx, AV_LOG_WARNING, "The video was made for the model %s, which is not "
@@ -1164,8 +1282,13 @@ static av_cold int config_output(AVFilterLink *outlink)
     ret = find_roles(ctx);
     if (ret < 0)
         return ret;
+    settle_source(ctx);
     hr = ctx->inputs[s->pad_of[TDS_HR]];
     lr = s->pad_of[TDS_LR] < 0 ? hr : ctx->inputs[s->pad_of[TDS_LR]];
+    if (hr != lr && s->scale == 1 && json_int(s->tag, "scale", 0) != 1)
+        av_log(ctx, AV_LOG_WARNING, "Both videos are %dx%d, which makes them a TDS video with "
+               "k = 1, or no HR and LR at all; if so, choose the two streams with -filter_complex "
+               "\"[0:v:0][0:v:1]tds_enhance\".\n", hr->w, hr->h);
 
     outlink->w         = hr->w;
     outlink->h         = hr->h;
@@ -1207,8 +1330,7 @@ static av_cold int config_output(AVFilterLink *outlink)
                    "auto.\n", s->rate_str);
             return ret;
         }
-    } else if (s->container &&
-               json_value(s->container, "rate", in_container, sizeof(in_container)) &&
+    } else if (json_value(s->tag, "rate", in_container, sizeof(in_container)) &&
                av_parse_video_rate(&s->rate, in_container) < 0) {
         av_log(ctx, AV_LOG_WARNING, "The container gives the rate as '%s'; taken from the time "
                "stamps instead.\n", in_container);
@@ -1219,7 +1341,7 @@ static av_cold int config_output(AVFilterLink *outlink)
     if (s->rate.num > 0)
         use_rate(ctx, s->rate);
 
-    s->seeking     = s->start_time != INT64_MIN;
+    s->seeking     = s->start != INT64_MIN;
     s->skip_before = INT64_MIN;
 
     /* Format negotiation may configure a link again. */
@@ -1268,6 +1390,8 @@ static int query_formats(const AVFilterContext *ctx, AVFilterFormatsConfig **cfg
 static int process_command(AVFilterContext *ctx, const char *cmd, const char *arg, char *res,
                            int res_len, int flags)
 {
+    if (!strcmp(cmd, "input"))
+        return know_input(ctx, arg);
     return ff_filter_process_command(ctx, cmd, arg, res, res_len, flags);
 }
 
@@ -1321,6 +1445,7 @@ static av_cold void uninit(AVFilterContext *ctx)
         s->session = NULL;
     }
     for (int i = 0; i < 2; i++) {
+        av_freep(&s->sources[i].tag);
         free_known(s->known[i]);
         av_fifo_freep2(&s->known[i]);
     }

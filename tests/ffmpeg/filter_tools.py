@@ -85,4 +85,11 @@ def decoded(path: Path, **settings: Any) -> Frames:
         return [(p.pts * pictures.time_base, tools.digest(p.planes)) for p in pictures]
 
 
+def retagged(ffmpeg: Program, source: Path, out: Path, tag: str | None) -> Path:
+    """A copy of a file with another text in its tag ``tds``, or without the tag."""
+    given = ("-movflags", "use_metadata_tags", "-metadata", f"tds={tag}") if tag else ()
+    ffmpeg("-i", source, "-map", 0, "-c", "copy", *given, out)
+    return out
+
+
 Coded = Callable[..., tds.EncodeResult]

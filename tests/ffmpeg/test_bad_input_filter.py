@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from filter_tools import BICUBIC, Coded, Program, decoded
+from filter_tools import BICUBIC, Coded, Program, decoded, retagged
 
 import tools
 
@@ -24,9 +25,84 @@ def test_one_track_only(ffmpeg: Program, pair: Path, tmp_path: Path) -> None:
     hr = one_track(ffmpeg, pair, tmp_path)
     ran = ffmpeg("-i", hr, "-vf", BICUBIC, *NULL, status=None)
     assert "has 2 inputs, but input file 0 has no more video streams" in ran.log
+    assert "no TDS file: tds encode" in ran.log and "inputs=1" in ran.log
     ran = ffmpeg("-i", hr, "-filter_complex", BICUBIC, *NULL, status=None)
     assert "Cannot find" in ran.log and "tds_enhance" in ran.log
-    assert ffmpeg.frames("-i", hr, "-vf", BICUBIC + ":inputs=1") == tools.pictures(hr)
+    assert "no TDS file: tds encode" in ran.log and "inputs=1" in ran.log
+
+
+@pytest.mark.parametrize("given", ["", ":fallback=error", ":model=fast", ":backend=torchscript"])
+def test_one_input_passes_and_needs_no_model(
+    ffmpeg: Program, pair: Path, tmp_path: Path, given: str
+) -> None:
+    hr = one_track(ffmpeg, pair, tmp_path)
+    graph = "tds_enhance=inputs=1" + given
+    assert ffmpeg.frames("-i", hr, "-vf", graph) == tools.pictures(hr)
+    assert ffmpeg("-i", hr, "-vf", graph, *NULL).log == ""
+
+
+def with_cover(ffmpeg: Program, video: Path, folder: Path) -> Path:
+    cover, out = folder / "cover.png", folder / f"cover_{video.name}"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x64", "-frames:v", 1, cover)
+    videos = len(ffmpeg.probe("-select_streams", "v", "-show_entries", "stream=index", "-of",
+                              "csv", video).split())  # fmt: skip
+    ffmpeg("-i", cover, "-i", video, "-map", "1:v", "-map", "0:v", "-c", "copy",
+           f"-disposition:v:{videos}", "attached_pic", out)  # fmt: skip
+    return out
+
+
+@pytest.mark.parametrize("route", ["-vf", "-filter_complex"])
+def test_a_cover_is_no_part_of_the_video(
+    ffmpeg: Program, pair: Path, tmp_path: Path, route: str
+) -> None:
+    hr = with_cover(ffmpeg, one_track(ffmpeg, pair, tmp_path), tmp_path)
+    ran = ffmpeg("-i", hr, route, BICUBIC, *NULL, status=None)
+    assert "no TDS file: tds encode" in ran.log and "are not the HR and LR" not in ran.log
+    both = with_cover(ffmpeg, pair, tmp_path)
+    assert ffmpeg.frames("-i", both, route, BICUBIC) == decoded(pair)
+    if route == "-filter_complex":  # other filters get the cover, as ever
+        lone = tmp_path / "lone.mp4"
+        ffmpeg("-i", hr, "-map", "0:v:1", "-c", "copy", "-disposition:v", "attached_pic", lone)
+        ffmpeg("-i", lone, route, "hflip", *NULL)
+
+
+def test_two_videos_of_one_size(ffmpeg: Program, city: Path) -> None:
+    graph = f"[0:v]scale=128:72,split[a][b];[a][b]{BICUBIC}"
+    ran = ffmpeg("-i", city, "-filter_complex", graph, *NULL)
+    assert "Both videos are 128x72" in ran.log and "no HR and LR at all" in ran.log
+    graph += r""":container='{"tds"\:1,"scale"\:1}'"""
+    assert "Both videos" not in ffmpeg("-i", city, "-filter_complex", graph, *NULL).log
+
+
+def test_a_container_names_a_model_never_a_file(
+    ffmpeg: Program, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive is code. Whoever made the video must not choose which is run."""
+    monkeypatch.chdir(tmp_path)
+    models = tmp_path / "models"
+    models.mkdir()
+    archive = tools.tiny_model(models / "mine-k2.pt")
+    for name in ("evil.pt", "evil.ts", ".evil", "evil"):
+        (tmp_path / name).write_bytes(archive.read_bytes())
+    want = decoded(pair)
+
+    def frames(model: str, models: str = "") -> tuple[list[tuple[Fraction, str]], str]:
+        path = retagged(
+            ffmpeg, pair, tmp_path / "tagged.mp4", json.dumps({"tds": 1, "model": model})
+        )
+        got = ffmpeg.frames("-i", path, "-vf", "tds_enhance", TDS_MODEL_PATH=models)
+        return got, ffmpeg("-i", path, "-vf", "tds_enhance", *NULL, TDS_MODEL_PATH=models).log
+
+    for name in (str(tmp_path / "evil.pt"), "evil.pt", "evil.ts", "./evil", ".evil",
+                 "models/mine-k2.pt", "../models/mine-k2", "evil.safetensors", "a" * 65,
+                 "x" * 400, "a b", "-k2"):  # fmt: skip
+        got, log = frames(name)
+        assert got == want and "no plain name" in log, name
+    for name in ("evil", "mine"):  # a plain name, but of nothing on the path
+        got, log = frames(name)
+        assert got == want and "is not installed" in log, name
+    got, log = frames("mine", str(models))
+    assert got != want and log == ""
 
 
 @pytest.mark.parametrize("size", ["150x90", "48x24", "96x54", "64x38"])

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from filter_tools import BICUBIC, Coded, Program, decoded
+from filter_tools import BICUBIC, Coded, Program, decoded, retagged
 
 import tds
 import tools
@@ -106,6 +106,74 @@ def test_seek_and_length(ffmpeg: Program, pair: Path, start: int, length: int) -
     assert [md5 for _, md5 in got] == [md5 for _, md5 in decoded(pair)][start : start + length]
 
 
+BEHIND = {
+    "simple": ("-vf", "null,{}"),
+    "both": ("-filter_complex", "[0:v:0]null[a];[0:v:1]null[b];[a][b]{}"),
+    "one": ("-filter_complex", "[0:v:0]null,setsar=1[a];[0:v:1][a]{}"),
+    "nv12": (
+        "-filter_complex",
+        "[0:v:0]format=nv12[a];[0:v:1]format=nv12[b];[a][b]{},format=yuv420p",
+    ),
+}
+
+
+@pytest.mark.parametrize(("route", "graph"), BEHIND.values(), ids=BEHIND)
+def test_seek_with_filters_in_front(
+    ffmpeg: Program, pair: Path, tmp_path: Path, route: str, graph: str
+) -> None:
+    """They change nothing: the frames are exact, also with a model, to which it matters that the
+    HR frame before the start is there, and the container is known."""
+    model = str(tools.tiny_model(tmp_path / "tiny.pt"))
+    given = (route, graph.format(f"tds_enhance=model={model}:device=cpu"))
+    want = [md5 for _, md5 in decoded(pair, backend="torchscript", model=model, device="cpu")]
+    got = ffmpeg.frames("-ss", 0.48, "-i", pair, *given)
+    assert [md5 for _, md5 in got] == want[12:]
+    got = ffmpeg.frames("-ss", 0.28, "-t", 0.36, "-i", pair, *given)
+    assert [md5 for _, md5 in got] == want[7:16]
+    ran = ffmpeg("-v", "verbose", "-i", pair, *given, "-f", "null", "-")
+    assert "HR 128x72" in ran.log and "by the time stamps" not in ran.log
+
+
+def test_what_is_split_in_front_is_cut_as_ever(ffmpeg: Program, pair: Path) -> None:
+    """Other filters get no frame from before the start."""
+    graph = f"[0:v:0]split[a][b];[a][0:v:1]{BICUBIC}[c];[b]null[d]"
+    for pad, other, count in (("[c]", "[d]", 13), ("[d]", "[c]", 5)):
+        got = ffmpeg.frames("-ss", 0.48, "-i", pair, "-filter_complex", graph,
+                            "-map", other, "-f", "null", "-", "-map", pad)  # fmt: skip
+        assert len(got) == count and got[0][0] >= 0
+
+
+def test_the_hr_input_is_cut_for_both(
+    ffmpeg: Program, halves: tuple[Path, Path], coded: Coded
+) -> None:
+    """Of two files each has options of its own; the last one's must not rule."""
+    want = decoded(coded(codec="hevc", config="ai").path)
+    for cut, first, last in (
+        (("-ss", 0.4, "-t", 0.4), 0.4, 0.8),
+        (("-ss", 0.28), 0.28, 9),
+        (("-t", 0.6), 0, 0.6),
+    ):
+        graph = ("-filter_complex", BICUBIC)
+        part = [frame for frame in want if first <= float(frame[0]) < last]
+        assert ffmpeg.frames("-copyts", *cut, "-i", halves[0], "-i", halves[1], *graph) == part
+        assert ffmpeg.frames("-copyts", "-i", halves[1], *cut, "-i", halves[0], *graph) == part
+    got = ffmpeg.frames("-copyts", "-t", 0.8, "-i", halves[0], "-t", 0.4, "-i", halves[1],
+                        "-filter_complex", BICUBIC)  # fmt: skip
+    assert got[-1][0] == Fraction(19, 25) and set(got) <= set(want)
+
+
+def test_options_of_the_filter_win(ffmpeg: Program, coded: Coded) -> None:
+    path = coded(codec="hevc", config="ai").path
+    want = decoded(path)
+    got = ffmpeg.frames("-ss", 0, "-i", path, "-vf", BICUBIC + ":start_time=0.2")
+    assert got == want[5:]
+    got = ffmpeg.frames("-t", 0.8, "-i", path, "-vf", BICUBIC + ":duration=0.2")
+    assert got == want[:5]
+    ran = ffmpeg("-v", "verbose", "-i", path, "-vf", BICUBIC + r""":container='{"rate"\:"50"}'""",
+                 "-f", "null", "-")  # fmt: skip
+    assert "50 fps" in ran.log
+
+
 def test_output_options_cut_too(ffmpeg: Program, pair: Path) -> None:
     got = ffmpeg.frames("-i", pair, "-vf", BICUBIC, "-ss", 7 / 25, "-t", 9 / 25)
     assert [md5 for _, md5 in got] == [md5 for _, md5 in decoded(pair)][7:16]
@@ -143,6 +211,26 @@ def test_constant_rate_outputs_lose_no_frame(
     assert len(tools.digests(y4m)) == 25
 
 
+AFTER = ["hflip", "vflip", "transpose", "drawbox", "setpts=PTS", "split[a][b];[a][b]blend"]
+
+
+@pytest.mark.parametrize("after", AFTER)
+def test_filters_behind_learn_the_rate(
+    ffmpeg: Program, city: Path, coded: Coded, tmp_path: Path, after: str
+) -> None:
+    """Where it is not 25, which ffmpeg takes when nobody knows."""
+    source = tmp_path / "source.mp4"
+    rate = ("-r", 50)
+    tools.ffmpeg(
+        *rate, "-i", city, "-vf", "scale=64:64", "-c:v", "libx264", "-qp", 0, *rate, source
+    )
+    path = retagged(ffmpeg, coded(source, config="ai").path, tmp_path / "untagged.mp4", None)
+    out = tmp_path / "out.yuv"
+    ran = ffmpeg("-i", path, "-vf", f"{BICUBIC},{after}", "-f", "rawvideo", out)
+    assert out.stat().st_size == 25 * 64 * 64 * 3 // 2
+    assert "default value" not in ran.log
+
+
 @pytest.mark.parametrize(
     "rate", ["24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001", "60", "120"]
 )
@@ -172,11 +260,39 @@ def test_nv12(ffmpeg: Program, pair: Path) -> None:
     assert ffmpeg.frames("-i", pair, "-filter_complex", graph) == decoded(pair)
 
 
-def test_audio_comes_along(ffmpeg: Program, city: Path, coded: Coded, tmp_path: Path) -> None:
-    source, out = tmp_path / "sound.mkv", tmp_path / "out.mp4"
+@pytest.fixture(scope="module")
+def with_sound(city: Path, coded: Coded, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("sound") / "sound.mkv"
     tools.ffmpeg("-i", city, "-f", "lavfi", "-i", "sine=d=1", "-vf", "scale=64:64", "-c:v", "ffv1",
                  "-c:a", "aac", source)  # fmt: skip
-    path = coded(source, config="ai").path
+    return coded(source, config="ai").path
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out.avi", "out.m4v", "out.mov"])
+def test_usual_outputs_need_no_option(
+    ffmpeg: Program, with_sound: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / name
+    ffmpeg("-i", with_sound, "-vf", BICUBIC, out)
+    assert len(tools.digests(out)) == 25
+    assert "audio" in ffmpeg.probe("-show_entries", "stream=codec_type", out)
+
+
+def test_the_result_is_no_tds_file(ffmpeg: Program, with_sound: Path, tmp_path: Path) -> None:
+    """One video and the sound, without the tag that describes two; a copy of both keeps it."""
+    about = ("-show_entries", "format_tags:stream=codec_type", "-of", "flat")
+    given = ("-map", "0:v:0", "-map", "0:a?", "-c:a", "copy")
+    out, copy = tmp_path / "out.mkv", tmp_path / "copy.mkv"
+    ffmpeg("-i", with_sound, "-vf", BICUBIC, *given, out)
+    text = ffmpeg.probe(*about, out)
+    assert text.count('"video"') == 1 and text.count('"audio"') == 1
+    assert "groups" not in text and "tags.tds" not in text.lower()
+    ffmpeg("-i", with_sound, "-map", 0, "-c", "copy", copy)
+    assert "groups" in ffmpeg.probe(*about, copy)
+
+
+def test_audio_comes_along(ffmpeg: Program, with_sound: Path, tmp_path: Path) -> None:
+    path, out = with_sound, tmp_path / "out.mp4"
     ffmpeg("-i", path, "-vf", BICUBIC, "-c:v", "libx264", "-c:a", "copy", out)
     assert len(tools.digests(out)) == 25
 

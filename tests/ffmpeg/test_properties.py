@@ -73,6 +73,17 @@ def test_colours_and_shape(ffmpeg: Program, city: Path, coded: Coded, tmp_path: 
     assert {found.groups() for found in sizes if found} == {("4/3", "128x72")}
 
 
+@pytest.mark.parametrize("track", [0, 1])
+def test_one_aspect_ratio_also_where_one_track_lost_it(
+    ffmpeg: Program, pair: Path, track: int
+) -> None:
+    graph = f"[0:v:{track}]setsar=4/3[a];[0:v:{1 - track}]setsar=0[b];[a][b]{BICUBIC}"
+    found = re.findall(
+        r"sar:(\S+) s:128x72", "\n".join(shown(ffmpeg, pair, "-filter_complex", graph))
+    )
+    assert len(found) == 25 and set(found[1:4] if track else found) == {"4/3"}
+
+
 def test_lr_tags_that_got_lost_come_from_hr(ffmpeg: Program, pair: Path) -> None:
     """And the samples are not converted for it."""
     graph = (
