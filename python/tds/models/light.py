@@ -68,8 +68,8 @@ class LightEnhancer(nn.Module):
             last_iterations=last_iterations,
             last_passes=last_passes,
         )
-        wide, match = (14, 14) if scale == 2 else (20, 16)
-        self.refine_full = MotionSearch(radius=wide, match=match)
+        wide = 20 if scale == 2 else 28
+        self.refine_full = MotionSearch(radius=wide, match=wide)
         lr = (CELL // scale) ** 2
         inputs = 2 * (16 + 8 + 1) + lr + 2
         self.side = nn.Linear(5, channels)
