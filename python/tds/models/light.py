@@ -65,10 +65,12 @@ class LightEnhancer(nn.Module):
         self.down = BicubicDown(scale)
         self.motion = MotionSearch(
             levels=5 if scale == 2 else 4,
+            radius=7 if scale == 2 else 9,
+            match=5 if scale == 2 else 7,
             last_iterations=last_iterations,
             last_passes=last_passes,
         )
-        wide = 20 if scale == 2 else 28
+        wide = 14 if scale == 2 else 28
         self.refine_full = MotionSearch(radius=wide, match=wide)
         lr = (CELL // scale) ** 2
         inputs = 2 * (16 + 8 + 1) + lr + 2
