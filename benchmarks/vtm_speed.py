@@ -8,7 +8,7 @@ writes one YUV file with every frame at full size. Also the transport alone: one
 decoder writing a YUV file against the same one handing its pictures to a reader
 that drops them. Prints medians of wall-clock and of processor seconds, and the ratios.
 
-    benchmarks/vtm_speed.py --decoder .../DecoderApp [--size 832x480] [--frames 65]
+    benchmarks/vtm_speed.py --decoder .../DecoderApp [--size 832x480] [--frames 2000]
 
 Needs a VTM patched with vtm_patches/vtm.patch (--decoder, or TDS_VTM_BIN).
 """
@@ -50,12 +50,15 @@ def measure(call: Callable[[], object]) -> Times:
     return wall, cpu
 
 
-def in_turn(calls: list[Callable[[], object]], runs: int) -> list[Times]:
+def in_turn(
+    calls: list[Callable[[], object]], runs: int, between: Callable[[], object]
+) -> list[Times]:
     """Medians of each call, made in turn after one warm-up, so that a drift of the
-    machine's speed is a drift for all."""
+    machine's speed is a drift for all. between: called before each, and not measured."""
     taken: list[list[Times]] = [[] for _ in calls]
     for i in range(runs + 1):
         for call, times in zip(calls, taken, strict=True):
+            between()
             measured = measure(call)
             if i:
                 times.append(measured)
@@ -70,10 +73,10 @@ def main() -> int:
     parser.add_argument("--decoder", help="VTM's DecoderApp, patched (default: in TDS_VTM_BIN)")
     parser.add_argument("--source", type=Path, default=CITY)
     parser.add_argument("--size", default="832x480")
-    parser.add_argument("--frames", type=int, default=65)
+    parser.add_argument("--frames", type=int, default=2000)
     parser.add_argument("--config", default="ra", choices=("ai", "ldp", "ra"))
-    parser.add_argument("--qp", type=int, default=32)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--qp", type=int, default=22)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--pair", type=Path, help="sidecar of a raw pair to use instead")
     args = parser.parse_args()
     program = find_program("vtm", args.decoder)
@@ -124,13 +127,23 @@ def main() -> int:
             stream.close()
             process.wait()
 
-        results = in_turn([two_files, postdec, one_file, one_socket], args.runs)
-        sizes = [(folder / f"{p.stem}.yuv").stat().st_size / 1e6 for p in (hr, lr)]
-        whole = (folder / "out.yuv").stat().st_size / 1e6
+        files = [folder / f"{hr.stem}.yuv", folder / f"{lr.stem}.yuv", folder / "out.yuv"]
+        sizes = [0.0] * 3
+
+        def remove_files() -> None:
+            # Overwriting would also free what the run before wrote, and the larger file
+            # would take longer.
+            for i, path in enumerate(files):
+                if path.exists():
+                    sizes[i] = path.stat().st_size / 1e6
+                    path.unlink()
+
+        calls: list[Callable[[], object]] = [two_files, postdec, one_file, one_socket]
+        results = in_turn(calls, args.runs, remove_files)
 
     rows = [
         (f"two VTM to YUV files ({sizes[0]:.0f} + {sizes[1]:.0f} MB)", results[0], None),
-        (f"tds postdec, bicubic, one YUV file ({whole:.0f} MB)", results[1], results[0]),
+        (f"tds postdec, bicubic, one YUV file ({sizes[2]:.0f} MB)", results[1], results[0]),
         ("one VTM (HR) to a YUV file", results[2], None),
         ("one VTM (HR) to a socket", results[3], results[2]),
     ]

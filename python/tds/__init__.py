@@ -17,16 +17,10 @@ from __future__ import annotations
 
 import importlib
 import os
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
-try:
-    __version__ = _version("tds-codec")
-except PackageNotFoundError:  # run from a source tree
-    __version__ = "0+source"
-
 if TYPE_CHECKING:
+    __version__: str
     from .container.mp4 import PairedFile
     from .decoder import Decoder, EnhanceSettings, decode
     from .encoder import EncodeResult, EncodeSettings, encode
@@ -78,7 +72,18 @@ def open(path: str | os.PathLike[str], allow_truncated: bool = False) -> PairedF
     return PairedFile(os.fspath(path), allow_truncated)
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tds-codec")
+    except PackageNotFoundError:  # run from a source tree
+        return "0+source"
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'tds' has no attribute {name!r}")

@@ -12,7 +12,7 @@ import signal
 import sys
 from types import FrameType
 
-from . import __version__, commands
+from . import commands
 
 
 def build_parser(argv: list[str]) -> argparse.ArgumentParser:
@@ -23,7 +23,9 @@ def build_parser(argv: list[str]) -> argparse.ArgumentParser:
         description="Temporal down-sampling video coding: key frames at full size, the frames "
         "between them smaller, rebuilt after decoding.",
     )
-    parser.add_argument("--version", action="version", version=f"tds-codec {__version__}")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show the program's version number and exit"
+    )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     names = sorted(m.name for m in pkgutil.iter_modules(commands.__path__) if m.name[0] != "_")
     for name in argv[:1] if argv[:1] and argv[0] in names else names:
@@ -73,6 +75,15 @@ def _say(text: str) -> None:
     """On standard error, which may be a terminal that was closed."""
     with contextlib.suppress(OSError):
         print(f"tds: {text}", file=sys.stderr, flush=True)
+
+
+class _Version(argparse.Action):
+    """As argparse's own, but reading the package's metadata, which is slow, only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from . import __version__
+
+        parser.exit(message=f"tds-codec {__version__}\n")
 
 
 class _Terminated(BaseException):

@@ -16,7 +16,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 from ._tds import lr_size, scale_of
@@ -24,7 +23,7 @@ from .container.metadata import Metadata
 from .decoder import QUEUED_PICTURES, Decoded, Decoder, EnhanceSettings, Item, fill_lost, shape
 from .errors import InputError
 from .media.decoding import frames
-from .media.opening import RawFormat, open_container
+from .media.opening import RawFormat, open_container, video_streams
 from .plan import Boundaries, PlanSettings, Role
 
 _RAW = frozenset(("vvc", "hevc", "h264", "yuv4mpegpipe", "rawvideo", "obu", "m4v"))
@@ -142,9 +141,7 @@ class _File:
 
     def _open_stream(self) -> None:
         path = self.path
-        videos = [
-            s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic
-        ]
+        videos = video_streams(self._container)
         if not videos:
             raise InputError(f"{path} has no video stream")
         if len(videos) > 1:

@@ -10,6 +10,7 @@ import gzip
 import json
 import math
 import re
+import shutil
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ import tools
 from tds.errors import ExternalError, InputError
 from tds.evaluation import work
 from tds.evaluation.bd import bd_rate
-from tds.evaluation.cache import Cache, Job
+from tds.evaluation.cache import Cache, Job, write_record
 from tds.evaluation.config import load
 from tds.evaluation.execution import Executor, LocalExecutor, left_to_do
 from tds.evaluation.graph import Enhancer, build, examine_clips, find_enhancers
@@ -110,8 +111,8 @@ def _means(outcome, **wanted):
 
 def test_every_point_is_there(outcome):
     points = outcome[0].results.points
-    # 2 clips, 2 configurations, 4 QPs; tds and LR only with 3 enhancers, k = 1 with one
-    assert len(points) == 2 * 2 * 4 * (3 + 3 + 1)
+    # 2 clips, 2 configurations, 4 QPs; tds with 3 enhancers, LR only with two, k = 1 with one
+    assert len(points) == 2 * 2 * 4 * (3 + 2 + 1)
     assert {p["enhancer"] for p in points} == {"bicubic", "lanczos", "mean"}
     assert all(p["frames"] == 10 for p in points)
 
@@ -506,11 +507,26 @@ def test_a_model_whose_card_says_nothing_is_marked(outcome):
     assert not unknown.saw(outcome[0].graph.clips[0])
 
 
-def test_a_model_that_only_up_sampled_is_marked(outcome):
-    """The little model has no way without references, so LR only is bicubic under its name."""
-    marks = [m for m in outcome[0].results.marks if "are bicubic" in m]
+def test_a_model_that_wants_references_has_no_lr_only_points(outcome):
+    """They would be bicubic under its name."""
+    points = [p for p in outcome[0].results.points if p["kind"] == "lr-only"]
+    assert {p["enhancer"] for p in points} == {"bicubic", "lanczos"}
+    assert len([m for m in outcome[0].results.marks if "no LR-only points" in m]) == 1
+
+
+def test_frames_that_were_only_up_sampled_are_marked(outcome, tmp_path):
+    graph, cache = outcome[0].graph, outcome[1]
+    measures = [p.measure for p in graph.points if p.enhancer.kind == "model"]
+    copied = Cache(tmp_path / "cache")
+    shutil.copytree(cache.folder, copied.folder, dirs_exist_ok=True)
+    assert not [m for m in assemble(graph, copied).marks if "are bicubic" in m]
+    record = cache.record(measures[0])
+    status = ["upsampled" if s == "enhanced" else s for s in record["status"]]
+    write_record(copied.path(measures[0]), {**record, "status": status})
+    marks = [m for m in assemble(graph, copied).marks if "are bicubic" in m]
+    total = len(measures) * status.count("upsampled")
     assert len(marks) == 1
-    assert "enhanced 0 of 160 down-sampled frames in the plan LR only" in marks[0]
+    assert f"enhanced {total - status.count('upsampled')} of {total} down-sampled" in marks[0]
 
 
 # ------------------------------------------------------------------ report --

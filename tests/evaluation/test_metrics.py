@@ -120,6 +120,14 @@ def test_small_pictures_have_no_ms_ssim(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_ms_ssim_can_be_left_out(tmp_path):
+    planes = _noise(0, 192, 208)
+    for wanted in (True, False):
+        quality = compare(iter([(planes, planes)]), 8, Fraction(25), tmp_path, ms_ssim=wanted)
+        assert quality.ms_ssim == [1.0 if wanted else None]
+        assert len(quality.vmaf) == 1
+
+
 def test_identical_pictures_have_the_highest_psnr(tmp_path):
     planes = _noise(0)
     quality = compare(iter([(planes, planes)]), 8, Fraction(25), tmp_path)

@@ -1,24 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Arguments and progress shared by several commands."""
+"""Arguments and remarks shared by several commands."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from ..decoder import EnhanceSettings
 from ..errors import InputError
@@ -93,36 +79,6 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 def add_overwrite(group: argparse._ActionsContainer) -> None:
     group.add_argument("--overwrite", "-y", action="store_true", help="replace an existing output")
     group.add_argument("--quiet", "-q", action="store_true", help="no progress, no remarks")
-
-
-class _Rate(ProgressColumn):
-    """Frames a second so far."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f} fps" if speed else "- fps", style="progress.data.speed")
-
-
-@contextmanager
-def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar with rate and time left on standard error; nothing when it is no terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, disable=quiet or not console.is_terminal, transient=True
-    ) as bar:
-        task = bar.add_task(what, total=None)
-
-        def update(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total or None)
-
-        yield update
 
 
 def remark(args: argparse.Namespace, text: str) -> None:

@@ -11,7 +11,7 @@ from ..decoder import Decoder, check_complete
 from ..errors import InputError
 from ..files import check_output
 from ..sinks import VIDEO, Y4M, OutputFormat, kind_of, open_sink
-from ._arguments import progress_bar, remark
+from ._arguments import remark
 
 
 def write_pictures(
@@ -32,6 +32,8 @@ def write_pictures(
     ways: Counter[str] = Counter()
     lost = 0
     with open_decoder() as decoder:
+        from ._progress import progress_bar  # decoders that are programs are at work by now
+
         for notice in decoder.notices:
             remark(args, notice)
         what = OutputFormat(

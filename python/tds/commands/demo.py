@@ -23,7 +23,8 @@ from ..measuring.measure import (
 )
 from ..measuring.psnr import Plane
 from ..plan import Boundaries, Role
-from ._arguments import add_enhancer, enhance_settings, progress_bar
+from ._arguments import add_enhancer, enhance_settings
+from ._progress import progress_bar
 from .encode import summary
 
 

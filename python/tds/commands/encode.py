@@ -12,7 +12,8 @@ from ..encoder import EncodeResult, encode
 from ..errors import InputError
 from ..measuring.measure import check_measurable, measure, table
 from ..plan import Boundaries
-from ._arguments import add_overwrite, add_raw, progress_bar, raw_format, remark
+from ._arguments import add_overwrite, add_raw, raw_format, remark
+from ._progress import progress_bar
 
 
 def add_parser(subparsers: Any) -> None:

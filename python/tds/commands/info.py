@@ -9,7 +9,7 @@ from typing import Any
 
 from ..container.mp4 import PairedFile
 from ..report import describe
-from ._arguments import progress_bar
+from ._progress import progress_bar
 
 
 def add_parser(subparsers: Any) -> None:

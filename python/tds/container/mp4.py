@@ -27,7 +27,7 @@ from ..codecs.base import CodedSegment
 from ..errors import ExternalError, InputError
 from ..media.extent import file_size, indexed_end
 from ..media.extras import Extras
-from ..media.opening import ffmpeg_name, is_read_once, open_container
+from ..media.opening import ffmpeg_name, is_read_once, open_container, video_streams
 from ..plan import Role
 from .copying import copied_packets, decoding_time
 from .metadata import KEY, Metadata
@@ -214,9 +214,7 @@ class PairedFile:
                 "time, one a track; name a file"
             )
         with self.open() as container:
-            videos = [
-                s for s in container.streams.video if not s.disposition & Disposition.attached_pic
-            ]
+            videos = video_streams(container)
             if len(videos) < 2:
                 raise InputError(
                     f"{path} has {_count(len(videos), 'video track')}, and a TDS file has two, "

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from ..errors import InputError, MissingError
 from ..files import whole_file
@@ -30,7 +29,24 @@ def read_sidecar(path: Path) -> Metadata:
     if path.stat().st_size > MAX_JSON:
         raise InputError(f"{path}: a sidecar is at most {MAX_JSON} bytes")
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
+        text = path.read_text(encoding="utf-8")
+        try:
+            value = json.loads(text, parse_constant=_no_json)
+        except json.JSONDecodeError:
+            value = _from_yaml(text)
+    except (ValueError, RecursionError) as e:
         raise InputError(f"{path} is neither JSON nor YAML") from e
     return Metadata.from_json(json.dumps(value), str(path))
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(f"JSON has no {constant}")
+
+
+def _from_yaml(text: str) -> Any:
+    import yaml  # slow to load, and nearly all sidecars are the JSON that write_sidecar wrote
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise ValueError(str(e)) from e

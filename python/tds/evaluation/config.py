@@ -101,6 +101,7 @@ class Evaluation:
     for every model that is installed. crops: clips of which crops at equal bits are drawn.
     complexity: pictures' sizes at which the models are timed too, empty: not.
     exclude_seen: leave clips a model was trained on out of that model's means.
+    ms_ssim: work out MS-SSIM, which takes about five times as long as VMAF and SSIM together.
     """
 
     title: str
@@ -118,6 +119,7 @@ class Evaluation:
     crops: int = 2
     complexity: tuple[str, ...] = ()
     exclude_seen: bool = True
+    ms_ssim: bool = True
     description: str = ""
     source: Path | None = field(default=None, compare=False)
 
@@ -191,6 +193,7 @@ def _parse(v: dict[str, Any], path: Path) -> Evaluation:
         crops=_int(v.get("crops", 2), "crops", 0, 100),
         complexity=tuple(str(s) for s in sizes),
         exclude_seen=_bool(v.get("exclude_seen", True), "exclude_seen"),
+        ms_ssim=_bool(v.get("ms_ssim", True), "ms_ssim"),
         description=str(v.get("description", "")),
         source=path,
     )

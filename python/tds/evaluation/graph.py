@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..plan import Role
 from .cache import Job
 from .clips import Clip, examine, file_sha256, find_clips
-from .config import ALL_MODELS, BASELINES, FULL, Coding, Evaluation, Plan
+from .config import ALL_MODELS, BASELINES, FULL, LR_ONLY, Coding, Evaluation, Plan
 from .layout import Layout, Segments, lay_out, to_plain
 from .metrics import metrics_version
 from .work import SAME, decoder_version, device_of, engine_version, pictures_version
@@ -45,6 +45,11 @@ class Enhancer:
     def seen(self) -> frozenset[str]:
         training = self.metadata.get("training") or {}
         return frozenset(str(s).lower() for s in training.get("sources") or ())
+
+    @property
+    def wants_references(self) -> bool:
+        """A model that without a reference does nothing, so the engine gives bicubic."""
+        return self.kind == "model" and not self.metadata.get("no_reference", False)
 
     def saw(self, clip: Clip) -> bool:
         return bool(self.seen & {clip.sha256, clip.pictures_md5})
@@ -204,6 +209,7 @@ class _Builder:
             "metrics": self.metrics,
             "decoder": self.decoder,
             "pictures": self.pictures,
+            "ms_ssim": self.e.ms_ssim,
             "enhancer": None,
             **more,
         }
@@ -263,6 +269,8 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
                 }
             for enhancer in enhancers:
                 if enhancer.scale != plan.scale:
+                    continue
+                if plan.kind == LR_ONLY and enhancer.wants_references:
                     continue
                 measure = b.measure(
                     clip,

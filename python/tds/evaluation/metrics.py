@@ -34,10 +34,10 @@ class FrameQuality:
     """One list entry a frame, in display order.
 
     y, u, v: PSNR in dB (quality.psnr). ssim: of luma, 0 to 1. ms_ssim: of luma; None for
-    pictures smaller than MS_SSIM_SMALLEST. vmaf: 0 to 100 by the model's definition.
-    temporal: mean absolute difference, in code values of luma, between this frame's change
-    from the one before and the source's change; 0 is perfectly consistent. None for the
-    first frame.
+    pictures smaller than MS_SSIM_SMALLEST, or where it was not asked for. vmaf: 0 to 100
+    by the model's definition. temporal: mean absolute difference, in code values of luma,
+    between this frame's change from the one before and the source's change; 0 is perfectly
+    consistent. None for the first frame.
     """
 
     y: list[float] = field(default_factory=list)
@@ -84,6 +84,7 @@ def compare(
     rate: Fraction,
     folder: Path,
     threads: int = 1,
+    ms_ssim: bool = True,
 ) -> FrameQuality:
     """Quality of (source, decoded) planes; 4:2:0, all of one size.
 
@@ -105,7 +106,8 @@ def compare(
                     for plane in planes:
                         file.write(np.ascontiguousarray(plane).tobytes())
         if out.y:
-            _ffmpeg_metrics(out, folder, names, size, bit_depth, rate, threads)
+            ms_ssim = ms_ssim and min(size) >= MS_SSIM_SMALLEST
+            _ffmpeg_metrics(out, folder, names, size, bit_depth, rate, threads, ms_ssim)
     finally:
         for name in names:
             (folder / name).unlink(missing_ok=True)
@@ -126,13 +128,13 @@ def _ffmpeg_metrics(
     bit_depth: int,
     rate: Fraction,
     threads: int,
+    with_ms: bool,
 ) -> None:
     program = metrics_program()
     height, width = size
     pix_fmt = "yuv420p" if bit_depth == 8 else "yuv420p10le"
     raw = ["-f", "rawvideo", "-pix_fmt", pix_fmt, "-s:v", f"{width}x{height}"]
     raw += ["-framerate", str(Fraction(rate).limit_denominator(100_000))]
-    with_ms = min(size) >= MS_SSIM_SMALLEST
     # Relative names in the scratch folder: nothing to escape in the filter's arguments.
     vmaf = f"libvmaf=log_fmt=json:log_path=vmaf.json:n_threads={threads}"
     vmaf += f":model=version={VMAF_MODEL}" + (":feature=name=float_ms_ssim" if with_ms else "")

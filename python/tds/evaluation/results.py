@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..plan import Role
 from .bd import METHODS, Curve, bd_quality, bd_rate, mean_over_clips
 from .cache import Cache
+from .config import LR_ONLY
 from .graph import Graph, Point
 from .metrics import averages
 from .work import starts
@@ -167,6 +168,9 @@ def assemble(graph: Graph, cache: Cache, exclude_seen: bool = True) -> Results:
         if enhancer.kind == "model" and not enhancer.seen:
             marks[f"the card of the model {enhancer.name} (k = {enhancer.scale}) does not say "
                   "which clips it was trained on, so it cannot be checked"] = None  # fmt: skip
+        if enhancer.wants_references and any(p.plan.kind == LR_ONLY for p in graph.points):
+            marks[f"the model {enhancer.name} (k = {enhancer.scale}) does nothing without "
+                  "references, so it has no LR-only points"] = None  # fmt: skip
     for name, plan, plain, total in _not_enhanced(graph, out.points):
         marks[
             f"the model {name} enhanced {total - plain} of {total} down-sampled frames in the plan "

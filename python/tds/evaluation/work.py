@@ -201,7 +201,24 @@ class Shown:
 
 
 def _sources(spec: dict[str, Any], place: Place) -> Iterator[list[Plane]]:
-    with ClipSource(str(place.files[spec["clip"]]), spec["frames"]) as video:
+    """The source's pictures. Dozens of jobs in a row are of one clip, so a small one stays."""
+    path, frames = place.files[spec["clip"]], spec["frames"]
+    samples = frames * spec["width"] * spec["height"] * 3 // 2
+    if samples * (1 if spec["bit_depth"] == 8 else 2) > KEPT_BYTES:
+        return _read_sources(path, frames)
+    key = (spec["clip"], frames)  # not the path: on a cluster each job has a copy of its own
+    if key not in _kept:
+        _kept.clear()
+        _kept[key] = list(_read_sources(path, frames))
+    return iter(_kept[key])
+
+
+KEPT_BYTES = 256 << 20
+_kept: dict[tuple[str, int], list[list[Plane]]] = {}  # one clip at most
+
+
+def _read_sources(path: Path, frames: int) -> Iterator[list[Plane]]:
+    with ClipSource(str(path), frames) as video:
         full = planar(video)
         for frame in video:
             data = picture_bytes(full(frame))
@@ -371,7 +388,12 @@ def _measure(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
             raise ExternalError(f"more frames came out than the source's {spec['frames']}")
 
     quality = compare(
-        pairs(), spec["bit_depth"], Fraction(spec["rate"]), place.scratch, max(1, place.threads)
+        pairs(),
+        spec["bit_depth"],
+        Fraction(spec["rate"]),
+        place.scratch,
+        max(1, place.threads),
+        spec["ms_ssim"],
     )
     if len(status) != spec["frames"]:
         raise ExternalError(f"{len(status)} frames were compared, not {spec['frames']}")

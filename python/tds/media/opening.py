@@ -12,6 +12,8 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 from av.format import ContainerFormat
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
 
@@ -94,6 +96,11 @@ def open_container(
             f"{path} is not a video file that FFmpeg can read, or it is cut short "
             f"({reason(e)}); check it with ffprobe"
         ) from e
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """Its video streams, in order; cover pictures, which FFmpeg also calls video, are none."""
+    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
 
 
 def _check_raw_name(path: str) -> None:

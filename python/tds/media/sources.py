@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from ..errors import InputError
 from .decoding import frames
 from .extent import file_size, has_index, said_end
-from .opening import RawFormat, is_read_once, open_container, reason
+from .opening import RawFormat, is_read_once, open_container, reason, video_streams
 from .pictures import RGB_MATRIX, is_yuv
 
 
@@ -97,11 +97,7 @@ class VideoSource:
 
     def _open_stream(self) -> None:
         path = self.path
-        videos = [
-            s
-            for s in self._container.streams.video
-            if not s.disposition & s.disposition.attached_pic
-        ]
+        videos = video_streams(self._container)
         if not videos:
             raise InputError(f"{path} has no video stream")
         self._check_end()
