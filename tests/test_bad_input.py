@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import signal
 import subprocess
@@ -15,11 +17,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import yaml
 
 import tds
 import tools
 from tds.codecs.base import Config, StreamSettings
 from tds.codecs.libvvenc import LibVVenC
+from tds.container.sidecar import read_sidecar
 from tds.plan import Role
 
 Coded = Callable[..., tds.EncodeResult]
@@ -500,3 +504,24 @@ def test_a_reader_that_goes_away(coded: Coded) -> None:
     )
     assert done.returncode == 141
     assert b"Traceback" not in done.stderr
+
+
+def test_a_sidecar_is_json_or_yaml(small: Path, tmp_path: Path) -> None:
+    """JSON is read as such and not as YAML; what only JavaScript has is neither."""
+    hevc = ("--codec", "hevc", "--config", "ai", "--preset", "ultrafast")
+    sidecar = tmp_path / "y.json"
+    tools.tds("encode", small, sidecar, *hevc)
+    text = sidecar.read_text()
+    known = read_sidecar(sidecar)
+    sidecar.write_text(yaml.safe_dump(json.loads(text)))
+    assert read_sidecar(sidecar) == known
+    for wrong in (text.replace('"scale": 2', '"scale": NaN'), "a: [", "\xff"):
+        assert wrong != text
+        sidecar.write_text(wrong, encoding="latin-1")
+        fails(tmp_path, "mux", sidecar, tmp_path / "z.mp4", says="neither JSON nor YAML")
+
+
+def test_version_and_help_say_what_they_are() -> None:
+    assert tools.tds("--version").stdout == f"tds-codec {tds.__version__}\n"
+    assert tds.__version__ == importlib.metadata.version("tds-codec")
+    assert "--version" in tools.tds("--help").stdout

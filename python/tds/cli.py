@@ -83,7 +83,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from . import __version__
 
-        parser.exit(message=f"tds-codec {__version__}\n")
+        print(f"tds-codec {__version__}")
+        parser.exit()
 
 
 class _Terminated(BaseException):
