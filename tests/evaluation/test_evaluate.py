@@ -576,6 +576,17 @@ def test_a_report_is_written_again_from_its_figures(report, outcome, tmp_path):
         assert (tmp_path / name).read_text() == (report / name).read_text()
 
 
+def test_a_compressed_report_is_read_too(report, tmp_path):
+    data = (report / "results.json").read_bytes()
+    (tmp_path / "results.json.gz").write_bytes(gzip.compress(data))
+    done = tools.tds("evaluate", tmp_path / "results.json.gz")
+    assert "BD-rate in luma PSNR" in done.stdout
+    assert (tmp_path / "results.json").read_bytes() == data
+    (tmp_path / "cut.json.gz").write_bytes(gzip.compress(data)[:-100])
+    with pytest.raises(InputError, match=r"no results\.json of tds evaluate"):
+        read_report(tmp_path / "cut.json.gz")
+
+
 def test_what_is_no_report_is_one_sentence(tmp_path):
     path = tmp_path / "results.json"
     with pytest.raises(InputError, match="no such file"):

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.report import read_report, report_of, write_report
     from ..evaluation.run import evaluate
 
-    if args.config.suffix == ".json":
+    if args.config.name.endswith((".json", ".json.gz")):
         return _written(*write_report(read_report(args.config), args.out or args.config.parent))
     evaluation = load(args.config, args.clips)
     out: Path = args.out or Path("out") / args.config.stem

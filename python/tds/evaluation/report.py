@@ -10,6 +10,7 @@ import html
 import io
 import json
 import re
+import zlib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +23,7 @@ from .results import ALL, COUNTINGS, METRICS, TYPE, WHOLE, Results, assemble_aga
 from .run import Outcome
 
 VERSION = 2  # of results.json
+REPORT_MOST = 1 << 30  # bytes of its JSON
 
 
 @dataclass
@@ -51,12 +53,13 @@ def report_of(outcome: Outcome) -> Report:
 
 
 def read_report(path: Path) -> Report:
-    """From a results.json, the figures worked out again from its points.
+    """From a results.json, or one that gzip made smaller, the figures worked out again from
+    its points.
 
     Raises InputError. What files of older versions lack is left out: crops without pictures,
     quality over time."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(_whole(path))
         if found["tds_evaluation"] not in (1, VERSION):
             raise InputError(f"{path} is of another version of tds evaluate")
         exclude_seen = found.get("exclude_seen", True)
@@ -71,8 +74,20 @@ def read_report(path: Path) -> Report:
         )
     except FileNotFoundError as e:
         raise InputError(f"{path}: there is no such file") from e
-    except (json.JSONDecodeError, KeyError, TypeError) as e:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise InputError(f"{path} is no results.json of tds evaluate") from e
+
+
+def _whole(path: Path) -> bytes:
+    """Of a file that is perhaps compressed, REPORT_MOST bytes at most."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as file:
+        data = file.read(REPORT_MOST + 1)
+    if len(data) > REPORT_MOST:
+        raise InputError(f"{path} is larger than {REPORT_MOST >> 20} MB, which no report is")
+    return data
 
 
 def write_report(report: Report, folder: Path) -> tuple[Path, str]:
