@@ -203,6 +203,25 @@ def test_a_run_that_was_stopped_does_only_what_is_left(clips, tmp_path):
     assert set(first.done) | set(second.done) == set(found.graph.jobs)
 
 
+def test_a_part_is_reported_before_all_is_finished(outcome, clips, tmp_path):
+    found, cache, _ = outcome
+    plans = [*CONFIG["plans"], {"boundaries": "shared"}]
+    nothing = InProcess(stop_at=0)
+    evaluation = _config(tmp_path, clips, plans=plans)
+    part = evaluate(evaluation, cache, nothing, partial=True)
+    assert not nothing.done
+    # 2 clips, 2 configurations, 2 enhancers in the plan that was not run; the model was not asked
+    assert part.results.marks[0].startswith("not finished: 8 of 28 curves")
+    mine = [p for p in found.results.points if p["enhancer"] != "mean"]
+    assert part.results.points == mine
+    assert part.crops and {c["plan"] for c in part.crops} == {"N=5 independent, k=2"}
+    with pytest.raises(InputError, match="no curve is finished"):
+        evaluate(evaluation, Cache(tmp_path / "empty"), nothing, partial=True)
+    evaluation = _config(tmp_path, clips, qps=[24, 30, 36, 43])
+    with pytest.raises(InputError, match="no curve is finished"):
+        evaluate(evaluation, cache, nothing, partial=True)
+
+
 def test_a_changed_model_runs_only_its_own_part(clips, tmp_path):
     cache, executor = Cache(tmp_path / "cache"), InProcess()
     model = tools.tiny_model(tmp_path / "mean.pt")

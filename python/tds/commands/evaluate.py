@@ -48,6 +48,11 @@ def add_parser(subparsers: Any) -> None:
         default=True,
         help="use what the cache has (default); --no-resume does everything anew in a fresh cache",
     )
+    p.add_argument(
+        "--partial",
+        action="store_true",
+        help="run nothing: write the report of what is finished so far, and say what is not",
+    )
     where = p.add_mutually_exclusive_group()
     where.add_argument(
         "--workers", type=int, help="jobs at once on this machine (default: its cores)"
@@ -84,9 +89,10 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         with _progress(args.quiet) as progress:
-            outcome = evaluate(evaluation, cache, executor, progress, say)
+            outcome = evaluate(evaluation, cache, executor, progress, say, args.partial)
     except BaseException:
-        say(f"what was finished is kept in {folder}; the same command goes on from there")
+        if not args.partial:
+            say(f"what was finished is kept in {folder}; the same command goes on from there")
         raise
     for mark in outcome.results.marks:
         say(f"note: {mark}")

@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..errors import InputError
 from ..media.pictures import picture_bytes
 from ..plan import Role
 from .cache import Cache, Job
@@ -54,19 +55,25 @@ def evaluate(
     executor: Executor,
     progress: Progress = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
+    partial: bool = False,
 ) -> Outcome:
     """Runs what the cache does not have, and works out all figures.
+
+    partial: runs nothing; the figures are of the curves that are finished.
 
     Raises InputError, MissingError, ExternalError, UnfairError."""
     started, clock = datetime.now(UTC), time.perf_counter()
     enhancers = find_enhancers(evaluation)  # before the clips are read: it may well fail
     clips = examine_clips(evaluation)
     graph = build(evaluation, clips, enhancers)
+    unfinished = ""
+    if partial:
+        graph, unfinished = _finished(graph, cache)
     left = left_to_do(graph.jobs, cache)
     # Which plain stream a crop is shown beside is only known when the streams are there. Until
     # then its crops are guessed, so that their number and their time are in the total.
     boxes: Boxes = {}
-    crop_jobs = _jobs(_crop_sets(evaluation, graph, cache, boxes))
+    crop_jobs = [] if partial else _jobs(_crop_sets(evaluation, graph, cache, boxes))
     todo = left_to_do([*graph.jobs, *crop_jobs], cache)
     all_jobs = len(set(graph.jobs) | set(_with_inputs(crop_jobs)))
     say(
@@ -77,14 +84,18 @@ def evaluate(
     count.expect(todo)
     _run(left, graph, cache, executor, count)
     results = assemble(graph, cache, evaluation.exclude_seen)
+    if unfinished:
+        results.marks.insert(0, unfinished)
     crop_sets = _crop_sets(evaluation, graph, cache, boxes)
+    if partial:
+        crop_sets = [s for s in crop_sets if all(cache.has(job) for job in s["jobs"].values())]
     crop_jobs = _jobs(crop_sets)
     left_crops = left_to_do(crop_jobs, cache)
     count.expect(left_crops)
     _run(left_crops, graph, cache, executor, count)
     crops = [_crop_record(s, cache) for s in crop_sets]
     complexity: list[dict[str, Any]] = []
-    if evaluation.complexity:
+    if evaluation.complexity and not partial:
         from .complexity import examine_models
 
         complexity = examine_models(
@@ -102,6 +113,33 @@ def evaluate(
         "jobs_run": len(left) + len(left_crops),
     }
     return Outcome(evaluation, graph, results, crops, provenance, complexity)
+
+
+def _finished(graph: Graph, cache: Cache) -> tuple[Graph, str]:
+    """The curves all of whose points are in the cache, and a sentence about the others.
+
+    Raises InputError when there is none."""
+
+    def curve(p: Point) -> tuple[object, ...]:
+        return (p.clip.name, p.coding, p.config, p.plan, p.enhancer)
+
+    def jobs(p: Point) -> list[Job]:
+        return [*p.streams.values(), p.anchor, p.measure, p.anchor_measure]
+
+    curves = {curve(p) for p in graph.points}
+    missing = {curve(p) for p in graph.points if not all(map(cache.has, jobs(p)))}
+    if missing == curves:
+        raise InputError(f"no curve is finished in {cache.folder}; run the evaluation first")
+    points = [p for p in graph.points if curve(p) not in missing]
+    clips = [c for c in graph.clips if any(p.clip is c for p in points)]
+    needed = list(dict.fromkeys(job for p in points for job in jobs(p)))
+    part = replace(graph, points=points, jobs=needed, clips=clips)
+    if not missing:
+        return part, ""
+    return part, (
+        f"not finished: {len(missing)} of {len(curves)} curves (one a clip, codec, "
+        "configuration, plan and enhancer) are left out, so means are of different clips"
+    )
 
 
 class _Count:
