@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -515,10 +516,28 @@ def test_a_sidecar_is_json_or_yaml(small: Path, tmp_path: Path) -> None:
     known = read_sidecar(sidecar)
     sidecar.write_text(yaml.safe_dump(json.loads(text)))
     assert read_sidecar(sidecar) == known
-    for wrong in (text.replace('"scale": 2', '"scale": NaN'), "a: [", "\xff"):
+    bomb = "a: &a [0,0,0,0,0,0,0,0,0,0]\n" + "".join(
+        f"{y}: &{y} [{','.join([f'*{x}'] * 10)}]\n" for x, y in pairwise("abcdefghijkl")
+    )
+    nan = text.replace('"scale": 2', '"scale": NaN')
+    for wrong in (nan, "a: [", "\xff", "encoder: 2024-01-01", "&a [*a]", bomb):
         assert wrong != text
         sidecar.write_text(wrong, encoding="latin-1")
         fails(tmp_path, "mux", sidecar, tmp_path / "z.mp4", says="neither JSON nor YAML")
+
+
+def test_a_sidecar_that_names_no_codec_does_not_name_the_streams(
+    small: Path, tmp_path: Path
+) -> None:
+    hevc = ("--codec", "hevc", "--config", "ai", "--preset", "ultrafast")
+    sidecar, out = tmp_path / "y.json", tmp_path / "z.mp4"
+    tools.tds("encode", small, sidecar, *hevc)
+    value = json.loads(sidecar.read_text())
+    del value["codec"]
+    sidecar.write_text(json.dumps(value))
+    fails(tmp_path, "mux", sidecar, out, says="not vvc or hevc")
+    tools.tds("mux", sidecar, out, "--hr", tmp_path / "y.hr.265", "--lr", tmp_path / "y.lr.265")
+    assert out.is_file()
 
 
 def test_version_and_help_say_what_they_are() -> None:

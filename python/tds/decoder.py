@@ -147,7 +147,7 @@ class Decoder(Iterator[Picture]):
             return "torchscript", str(models.find(wanted.model, self.scale, sha256).path)
         if named[0] is not None:
             try:
-                found = models.find(named[0], self.scale, named[1])
+                found = models.find_named(named[0], self.scale, named[1])
             except FileNotFoundError:
                 self.notices.append(
                     f"the file asks for the model {named[0]}, which is not here; using another"

@@ -73,6 +73,33 @@ def test_an_archive_named_by_path_is_taken_as_it_is(shelf, tmp_path):
         models.find(archive, 2, "0" * 64)
 
 
+def test_a_video_names_models_and_never_files(shelf, tmp_path, monkeypatch):
+    """What a video says is looked up on the search path, whatever lies in the folder one is in."""
+    folder, model = shelf
+    archive = models.find("tiny", 2).path
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "innocent.pt").write_bytes(archive.read_bytes())
+    assert models.find("innocent.pt", 2).path.samefile(tmp_path / "innocent.pt")
+    for name in ("innocent.pt", "./innocent.pt", str(tmp_path / "innocent.pt"), "../innocent.pt"):
+        with pytest.raises(MissingError, match="no model named"):
+            models.find_named(name, 2)
+    assert models.find_named("tiny", 2).path == archive
+    # A name may have dots in it.
+    about = {"tds_model": 1, "name": "tiny-1.1", "version": "3", "scale": 2, "features": True}
+    save(model, settings({"preset": "fast", "scale": 2}), about, folder / "tiny-1.1-k2.safetensors")
+    assert "tiny-1.1" in [m.name for m in models.available(2)]
+    assert models.find("tiny-1.1", 2).name == models.find_named("tiny-1.1", 2).name == "tiny-1.1"
+
+
+def test_a_name_in_the_weights_is_no_path(shelf, tmp_path):
+    _, model = shelf
+    about = {"tds_model": 1, "name": "../../x", "version": "3", "scale": 2, "features": True}
+    path = tmp_path / "x.safetensors"
+    save(model, settings({"preset": "fast", "scale": 2}), about, path)
+    with pytest.raises(InputError, match="its name has letters"):
+        models.find(path, 2)
+
+
 def test_available_names_what_is_there(shelf):
     mine = [m for m in models.available(2) if m.name == "tiny"]
     assert [(m.version, m.scale) for m in mine] == [("3", 2)]

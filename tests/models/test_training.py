@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import os
 import socket
 import subprocess
 import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,7 @@ import pytest
 import torch
 import yaml
 
+from tds import cli
 from tds.codecs import Codec, Config
 from tds.errors import InputError, MissingError
 from tds.models.build import build as build_network
@@ -95,6 +100,42 @@ def test_building_again_makes_nothing_again(data_set, clips, monkeypatch):
     assert make(job, data_set).hr_qp == 27
 
 
+def test_what_was_made_otherwise_is_not_mixed_in(clips, data_set, tmp_path):
+    one = Job(clips / "one.mkv", Codec.HEVC, Config.AI, 2, 1, 27, 27, "ultrafast")
+    with pytest.raises(InputError, match="with preset ultrafast"):
+        make(dataclasses.replace(one, preset="veryfast"), data_set)
+    with pytest.raises(InputError, match="of all frames at most"):
+        make(dataclasses.replace(one, max_frames=3), data_set)
+    other = tmp_path / "one.mkv"
+    other.write_bytes((clips / "two.mkv").read_bytes())
+    with pytest.raises(InputError, match="of another clip of this name"):
+        make(dataclasses.replace(one, clip=other), data_set)
+    # Each pair has the original of its own frames.
+    folder = tmp_path / "set"
+    few = make(dataclasses.replace(one, max_frames=3), folder)
+    more = make(dataclasses.replace(one, qp=32, lr_qp=32), folder)
+    assert len(read(folder / few.original)) == 3 == len(few.hr_frames)
+    assert len(read(folder / more.original)) == len(more.hr_frames) > 3
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_a_share_is_of_all_qps(clips, tmp_path, monkeypatch, share):
+    """Every fourth of four QPs was always the last one."""
+    made: list[Job] = []
+    names = [tmp_path / f"{i}.mkv" for i in range(8)]
+    monkeypatch.setattr("tds.training.dataset.find_clips", lambda sources: names)
+    monkeypatch.setattr("tds.training.dataset.build", lambda jobs, *_: made.extend(jobs) or [])
+    qps = ["27", "32", "37", "42"]
+    assert cli.main(
+        ["dataset", "x", "-o", str(tmp_path), "--config", "ra", "ldp", "--codec", "vvc", "hevc",
+         "--share", str(share), "-q", "--qp", *qps]
+    ) == 0  # fmt: skip
+    for codec, config in product(Codec, (Config.RA, Config.LDP)):
+        of = [j for j in made if (j.codec, j.config) == (codec, config)]
+        assert Counter(j.qp for j in of) == {int(qp): 8 * share for qp in qps}
+        assert {j.clip for j in of} == set(names)
+
+
 def test_a_build_that_fails_leaves_no_half_pair(clips, tmp_path):
     job = Job(clips / "one.mkv", Codec.HEVC, Config.AI, 2, 11, 27, 27, "ultrafast")
     with pytest.raises(InputError, match="too few"):
@@ -129,6 +170,15 @@ def test_what_another_process_is_still_decoding_is_not_read(data_set, tmp_path, 
     ((part, target),) = names
     key = target.name.split("-")[0]
     assert part.is_file() and list(tmp_path.glob(f"{key}-*.npy")) == []
+
+
+def test_threads_share_what_one_of_them_decodes(data_set, tmp_path):
+    decoded = load_pairs([data_set], tmp_path, 2)[0].decoded
+    entries = load_manifest(data_set)
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(decoded.get, [entries[0].original] * 16))
+    assert all(g is got[0] for g in got)
+    assert len(list(tmp_path.glob("*.npy"))) == 1
 
 
 def test_a_sample_depends_on_its_index_alone(data_set, tmp_path):
@@ -296,9 +346,47 @@ def test_training_learns_and_validation_says_so(configuration, tmp_path, data_se
     with (tmp_path / "run" / "log.csv").open() as file:
         losses = [float(r["loss"]) for r in csv.DictReader(file)]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    # Started again at its end, it neither validates nor logs the same once more.
+    with (tmp_path / "run" / "log.csv").open("a") as file:
+        file.write("9999,1,1,1,1,1\n")
+    train(path, tmp_path / "run")
+    with (tmp_path / "run" / "validation.csv").open() as file:
+        assert list(csv.DictReader(file)) == rows
+    with (tmp_path / "run" / "log.csv").open() as file:
+        assert [float(r["loss"]) for r in csv.DictReader(file)] == losses
     # The model says which clips it saw; the held-out one it did not.
     seen = {e.source_sha256 for e in load_manifest(data_set) if e.clip == "one"}
     assert metadata(tmp_path / "run" / "weights.safetensors")["training"]["sources"] == [*seen]
+    # Going on with other clips it has still seen the first ones.
+    data = {**yaml.safe_load(path.read_text())["data"], "held_out": ["one"]}
+    more = configuration(data=data, stages=[{"steps": 40}, {"steps": 1}])
+    train(more, tmp_path / "run")
+    seen = {e.source_sha256 for e in load_manifest(data_set)}
+    about = metadata(tmp_path / "run" / "weights.safetensors")
+    assert about["training"]["sources"] == sorted(seen)
+
+
+def test_a_held_out_clip_that_is_not_there_is_said(configuration, tmp_path, data_set):
+    data = {"folders": [str(data_set)], "cache": str(tmp_path / "d"), "held_out": ["tow", "two"]}
+    with pytest.raises(InputError, match="held_out: there is no clip 'tow'"):
+        train(configuration(data=data), tmp_path / "run")
+
+
+def test_chroma_of_the_paper_s_network_is_no_coarser_in_bfloat16():
+    """The offset of 128 codes in the conversion from RGB would leave it steps of a code."""
+    torch.manual_seed(1)
+    small = {"channels": 16, "front_blocks": 1, "back_blocks": 1, "groups": 4,
+             "iqem_layers": 2, "iqem_channels": 16}  # fmt: skip
+    model = build_network({"preset": "quality", "scale": 2, **small}).eval()
+    torch.nn.init.normal_(model.iqem.last.weight, 0, 0.002)
+    x = torch.rand(1, 6, 32, 32)
+    arguments = (x, torch.rand(1, 6, 16, 16), x, torch.zeros(1, 5))
+    with torch.no_grad():
+        exact = model(*arguments)
+        with torch.autocast("cpu", torch.bfloat16):
+            made = model(*arguments)
+    error = (made.float() - exact).abs() * 255
+    assert float(error[:, 4:].mean()) < 0.1
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(configuration, tmp_path):

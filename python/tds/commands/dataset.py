@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..codecs import DEFAULT, Codec, Config
+from ..errors import InputError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -49,18 +50,21 @@ def run(args: argparse.Namespace) -> int:
     from ..training.dataset import Job, build, find_clips
 
     if not 0 < args.share <= 1:
-        raise ValueError(f"--share is above 0 and at most 1, not {args.share}")
+        raise InputError(f"--share is above 0 and at most 1, not {args.share}")
     clips = find_clips(args.sources)
     jobs = []
-    count = 0
+    count = turns = 0
     for codec in map(Codec, args.codec):
         preset = args.preset or DEFAULT[codec].default_preset
         for config in map(Config, args.config):
             if args.group == 1 and config is not Config.AI:
-                raise ValueError("--group 1 is for --config ai; RA and LDP need real groups")
-            for clip in clips:
-                for qp in args.qp:
-                    # Spread evenly over clips and QPs, the same ones each time.
+                raise InputError("--group 1 is for --config ai; RA and LDP need real groups")
+            turns += 1
+            for i, clip in enumerate(clips):
+                # A share is spread evenly over clips and QPs, the same ones each time: each clip
+                # begins with another QP, else every fourth of four would always be the last.
+                first = (i + turns) % len(args.qp)
+                for qp in args.qp[first:] + args.qp[:first]:
                     count += 1
                     if int(count * args.share) == int((count - 1) * args.share):
                         continue

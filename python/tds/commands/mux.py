@@ -31,10 +31,12 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     sidecar = Path(args.sidecar)
     metadata = read_sidecar(sidecar)
-    hr, lr = raw_paths(sidecar, metadata.codec)
     check_output(args.output, args.overwrite, [sidecar])
-    result = mux_raw_pair(
-        Path(args.hr or hr), Path(args.lr or lr), metadata, args.output, args.overwrite
-    )
+    if args.hr is None or args.lr is None:
+        beside = raw_paths(sidecar, metadata.codec)
+    else:
+        beside = (args.hr, args.lr)
+    hr, lr = Path(args.hr or beside[0]), Path(args.lr or beside[1])
+    result = mux_raw_pair(hr, lr, metadata, args.output, args.overwrite)
     remark(args, f"{args.output}: {result[0]} HR and {result[1]} LR pictures")
     return 0

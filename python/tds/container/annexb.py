@@ -41,7 +41,12 @@ def check_mp4_name(path: str | os.PathLike[str]) -> None:
 
 def raw_paths(sidecar: Path, codec: str) -> tuple[Path, Path]:
     """(HR, LR): ``clip.json`` has ``clip.hr.266`` and ``clip.lr.266`` beside it."""
-    suffix = _SUFFIXES[codec]
+    suffix = _SUFFIXES.get(codec)
+    if suffix is None:
+        raise InputError(
+            f"{sidecar} says codec {codec!r}, not vvc or hevc, so it does not say how the streams "
+            "beside it are named"
+        )
     return sidecar.with_suffix(f".hr{suffix}"), sidecar.with_suffix(f".lr{suffix}")
 
 

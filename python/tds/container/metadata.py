@@ -9,6 +9,7 @@ out, missing optional ones default), writing strict.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -214,8 +215,8 @@ class Metadata:
             deltas = _runs(t["deltas"], 1, 1 << 40, frames, "deltas")
             if sum(n for _, n in deltas) != max(frames - 1, 0):
                 raise ValueError("deltas do not add up to frames")
-        rate = Fraction(t["rate"])
-        time_base = Fraction(t["time_base"])
+        rate = _fraction(t["rate"], "rate")
+        time_base = _fraction(t["time_base"], "time_base")
         if not 0 < rate <= 1000 or not 0 < time_base <= 1:
             raise ValueError("rate or time base out of range")
         timeline = Timeline(
@@ -275,6 +276,20 @@ def check_model(name: Any, sha256: Any) -> None:
         raise ValueError(f"a model's name has letters, digits, . _ -, not {name!r}")
     if sha256 is not None and not _SHA256.match(str(sha256)):
         raise ValueError(f"model_sha256 is 64 hex digits, not {sha256!r}")
+
+
+# No exponent: "1e1000000000" would be computed before it could be found too large.
+_FRACTION = re.compile(r"\d{1,18}(/\d{1,18}|\.\d{1,18})?\Z")
+
+
+def _fraction(value: Any, name: str) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{name} is {value!r}, not a number")
+    if isinstance(value, str) and not _FRACTION.match(value):
+        raise ValueError(f"{name} is {value[:40]!r}, not a number or a fraction such as 30000/1001")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}, not a number")
+    return Fraction(value)
 
 
 def _int(value: Any, low: int, high: int, name: str) -> int:

@@ -34,9 +34,11 @@ def read_sidecar(path: Path) -> Metadata:
             value = json.loads(text, parse_constant=_no_json)
         except json.JSONDecodeError:
             value = _from_yaml(text)
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{path} is neither JSON nor YAML") from e
-    return Metadata.from_json(json.dumps(value), str(path))
+        # As JSON once more: YAML has values, dates for one, that the metadata has not.
+        plain = json.dumps(value)
+    except (ValueError, TypeError, RecursionError) as e:
+        raise InputError(f"{path} is neither JSON nor YAML of plain values") from e
+    return Metadata.from_json(plain, str(path))
 
 
 def _no_json(constant: str) -> None:
@@ -47,6 +49,10 @@ def _from_yaml(text: str) -> Any:
     import yaml  # slow to load, and nearly all sidecars are the JSON that write_sidecar wrote
 
     try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            # A few that name each other would be gigabytes, written out.
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("it has aliases")
         return yaml.safe_load(text)
     except yaml.YAMLError as e:
         raise ValueError(str(e)) from e

@@ -4,6 +4,15 @@
 Importing this package does not import torch; what needs it imports it when called.
 """
 
-from .registry import Found, ModelInfo, available, default, find, load, metadata
+from .registry import Found, ModelInfo, available, default, find, find_named, load, metadata
 
-__all__ = ["Found", "ModelInfo", "available", "default", "find", "load", "metadata"]
+__all__ = [
+    "Found",
+    "ModelInfo",
+    "available",
+    "default",
+    "find",
+    "find_named",
+    "load",
+    "metadata",
+]

@@ -5,7 +5,7 @@ MTSA fusion, IQEM.
 What the paper leaves open, and what is chosen here:
 
 * width and depth: EDVR-L's (128 channels, 5 blocks before alignment, 40 after); IQEM has
-  ``iqem_layers`` convolutions of ``iqem_channels``, which brings the whole to 29.3 M weights;
+  ``iqem_layers`` convolutions of ``iqem_channels``, which brings the whole to 29.2 M weights;
 * AdaNorm: layer normalisation over channels without weights of its own, whose scale and shift
   come from the picture's mean features;
 * MTA: 8 heads, every frame attends to all three, scales made by strided convolution;
@@ -354,8 +354,10 @@ class QualityEnhancer(nn.Module):
         aligned = torch.stack(
             [self.pcd(first, middle), self.pcd(middle, middle), self.pcd(last, middle)], 1
         )
-        residual = self.iqem(self.back(self.fusion(aligned)))
-        return up + from_rgb(residual) - from_rgb(torch.zeros_like(residual))
+        # In float32: the conversion's offset of 128 codes would round what it is added to.
+        residual = self.iqem(self.back(self.fusion(aligned))).float()
+        change = from_rgb(residual) - from_rgb(torch.zeros_like(residual))
+        return (up.float() + change).to(up.dtype)
 
     def forward(self, first: Tensor, target: Tensor, last: Tensor, side: Tensor) -> Tensor:
         """Both references and the target, packed 4:2:0, and ``side [B, 5]`` -> the picture."""

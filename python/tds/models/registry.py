@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 CONTRACT = 1  # version of docs/model.md
 _HEADER_LIMIT = 100 << 20  # what safetensors itself allows
-_FILE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)-k(?P<scale>[124])\.(safetensors|pt)")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_FILE = re.compile(rf"(?P<name>{_NAME})-k(?P<scale>[124])\.(safetensors|pt)")
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".ts")  # of what is a file and no name
 
 
 @dataclass(frozen=True)
@@ -179,10 +181,24 @@ def find(name: str | os.PathLike[str], scale: int, sha256: str | None = None) ->
     against the file as found. Raises MissingError when there is no such model and InputError
     when it does not fit.
     """
-    given = Path(name)
     text = os.fspath(name)
-    named = not given.suffix and len(given.parts) == 1
-    path = _named(text, scale) if named else given
+    if not _is_file_name(text):
+        return find_named(text, scale, sha256)
+    return _ready("", Path(text), scale, sha256)
+
+
+def find_named(name: str, scale: int, sha256: str | None = None) -> Found:
+    """As :func:`find`, but of a name on the search path only: for names that come from a video
+    or a sidecar, which may not choose a file."""
+    return _ready(name, _named(name, scale), scale, sha256)
+
+
+def _is_file_name(text: str) -> bool:
+    given = Path(text)
+    return len(given.parts) != 1 or given.suffix in _SUFFIXES
+
+
+def _ready(name: str, path: Path, scale: int, sha256: str | None) -> Found:
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a model file")
     about = metadata(path)
@@ -195,13 +211,13 @@ def find(name: str | os.PathLike[str], scale: int, sha256: str | None = None) ->
             raise InputError(f"{path} has sha256 {digest}, not {sha256} as asked for")
     if path.suffix == ".safetensors":
         path = _exported(path, about, digest)
-    return Found(text if named else "", path)
+    return Found(name, path)
 
 
 def weights(name: str | os.PathLike[str], scale: int) -> Path:
     """The ``.safetensors`` file of a name or path. Raises MissingError or InputError."""
-    given = Path(name)
-    path = given if given.suffix else _named(os.fspath(name), scale)
+    text = os.fspath(name)
+    path = Path(text) if _is_file_name(text) else _named(text, scale)
     if path.suffix != ".safetensors":
         raise InputError(f"{path} holds no weights; a .safetensors file does")
     return path
@@ -229,6 +245,8 @@ def _code_hash() -> str:
 
 
 def _exported(weights: Path, about: dict[str, Any], digest: str) -> Path:
+    if not re.fullmatch(_NAME, str(about["name"])):  # it becomes a file's
+        raise InputError(f"{weights}: its name has letters, digits, . _ -, not {about['name']!r}")
     name = f"{about['name']}-k{about['scale']}-{digest[:16]}-{_code_hash()}.pt"
     archive = cache_folder() / "exported" / name
     if archive.is_file():

@@ -2,14 +2,15 @@
 """Builds a training set: source clips through real codecs, into bitstreams and originals.
 
     DATASET/manifest.json                         what is in it (see Entry)
-    DATASET/originals/CLIP.mkv                    the source, FFV1
+    DATASET/originals/CLIP-HASH.mkv               the source, FFV1
     DATASET/streams/CLIP/CODEC-CONFIG-nN-kK-qpQ.hr.mp4  key frames at full size
     DATASET/streams/CLIP/CODEC-CONFIG-nN-kK-qpQ.lr.mp4  the frames between, at 1/k
     DATASET/streams/CLIP/CODEC-CONFIG-nN-kK-qpQ.json    that pair's entry
 
-A pair whose entry is there is done: building goes on where it stopped. With ``group`` 1 every
-frame is in both streams, which only all-intra coding can do without changing what a frame
-looks like; references may then be at any distance.
+A pair whose entry is there is done: building goes on where it stopped. What was made otherwise
+under the same name (of another clip, by another preset) is not mixed in but refused. With
+``group`` 1 every frame is in both streams, which only all-intra coding can do without changing
+what a frame looks like; references may then be at any distance.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Entry:
     ``hr_frames`` and ``lr_frames`` are the source frames in each stream, in order;
     ``lr_leads`` pictures come before the latter in the LR stream (the down-sampled first
     boundary, as in the paper). ``source_sha256``: of the source clip's file, which a model's
-    card names; "" in sets of before.
+    card names; "" in sets of before. ``max_frames``: of the clip that were used at most, 0: all;
+    None in sets of before.
     """
 
     clip: str
@@ -61,6 +63,7 @@ class Entry:
     encoder: str
     lr_leads: int = 0
     source_sha256: str = ""
+    max_frames: int | None = None
 
     @staticmethod
     def of(values: dict[str, object]) -> Entry:
@@ -156,14 +159,19 @@ def make(job: Job, folder: Path) -> Entry:
     """Makes one pair, or returns the entry of one that is there."""
     streams = folder / "streams" / job.clip.stem
     note = streams / f"{job.stem}.json"
+    sha256 = _sha256(job.clip)
     if note.is_file():
-        return Entry.of(json.loads(note.read_text()))
+        entry = Entry.of(json.loads(note.read_text()))
+        _check_same(entry, job, sha256, note)
+        return entry
     source = read(job.clip, job.max_frames)
     hr, lr = roles(len(source), job.group, job.independent)
     if not lr or len(hr) < 2:
         raise InputError(f"{job.clip} has {len(source)} frames, too few for a group of {job.group}")
     streams.mkdir(parents=True, exist_ok=True)
-    original = folder / "originals" / f"{job.clip.stem}.mkv"
+    # Of this very clip, and of as many of its frames: streams of several calls share it.
+    part = f"-{job.max_frames}f" if job.max_frames else ""
+    original = folder / "originals" / f"{job.clip.stem}-{sha256[:12]}{part}.mkv"
     if not original.is_file():
         original.parent.mkdir(parents=True, exist_ok=True)
         write_lossless(source, original)
@@ -192,10 +200,27 @@ def make(job: Job, folder: Path) -> Entry:
         lr_bytes=lr_path.stat().st_size,
         encoder=encoder,
         lr_leads=len(leads),
-        source_sha256=_sha256(job.clip),
+        source_sha256=sha256,
+        max_frames=job.max_frames or 0,
     )
     _write(note, asdict(entry))
     return entry
+
+
+def _check_same(entry: Entry, job: Job, sha256: str, note: Path) -> None:
+    """Raises InputError when a pair that is there is not what the job would make. Sets of
+    before do not say all of it."""
+    frames = job.max_frames or 0
+    for differs, what in (
+        (entry.source_sha256 not in ("", sha256), "of another clip of this name"),
+        (entry.preset != job.preset, f"with preset {entry.preset}"),
+        (entry.max_frames not in (None, frames), f"of {entry.max_frames or 'all'} frames at most"),
+    ):
+        if differs:
+            raise InputError(
+                f"{note} was made {what}; make the new pairs in another folder, or remove "
+                "it and its streams"
+            )
 
 
 @functools.lru_cache(1024)

@@ -2,14 +2,15 @@
 """Training samples: which pictures go together, decoded, cut and turned.
 
 A sample is a function of (seed, index) alone. So a sampler has no state to lose: training
-that resumes at step s goes on with exactly the samples it would have had, on any number of
-processes.
+that resumes at step s, on as many processes, goes on with exactly the samples it would have
+had.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,12 +77,14 @@ class Decoded:
         self.folder = folder
         self.cache = cache
         self._open: dict[Path, Yuv] = {}
+        self._opening = threading.Lock()
 
     def get(self, relative: str) -> Yuv:
         path = self.folder / relative
-        if path not in self._open:
-            self._open[path] = self._map(path)
-        return self._open[path]
+        with self._opening:  # threads that load samples ask for the same one at once
+            if path not in self._open:
+                self._open[path] = self._map(path)
+            return self._open[path]
 
     def _map(self, path: Path) -> Yuv:
         stat = path.stat()

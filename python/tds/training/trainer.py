@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from dataclasses import asdict
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..files import whole_file
 from ..models.build import build, settings
 from ..models.registry import load as load_weights
 from ..models.registry import metadata, sha256_of
 from ..models.registry import save as save_weights
 from .config import Stage, TrainConfig
+from .dataset import load_manifest
 from .growing import grow
 from .losses import charbonnier
 from .recurrence import enhance_run
@@ -145,7 +148,8 @@ class Trainer:
             self.place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(self.place)
         if self.world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if cuda else "gloo")
+            # The first process aligns and validates while the others wait: hours, at worst.
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=12))
         o = config.optimizer
         if o.threads:
             torch.set_num_threads(o.threads)
@@ -197,6 +201,9 @@ class Trainer:
     def _samples(self) -> OnlineSamples | AlignedSamples:
         d = self.config.data
         out = set(d.held_out)
+        known = {e.clip for folder in d.folders for e in load_manifest(folder)}
+        if absent := sorted(out - known):
+            raise InputError(f"data.held_out: there is no clip {absent[0]!r} in data.folders")
         pairs = load_pairs(
             [Path(f) for f in d.folders],
             self.cache,
@@ -266,6 +273,7 @@ class Trainer:
             "stage_step": self.stage_step,
             "stage_began": self.stage_began,
             "spent": self.spent,
+            "sources": sorted(self.sources),
             "random": {
                 "torch": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state_all() if self.device == "cuda" else [],
@@ -327,6 +335,7 @@ class Trainer:
         self.stage_step = state["stage_step"]
         self.stage_began = state["stage_began"]
         self.spent = state["spent"]
+        self.sources.update(state.get("sources", ()))
         torch.set_rng_state(state["random"]["torch"].cpu())
         if self.device == "cuda" and state["random"]["cuda"]:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["random"]["cuda"]])
@@ -350,6 +359,8 @@ class Trainer:
             f"{count} parameters, {self.device} x {self.world}, "
             + (f"resumed at step {self.step}" if resumed else "from the start")
         )
+        if self.rank == 0 and not validation:
+            self._say("nothing to validate on: name data.held_out or validation.folders")
         before = {}
         if threads_may_signal():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -359,8 +370,8 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            if self.world > 1:
-                dist.barrier()
+        if self.world > 1:
+            dist.barrier()  # not after an error: the others are not on their way here
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._stop = True
@@ -375,7 +386,7 @@ class Trainer:
         step_module: nn.Module = Step(self.model, AMP.get(o.amp), self.device)
         began = last_saved = time.monotonic()
         start_spent = self.spent
-        log = _Log(self.out, c.log.tensorboard) if self.rank == 0 else None
+        log = _Log(self.out, c.log.tensorboard, self.step) if self.rank == 0 else None
         sums: dict[str, float] = {}
         total = sum(s.steps for s in c.stages)
         trained: list[str] = []
@@ -441,7 +452,8 @@ class Trainer:
         finally:
             loader.close()
         self.save()
-        if self.stage >= len(c.stages) and validation:
+        ended = self.stage >= len(c.stages)
+        if ended and validation and not (log and log.validated(self.step)):
             self._validate(validation, log)
         if log:
             log.close()
@@ -582,10 +594,9 @@ def validate(
         n = group if e.group == 1 else e.group
         keys = [f for f in e.hr_frames if e.group > 1 or f % (n - 1) == 0]
         gains = []
-        for first, last in list(pairwise(keys))[:groups]:
+        spans = [(a, b) for a, b in pairwise(keys) if b - a > 1]
+        for first, last in spans[:groups]:
             frames = [f for f in e.lr_frames if first < f < last]
-            if not frames:
-                continue
 
             def tensor(source: tuple[Any, int], s: int = 1, w: int = w, h: int = h) -> Tensor:
                 video, i = source
@@ -647,7 +658,7 @@ class _Loader:
             self._pool = ThreadPoolExecutor(workers)
 
     def _make(self, step: int, part: int) -> Batch:
-        # The same samples in the same steps, whatever the number of processes.
+        # The same samples in the same steps, whatever the process was stopped in between.
         start = ((step * self.accumulate + part) * self.world + self.rank) * self.batch
         return collate([self.samples(start + i) for i in range(self.batch)])
 
@@ -670,8 +681,11 @@ class _Loader:
 class _Log:
     """CSV files that a resumed run goes on with, TensorBoard, and a plotted curve."""
 
-    def __init__(self, out: Path, tensorboard: bool) -> None:
+    def __init__(self, out: Path, tensorboard: bool, step: int) -> None:
+        """step: where training goes on; what was logged after it is done again."""
         self.out = out
+        for name in ("log.csv", "validation.csv"):
+            self._forget(out / name, step)
         self._writer: Any = None
         if tensorboard:
             try:
@@ -680,6 +694,22 @@ class _Log:
                 self._writer = SummaryWriter(str(out / "tb"))
             except ImportError:
                 print("tensorboard is not installed; log.csv has the same", file=sys.stderr)
+
+    @staticmethod
+    def _forget(path: Path, step: int) -> None:
+        if not path.is_file():
+            return
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            names = reader.fieldnames or []
+        kept = [r for r in rows if (r.get("step") or "").isdigit() and int(r["step"]) <= step]
+        if len(kept) == len(rows):
+            return
+        with whole_file(path, overwrite=True) as beside, beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(kept)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         path = self.out / name
@@ -702,6 +732,14 @@ class _Log:
         self._append("validation.csv", row)
         if self._writer:
             self._writer.add_scalar(f"validation/{config} QP {qp}", gain, step)
+
+    def validated(self, step: int) -> bool:
+        """Whether the network of this step was validated, by this run or the one it resumes."""
+        path = self.out / "validation.csv"
+        if not path.is_file():
+            return False
+        with path.open(newline="") as file:
+            return any(row["step"] == str(step) for row in csv.DictReader(file))
 
     def curve(self) -> None:
         """Plots validation gain by step; quietly nothing without matplotlib."""
