@@ -780,6 +780,9 @@ static int take_picture(AVFilterContext *ctx, tds_picture *picture, AVFrame **ou
 
     if (picture->status == TDS_STATUS_PASSED && hr) {
         FFSWAP(AVFrame *, frame, hr);
+        /* What follows may compare a frame's context with the link's, as hwdownload does. */
+        if (is_cuda(s) && (ret = av_buffer_replace(&frame->hw_frames_ctx, s->hw_frames)) < 0)
+            goto end;
         av_frame_free(&s->last_hr);
         s->last_hr = av_frame_alloc();
         if (!s->last_hr || (ret = av_frame_copy_props(s->last_hr, frame)) < 0) {
@@ -1144,6 +1147,14 @@ static av_cold int find_roles(AVFilterContext *ctx)
     return 0;
 }
 
+/* A QP as the container's tag gives it; -1, not known, for what is none. */
+static int tag_qp(const TDSEnhanceContext *s, const char *key)
+{
+    const int qp = json_int(s->tag, key, -1);
+
+    return qp >= 0 && qp <= 63 ? qp : -1;
+}
+
 static av_cold int open_engine(AVFilterContext *ctx, const char *backend, const char *model,
                                const char *sha256, const char *device,
                                enum AVPixelFormat sw_format)
@@ -1166,8 +1177,8 @@ static av_cold int open_engine(AVFilterContext *ctx, const char *backend, const 
     settings.precision        = precision_names[s->precision];
     settings.threads          = ff_filter_get_nb_threads(ctx);
     settings.max_batch        = s->max_batch;
-    settings.hr_qp            = s->hr_qp >= 0 ? s->hr_qp : json_int(s->tag, "hr_qp", -1);
-    settings.lr_qp            = s->lr_qp >= 0 ? s->lr_qp : json_int(s->tag, "lr_qp", -1);
+    settings.hr_qp            = s->hr_qp >= 0 ? s->hr_qp : tag_qp(s, "hr_qp");
+    settings.lr_qp            = s->lr_qp >= 0 ? s->lr_qp : tag_qp(s, "lr_qp");
     settings.output_memory    = is_cuda(s) ? TDS_MEMORY_CUDA : TDS_MEMORY_HOST;
     settings.output_layout    = sw_format == AV_PIX_FMT_NV12 || sw_format == AV_PIX_FMT_P010LE
                               ? TDS_LAYOUT_SEMIPLANAR : TDS_LAYOUT_PLANAR;
@@ -1201,6 +1212,21 @@ static av_cold void check_named_model(AVFilterContext *ctx, const char *path)
     tds_free(json);
 }
 
+static av_cold int open_bicubic(AVFilterContext *ctx, enum AVPixelFormat sw_format)
+{
+    int ret;
+
+    if (is_cuda(ctx->priv)) {
+        av_log(ctx, AV_LOG_ERROR, "Without a model tds_enhance works on frames in host memory; put "
+               "hwdownload,format=%s before it.\n", av_get_pix_fmt_name(sw_format));
+        return AVERROR(ENOSYS);
+    }
+    ret = open_engine(ctx, "bicubic", NULL, NULL, "cpu", sw_format);
+    if (ret < 0)
+        av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
+    return ret;
+}
+
 /* Opens the session with the model that was asked for, or that is there, or without one. */
 static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_format)
 {
@@ -1227,9 +1253,7 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
 
     if (s->backend == BACKEND_BICUBIC || s->pad_of[TDS_LR] < 0) {
         /* HR alone passes, and needs no model for it. */
-        ret = open_engine(ctx, "bicubic", NULL, NULL, is_cuda(s) ? device : "cpu", sw_format);
-        if (ret < 0)
-            av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
+        ret = open_bicubic(ctx, sw_format);
     } else {
         tds_result found;
 
@@ -1250,14 +1274,14 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
         ret = found < 0 ? tds_averror(found)
                         : open_engine(ctx, backend_names[s->backend], path, sha256, device,
                                       sw_format);
-        if (ret < 0 && !forgiving)
+        if (ret < 0 && (!forgiving || is_cuda(s)))
             av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
-        else if (ret < 0) {
+        if (ret < 0 && forgiving && is_cuda(s))
+            ret = open_bicubic(ctx, sw_format); /* says what to do */
+        else if (ret < 0 && forgiving) {
             av_log(ctx, AV_LOG_WARNING, "%s. LR frames are up-sampled by bicubic, without a "
                    "model; backend=bicubic says that this is wanted.\n", tds_last_error());
-            ret = open_engine(ctx, "bicubic", NULL, NULL, is_cuda(s) ? device : "cpu", sw_format);
-            if (ret < 0)
-                av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
+            ret = open_bicubic(ctx, sw_format);
         }
     }
     if (ret < 0)

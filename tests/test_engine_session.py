@@ -69,6 +69,24 @@ def test_one_array_as_pyav_lays_it_out() -> None:
     assert np.array_equal(picture.to_ndarray(), whole)
 
 
+def test_one_array_of_a_height_that_4_does_not_divide() -> None:
+    """The LR height of 1080p at k = 4 is 270, which makes 405 rows."""
+    with Session(96, 72, 4) as session:
+        planes = arrays(24, 18)
+        whole = np.concatenate([p.reshape(-1) for p in planes]).reshape(27, 24)
+        assert session.send("lr", whole, 0)
+        session.end("lr")
+        session.end("hr")
+        from_array = session.receive()
+        session.flush()
+        assert session.send("lr", planes, 0)
+        session.end("lr")
+        session.end("hr")
+        from_planes = session.receive()
+    assert from_array is not None and from_planes is not None
+    assert same(from_array, list(from_planes.planes))
+
+
 @pytest.mark.parametrize(("name", "depth"), [("yuv420p", 8), ("yuv420p10le", 10)])
 def test_av_frames_go_in_and_out(name: str, depth: int) -> None:
     planes = arrays(64, 48, depth=depth)
@@ -198,6 +216,52 @@ def test_opaque_comes_out_with_its_picture_and_is_let_go() -> None:
         gc.collect()
         assert watch() is None
         assert session.info.dropped_lr == 1
+
+
+def test_opaques_of_two_threads_do_not_mix() -> None:
+    times = {"hr": [0, 40], "lr": list(range(1, 40))}
+    for _ in range(20):
+        session = Session(64, 48, 2)
+        start = threading.Barrier(3)
+
+        def feed(role: str, session: Session = session, start: threading.Barrier = start) -> None:
+            planes = arrays(64, 48) if role == "hr" else arrays(32, 24)
+            start.wait()
+            for pts in times[role]:
+                assert session.send(role, planes, pts, opaque=(role, pts))
+            session.end(role)
+
+        feeders = [threading.Thread(target=feed, args=(role,)) for role in times]
+        for t in feeders:
+            t.start()
+        start.wait()
+        out = []
+        while not session.ended:
+            if (picture := session.receive()) is not None:
+                out.append((picture.pts, picture.opaque))
+        for t in feeders:
+            t.join()
+        assert out == [(t, ("lr" if t % 40 else "hr", t)) for t in range(41)]
+
+
+def test_what_a_session_calls_may_not_call_it() -> None:
+    """It would wait for itself."""
+    session = Session(64, 48, 2)
+    told: list[str] = []
+
+    class Planes(list):  # type: ignore[type-arg]
+        def __del__(self) -> None:
+            try:
+                session.info  # noqa: B018
+            except RuntimeError as e:
+                told.append(str(e))
+
+    assert session.send("hr", Planes(arrays(64, 48)), 0)
+    session.flush()
+    gc.collect()
+    assert len(told) == 1 and "the session is at work" in told[0]
+    assert session.send("hr", arrays(64, 48), 0)
+    assert session.info.passed == 0
 
 
 def test_roles_may_be_the_enumeration() -> None:

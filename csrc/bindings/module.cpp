@@ -13,6 +13,7 @@
 
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <map>
@@ -21,6 +22,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace py = pybind11;
@@ -275,8 +277,7 @@ std::unique_ptr<Owner> to_picture(const py::object &frame, int bit_depth, tds_pi
             // As frame.to_ndarray() of PyAV gives it: three planes below each other.
             const auto array = py::reinterpret_borrow<py::array>(frame);
             const bool whole = array.ndim() == 2 && array.shape(0) % 3 == 0 &&
-                               array.shape(0) % 2 == 0 && array.shape(1) % 2 == 0 &&
-                               (array.flags() & py::array::c_style) != 0;
+                               array.shape(1) % 2 == 0 && (array.flags() & py::array::c_style) != 0;
             if (!whole) {
                 raise(PyExc_ValueError,
                       "one array holds a picture as height * 3 / 2 contiguous rows (the layout of "
@@ -648,16 +649,24 @@ class Session {
             damaged = frame.attr("is_corrupt").cast<bool>();
         }
         picture.corrupt = damaged ? 1 : 0;
+        uintptr_t token = 0;
         if (!opaque.is_none()) {
-            picture.opaque = reinterpret_cast<void *>(++token_);
+            // Before it is sent: another thread may receive it at once.
+            token = ++token_;
+            opaques_[token] = {picture.pts, opaque};
+            picture.opaque = reinterpret_cast<void *>(token);
         }
-        const tds_result result =
-            call([&](tds_session *s) { return tds_session_send(s, to, &picture); });
+        tds_result result = TDS_AGAIN;
+        try {
+            result = call([&](tds_session *s) { return tds_session_send(s, to, &picture); });
+        } catch (...) {
+            opaques_.erase(token);
+            throw;
+        }
         if (result == TDS_OK) {
             owner.release(); // the engine's now
-            if (!opaque.is_none()) {
-                opaques_[token_] = {picture.pts, opaque};
-            }
+        } else {
+            opaques_.erase(token);
         }
         return result == TDS_OK;
     }
@@ -723,9 +732,10 @@ class Session {
     }
 
     void close() {
+        refuse_within();
         {
             const py::gil_scoped_release no_gil;
-            const std::lock_guard<std::mutex> lock(mutex_);
+            const Locked lock(*this);
             tds_session_close(session_);
             session_ = nullptr;
         }
@@ -738,14 +748,16 @@ class Session {
     // Without the GIL, so that other threads decode meanwhile; one at a time,
     // since Python code may well share a session between threads. The lock is
     // only ever waited for without the GIL: the engine may take it to let go of
-    // a frame.
+    // a frame. Python code that the engine runs while it holds the lock (a frame's
+    // __del__, the log function) would wait for itself.
     template <typename Function> tds_result call(Function function) {
+        refuse_within();
         tds_result result = TDS_OK;
         std::string error;
         bool closed = false;
         {
             const py::gil_scoped_release no_gil;
-            const std::lock_guard<std::mutex> lock(mutex_);
+            const Locked lock(*this);
             closed = session_ == nullptr;
             if (!closed) {
                 result = function(session_);
@@ -763,10 +775,33 @@ class Session {
         return result;
     }
 
+    class Locked {
+      public:
+        explicit Locked(Session &session) : session_(session), lock_(session.mutex_) {
+            session_.within_ = std::this_thread::get_id();
+        }
+        ~Locked() { session_.within_ = std::thread::id(); }
+        Locked(const Locked &) = delete;
+        Locked &operator=(const Locked &) = delete;
+
+      private:
+        Session &session_;
+        std::lock_guard<std::mutex> lock_;
+    };
+
+    void refuse_within() const {
+        if (within_ == std::this_thread::get_id()) {
+            raise(PyExc_RuntimeError,
+                  "the session is at work: neither its log function nor what is called when a "
+                  "frame is let go of may use it");
+        }
+    }
+
     std::unique_ptr<py::object> log_;
     int32_t bit_depth_;
     tds_session *session_ = nullptr;
     std::mutex mutex_;
+    std::atomic<std::thread::id> within_{};
     uintptr_t token_ = 0;
     std::map<uintptr_t, std::pair<int64_t, py::object>> opaques_;
     bool ended_ = false;
@@ -844,7 +879,8 @@ PYBIND11_MODULE(_tds, m) {
     py::class_<CudaPlane>(m, "CudaPlane")
         .def_property_readonly("shape", &CudaPlane::shape)
         .def("__dlpack_device__", &CudaPlane::device)
-        // The engine hands over finished samples: no stream to wait for.
+        // What the engine made is finished. What passed was waited for by the default stream
+        // when it came in, and is read from there.
         .def("__dlpack__",
              [](const CudaPlane &p, const py::args &, const py::kwargs &) { return p.dlpack(); });
 

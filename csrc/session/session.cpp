@@ -334,10 +334,20 @@ tds_result Session::send(tds_role role, const tds_picture *picture) {
     }
     validate(*picture, name, role == TDS_HR ? settings_.width : lr_width_,
              role == TDS_HR ? settings_.height : lr_height_, settings_.bit_depth);
-    if (picture->memory == TDS_MEMORY_CUDA && !engine_->has_device_memory()) {
-        throw Error(TDS_ERROR_UNSUPPORTED,
-                    std::string(name) + " picture in CUDA memory: the backend " + backend_name_ +
-                        " works in host memory, download it first");
+    if (picture->memory == TDS_MEMORY_CUDA) {
+        // Here, not when it is worked on: a picture that is taken stays in the way.
+        if (!engine_->has_device_memory() ||
+            std::strncmp(engine_->traits().device, "cuda", 4) != 0) {
+            throw Error(TDS_ERROR_UNSUPPORTED,
+                        std::string(name) + " picture in CUDA memory: the backend " +
+                            backend_name_ + " works in host memory, download it first");
+        }
+        if (std::any_of(std::begin(picture->stride), std::end(picture->stride),
+                        [](ptrdiff_t stride) { return stride < 0; })) {
+            throw Error(TDS_ERROR_UNSUPPORTED,
+                        std::string(name) +
+                            " picture in CUDA memory with a negative stride: copy it first");
+        }
     }
     if (queue.newest && picture->pts <= *queue.newest) {
         throw Error(TDS_ERROR_ORDER, std::string(name) + " picture at time " +
@@ -549,8 +559,9 @@ void Session::start_group() {
         if (run_[i].frame) {
             continue;
         }
-        // The nearest picture again; the earlier one when two are as near. Of
-        // another stream's or run's pictures, those known now count.
+        // The nearest picture again, of those worked on with it or before it; the
+        // earlier one when two are as near. Any other only where there is none:
+        // whether it has arrived yet depends on who calls when.
         Entry &entry = group->entries[i];
         entry.status = TDS_STATUS_REPEATED;
         entry.reason = TDS_REASON_LOST | (long_run_ ? TDS_REASON_LONG_GROUP : 0);
@@ -580,6 +591,7 @@ void Session::start_group() {
         }
         if (closing && nearer(closing->pts)) {
             entry.copy_of = closing->frame;
+            entry.recipe = {};
         }
         if (!found) {
             const auto same_run = [&](const Event &e) {

@@ -3,11 +3,14 @@
 // The up-sampler against a plain floating-point one. (Against FFmpeg's own it
 // is compared in tests/test_engine_bicubic.py.)
 #include "backends/bicubic/upsample.h"
+#include "backends/bicubic/workers.h"
 #include "tests/check.h"
 #include "tests/support.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <new>
 
 namespace {
 
@@ -124,6 +127,31 @@ TEST("weights sum up to one, so flat areas stay flat") {
             }
             tds_picture_release(&out);
         }
+    }
+}
+
+TEST("threads: what one part throws comes out once all are done, and they go on") {
+    tds::Workers workers(4);
+    for (int failing = 0; failing < 16; failing++) {
+        std::atomic<int> inside{0};
+        bool thrown = false;
+        try {
+            workers.run(16, [&](int part) {
+                inside++;
+                if (part == failing) {
+                    inside--;
+                    throw std::bad_alloc();
+                }
+                inside--;
+            });
+        } catch (const std::bad_alloc &) {
+            thrown = true;
+            CHECK_EQ(inside.load(), 0);
+        }
+        CHECK(thrown);
+        std::atomic<int> done{0};
+        workers.run(100, [&](int) { done++; });
+        CHECK_EQ(done.load(), 100);
     }
 }
 

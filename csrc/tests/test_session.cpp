@@ -282,6 +282,10 @@ TEST("a lost LR picture next to an HR picture repeats that one") {
         CHECK_EQ(text(out), "0p 1r(,)[lost] 2e(0,4) 3r(0,4)[lost] 4p ");
         CHECK_EQ(out[1].value, out[0].value);
         CHECK_EQ(out[3].value, out[2].value);
+        Session another = recording();
+        const auto late = feed(another, pictures(TDS_HR, {10, 16}), {{11}, lost(15)}, order);
+        CHECK_EQ(text(late), "10p 11e(10,16) 15r(,)[lost] 16p ");
+        CHECK_EQ(late[2].value, late[3].value);
     }
 }
 

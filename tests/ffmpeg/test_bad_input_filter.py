@@ -105,6 +105,15 @@ def test_a_container_names_a_model_never_a_file(
     assert got != want and log == ""
 
 
+@pytest.mark.parametrize("qp", [99, -7, 1 << 40])
+def test_a_qp_in_the_container_that_is_none_is_not_known(
+    ffmpeg: Program, pair: Path, tmp_path: Path, qp: int
+) -> None:
+    tag = json.dumps({"tds": 1, "hr_qp": qp, "lr_qp": qp})
+    path = retagged(ffmpeg, pair, tmp_path / "tagged.mp4", tag)
+    assert ffmpeg.frames("-i", path, "-vf", BICUBIC) == decoded(pair)
+
+
 @pytest.mark.parametrize("size", ["150x90", "48x24", "96x54", "64x38"])
 def test_sizes_that_are_no_pair(ffmpeg: Program, city: Path, size: str) -> None:
     graph = f"[0:v]scale=128:72,split[a][b];[b]scale={size}[c];[a][c]{BICUBIC}"

@@ -2,6 +2,7 @@
 #include "backends/bicubic/workers.h"
 
 #include <system_error>
+#include <utility>
 
 namespace tds {
 
@@ -36,9 +37,7 @@ void Workers::work() {
         while (next_ < count_) {
             const int part = next_++;
             running_++;
-            lock.unlock();
-            (*part_)(part);
-            lock.lock();
+            do_one(part, lock);
             running_--;
         }
         if (running_ == 0) {
@@ -60,15 +59,33 @@ void Workers::run(int count, const std::function<void(int)> &part) {
     count_ = count;
     wake_.notify_all();
     while (next_ < count_) {
-        const int i = next_++;
-        lock.unlock();
-        part(i);
-        lock.lock();
+        do_one(next_++, lock);
     }
     done_.wait(lock, [this] { return running_ == 0; });
     part_ = nullptr;
     count_ = 0;
     next_ = 0;
+    if (error_) {
+        std::rethrow_exception(std::exchange(error_, nullptr));
+    }
+}
+
+// Without the lock. What it throws (memory may run out) is kept for `run`, once
+// nobody works on the parts any more; the parts that are left are not begun.
+void Workers::do_one(int part, std::unique_lock<std::mutex> &lock) {
+    const std::function<void(int)> &function = *part_;
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+        function(part);
+    } catch (...) {
+        error = std::current_exception();
+    }
+    lock.lock();
+    if (error) {
+        error_ = error;
+        next_ = count_;
+    }
 }
 
 } // namespace tds

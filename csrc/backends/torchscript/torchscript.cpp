@@ -6,6 +6,7 @@
 #include "backends/backend.h"
 #include "backends/bicubic/upsample.h"
 
+#include <c10/core/StreamGuard.h>
 #include <torch/cuda.h>
 #include <torch/script.h>
 #include <torch/torch.h>
@@ -15,6 +16,7 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
 #include <sstream>
@@ -86,35 +88,87 @@ template <typename Function> tds_result guarded(tds_backend_error *error, Functi
 }
 
 // The number of CPU threads is torch's own and belongs to the whole process:
-// it is changed only while a session that asks for it works.
+// it is changed only while a session that asks for it works. What it was is
+// read by the first of several at once: a later one, in a thread new to torch,
+// would read what the first has set.
 class Working {
   public:
-    explicit Working(int wanted) : before_(wanted > 0 ? at::get_num_threads() : 0) {
-        if (wanted > 0 && before_ != wanted) {
+    explicit Working(int wanted) : asked_(wanted > 0) {
+        if (!asked_) {
+            return;
+        }
+        const std::lock_guard<std::mutex> lock(mutex());
+        if (users()++ == 0) {
+            before() = at::get_num_threads();
+        }
+        if (at::get_num_threads() != wanted) {
             at::set_num_threads(wanted);
         }
     }
     ~Working() {
-        if (before_ > 0) {
-            at::set_num_threads(before_);
+        if (asked_) {
+            const std::lock_guard<std::mutex> lock(mutex());
+            users()--;
+            at::set_num_threads(before());
         }
     }
     Working(const Working &) = delete;
     Working &operator=(const Working &) = delete;
 
   private:
-    int before_;
+    static std::mutex &mutex() {
+        static std::mutex m;
+        return m;
+    }
+    static int &users() {
+        static int n = 0;
+        return n;
+    }
+    static int &before() {
+        static int n = 0;
+        return n;
+    }
+
+    bool asked_;
+};
+
+// On a CUDA device: the default stream, which callers count on (`wait_for`), though torch's
+// current one in this thread may be another; and float32 that is float32, since torch lets
+// convolutions round to TF32 by default.
+class OnDevice {
+  public:
+    explicit OnDevice(at::Device device) : cuda_(device.is_cuda()) {
+        if (cuda_) {
+            stream_.emplace(c10::Stream(c10::Stream::DEFAULT, device));
+            tf32_ = at::globalContext().allowTF32CuDNN();
+            at::globalContext().setAllowTF32CuDNN(false);
+        }
+    }
+    ~OnDevice() {
+        if (cuda_) {
+            at::globalContext().setAllowTF32CuDNN(tf32_);
+        }
+    }
+    OnDevice(const OnDevice &) = delete;
+    OnDevice &operator=(const OnDevice &) = delete;
+
+  private:
+    bool cuda_;
+    bool tf32_ = false;
+    std::optional<c10::StreamGuard> stream_;
 };
 
 // The profiling executor would compile the model again for each new shape (the
 // engine has one a batch size), which costs seconds, and makes the convolutions
 // that models consist of no faster. Only while a model runs: freezing it needs
 // the same switch on.
-class Running : public Working {
+class Running {
   public:
-    using Working::Working;
+    Running(int threads, at::Device device) : threads_(threads), device_(device) {}
 
   private:
+    Working threads_;
+    OnDevice device_;
     torch::jit::GraphOptimizerEnabledGuard plain_{false};
 };
 
@@ -485,12 +539,12 @@ class TorchScript {
     at::Device device() const { return device_; }
 
     Handle *reference(const tds_picture &picture) {
-        const Running running(config_.threads);
+        const Running running(config_.threads, device_);
         return prepared(packed(picture, full_)).release();
     }
 
     void enhance(const tds_backend_job *jobs, int32_t count) {
-        const Running running(config_.threads);
+        const Running running(config_.threads, device_);
         int32_t done = 0;
         while (done < count) {
             const int32_t batch = std::min(count - done, most_);
@@ -514,12 +568,13 @@ class TorchScript {
     }
 
     void upsample(const tds_picture &target, tds_picture &out) {
-        const Running running(config_.threads);
+        const Running running(config_.threads, device_);
         deliver(upsampled(packed(target, low_), config_.scale, config_.bit_depth).slice(0, 0, 1),
                 out);
     }
 
     void copy(const tds_picture &from, tds_picture &to) {
+        const OnDevice here(device_);
         const Sizes size{from.width, from.height, from.width, from.height};
         unpack_from_device(pack_on_device(from, size, device_), to);
     }
@@ -530,6 +585,7 @@ class TorchScript {
                           "a picture in CUDA memory in a session on the CPU: download it first, or "
                           "open the session on a CUDA device");
         }
+        const OnDevice here(device_);
         constexpr int64_t align = 256;
         int64_t offset[3] = {0, 0, 0};
         int64_t bytes = 0;
@@ -561,6 +617,9 @@ class TorchScript {
                 std::string(static_cast<const char *>(model.data), model.size));
             module_ = torch::jit::load(stream, device_);
         } catch (const std::exception &e) {
+            if (is_out_of_memory(e)) {
+                throw;
+            }
             throw Failure(TDS_ERROR_MODEL,
                           "model file " + path_ + ": torch cannot load it: " + last_line(e.what()));
         }
@@ -708,7 +767,8 @@ class TorchScript {
             const Tensor picture = pictures.slice(0, i, i + 1);
             deliver(picture, *jobs[i].out);
             if (jobs[i].keep) {
-                *jobs[i].keep = prepared(picture.nan_to_num(0.0).clamp(0.0, 1.0)).release();
+                *jobs[i].keep =
+                    prepared(picture.nan_to_num(0.0).clamp(0.0, 1.0).to(type_)).release();
             }
         }
     }
