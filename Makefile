@@ -1,5 +1,6 @@
 # Build, try, test and check. `make help` lists the targets.
-# Everything is installed into .venv; nothing outside this folder is changed.
+# Everything is installed into .venv. Outside this folder only models are exported, into
+# ~/.cache/tds (TDS_CACHE); `make ffmpeg`, as root, also installs what it lacks by apt (APT=0: not).
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +16,9 @@ help:
 	@echo "make demo      build everything, then code, decode, enhance and compare the bundled clip"
 	@echo "make test      all tests, C++ and Python"
 	@echo "make ffmpeg    ffmpeg and ffprobe with the filter tds_enhance, in build/ffmpeg (minutes, once)"
-	@echo "make lint      ruff, mypy, clang-format, cppcheck"
+	@echo "make install   the package, into .venv (what demo, ffmpeg and test do first)"
+	@echo "make test-cpp, make test-python   one half of the tests"
+	@echo "make lint      ruff, mypy, clang-format, clang-tidy"
 	@echo "make bench     the benchmarks, side by side (minutes)"
 	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make format    lay the code out as lint wants it"

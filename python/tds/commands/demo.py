@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     assert m.anchor_stream is not None
     for segment in m.anchor_stream.segments:
         segment.path.unlink()
-    print(f"Written: {paired} (plays in any player), {picture} (look at it)")
+    print(f"Written: {paired} (the coded pair), {picture} (look at it)")
     return 0
 
 
