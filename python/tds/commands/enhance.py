@@ -4,15 +4,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from ..container.sidecar import read_sidecar
-from ..enhancer import RegularPlan, enhance
-from ..media.sources import parse_rate
-from ..plan import Boundaries
+from ..enhancer import enhance
 from ._arguments import add_enhancer, add_output, add_raw, enhance_settings, raw_format
 from ._output import write_pictures
+from ._times import add_times, times_of
 
 
 def add_parser(subparsers: Any) -> None:
@@ -26,20 +23,7 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("--hr", required=True, help="the key frames at full size")
     p.add_argument("--lr", required=True, help="the frames between them, smaller")
     p.add_argument("output", help="a video file, .y4m or .yuv, or - for a pipe (y4m)")
-    plan = p.add_argument_group("times, when the files have none")
-    plan.add_argument("--sidecar", help="JSON or YAML file with the plan (docs/container.md)")
-    plan.add_argument("--group", type=int, help="N of a regular plan")
-    plan.add_argument(
-        "--boundaries",
-        choices=[b.value for b in Boundaries],
-        default="independent",
-        help="of a regular plan",
-    )
-    plan.add_argument(
-        "--lead",
-        action="store_true",
-        help="the LR file starts with the down-sampled first HR frame (LDP and RA)",
-    )
+    plan = add_times(p, "times, when the files have none")
     plan.add_argument("--scale", type=int, choices=(1, 2, 4), default=2, help="k, for raw yuv")
     add_raw(p)
     add_enhancer(p)
@@ -48,12 +32,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    sidecar = read_sidecar(Path(args.sidecar)) if args.sidecar else None
+    sidecar, plan = times_of(args)
     raw = raw_format(args, rate_alone=args.group is not None)
-    plan = None
-    if args.group is not None:
-        rate = parse_rate(args.rate or "25")
-        plan = RegularPlan(args.group, Boundaries(args.boundaries), rate, args.lead)
     return write_pictures(
         args,
         lambda: enhance(

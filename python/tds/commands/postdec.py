@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from ..container.sidecar import read_sidecar
-from ..enhancer import RegularPlan
-from ..media.sources import parse_rate, parse_size
-from ..plan import Boundaries
+from ..media.sources import parse_size
 from ..postdec import PostdecSettings, postdec
 from ..postdec.decoders import split_words
 from ._arguments import add_enhancer, add_output, enhance_settings
 from ._output import write_pictures
+from ._times import add_times, times_of
 
 
 def add_parser(subparsers: Any) -> None:
@@ -54,20 +51,7 @@ def add_parser(subparsers: Any) -> None:
         default=120.0,
         help="seconds without a byte after which a decoder counts as hanging (default 120)",
     )
-    plan = p.add_argument_group("times (raw streams have none)")
-    plan.add_argument("--sidecar", help="JSON or YAML file with the plan (docs/container.md)")
-    plan.add_argument("--group", type=int, help="N of a regular plan, without a sidecar")
-    plan.add_argument(
-        "--boundaries",
-        choices=[b.value for b in Boundaries],
-        default="independent",
-        help="of a regular plan",
-    )
-    plan.add_argument(
-        "--lead",
-        action="store_true",
-        help="the LR stream starts with the down-sampled first HR frame (LDP and RA)",
-    )
+    plan = add_times(p, "times (raw streams have none)")
     plan.add_argument("--rate", default="25", help="frames a second, without a sidecar")
     raw = p.add_argument_group("raw yuv from the decoder, without a sidecar")
     raw.add_argument("--size", help="WIDTHxHEIGHT of HR in luma samples")
@@ -79,12 +63,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    sidecar = read_sidecar(Path(args.sidecar)) if args.sidecar else None
-    plan = None
-    if args.group is not None:
-        plan = RegularPlan(
-            args.group, Boundaries(args.boundaries), parse_rate(args.rate), args.lead
-        )
+    sidecar, plan = times_of(args)
     settings = PostdecSettings(
         decoder=args.decoder,
         decoder_path=args.decoder_path,
