@@ -35,8 +35,7 @@ def main() -> int:
     data, run = args.work / "data", args.work / "run"
     make = [*tds, "dataset", DATA, "-o", data, "--group", "1", "--qp", "27", "32", "37", "42"]
     subprocess.run([*make, "--preset", "veryfast", "--quiet"], check=True)
-    for old in ("checkpoint.pt", "validation.csv", "log.csv"):
-        (run / old).unlink(missing_ok=True)
+    (run / "checkpoint.pt").unlink(missing_ok=True)  # else it would go on from there
     train = [*tds, "train", ROOT / "configs" / "training" / "fast-k2.yaml", "--out", run]
     for setting in (
         f"data.folders=[{data}]",

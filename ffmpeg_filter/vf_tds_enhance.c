@@ -1274,13 +1274,14 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
         ret = found < 0 ? tds_averror(found)
                         : open_engine(ctx, backend_names[s->backend], path, sha256, device,
                                       sw_format);
-        if (ret < 0 && (!forgiving || is_cuda(s)))
+        if (ret < 0 && !forgiving)
             av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
-        if (ret < 0 && forgiving && is_cuda(s))
-            ret = open_bicubic(ctx, sw_format); /* says what to do */
-        else if (ret < 0 && forgiving) {
-            av_log(ctx, AV_LOG_WARNING, "%s. LR frames are up-sampled by bicubic, without a "
-                   "model; backend=bicubic says that this is wanted.\n", tds_last_error());
+        else if (ret < 0) {
+            if (is_cuda(s)) /* what to do about it, open_bicubic says */
+                av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
+            else
+                av_log(ctx, AV_LOG_WARNING, "%s. LR frames are up-sampled by bicubic, without a "
+                       "model; backend=bicubic says that this is wanted.\n", tds_last_error());
             ret = open_bicubic(ctx, sw_format);
         }
     }

@@ -117,10 +117,20 @@ def test_deep_nesting_is_refused() -> None:
         Metadata.from_json("[" * 100_000, "x")
 
 
-@pytest.mark.parametrize("value", ['"1e1000000000"', "1e400", "true", '"25/0"', '"-25"', "[25]"])
+@pytest.mark.parametrize(
+    "value", ['"1e1000000000"', "1e400", "NaN", "-Infinity", "true", '"25/0"', '"-25"', "[25]"]
+)
 def test_a_rate_is_a_number_or_a_fraction_and_costs_nothing_to_read(value: str) -> None:
     for name in ("rate", "time_base"):
         changed = json.loads(metadata().to_json())
         changed["timeline"][name] = "HERE"
         with pytest.raises(ValueError, match="TDS metadata is damaged"):
             Metadata.from_json(json.dumps(changed).replace('"HERE"', value), "x")
+
+
+@pytest.mark.parametrize("key", ["codec", "encoder", "preset"])
+def test_what_is_no_json_is_refused_wherever_it_stands(key: str) -> None:
+    text = json.dumps({**json.loads(metadata().to_json()), key: float("nan")})
+    assert "NaN" in text
+    with pytest.raises(ValueError, match="JSON has no NaN"):
+        Metadata.from_json(text, "x")

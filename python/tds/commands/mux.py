@@ -32,11 +32,10 @@ def run(args: argparse.Namespace) -> int:
     sidecar = Path(args.sidecar)
     metadata = read_sidecar(sidecar)
     check_output(args.output, args.overwrite, [sidecar])
-    if args.hr is None or args.lr is None:
+    hr, lr = args.hr, args.lr
+    if hr is None or lr is None:
         beside = raw_paths(sidecar, metadata.codec)
-    else:
-        beside = (args.hr, args.lr)
-    hr, lr = Path(args.hr or beside[0]), Path(args.lr or beside[1])
-    result = mux_raw_pair(hr, lr, metadata, args.output, args.overwrite)
+        hr, lr = hr or beside[0], lr or beside[1]
+    result = mux_raw_pair(Path(hr), Path(lr), metadata, args.output, args.overwrite)
     remark(args, f"{args.output}: {result[0]} HR and {result[1]} LR pictures")
     return 0

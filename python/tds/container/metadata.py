@@ -199,7 +199,7 @@ class Metadata:
     def _checked(cls, text: str) -> Metadata:
         if len(text) > MAX_JSON:
             raise ValueError(f"it is over {MAX_JSON} bytes")
-        value = json.loads(text)
+        value = strict_json(text)
         if not isinstance(value, dict):
             raise ValueError("it is not an object")
         if value.get(KEY) != VERSION:
@@ -264,6 +264,17 @@ class Metadata:
             model=model,
             model_sha256=sha,
         )
+
+
+def strict_json(text: str) -> Any:
+    """The value of a JSON text, without the NaN and Infinity that Python's reader also takes.
+
+    Raises ValueError (JSONDecodeError for what is no JSON in any reading)."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"JSON has no {constant}")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 class _OtherVersion(ValueError):

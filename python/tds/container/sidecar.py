@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import InputError, MissingError
 from ..files import whole_file
-from .metadata import MAX_JSON, Metadata
+from .metadata import MAX_JSON, Metadata, strict_json
 
 
 def write_sidecar(path: Path, metadata: Metadata, overwrite: bool = False) -> None:
@@ -31,7 +31,7 @@ def read_sidecar(path: Path) -> Metadata:
     try:
         text = path.read_text(encoding="utf-8")
         try:
-            value = json.loads(text, parse_constant=_no_json)
+            value = strict_json(text)
         except json.JSONDecodeError:
             value = _from_yaml(text)
         # As JSON once more: YAML has values, dates for one, that the metadata has not.
@@ -39,10 +39,6 @@ def read_sidecar(path: Path) -> Metadata:
     except (ValueError, TypeError, RecursionError) as e:
         raise InputError(f"{path} is neither JSON nor YAML of plain values") from e
     return Metadata.from_json(plain, str(path))
-
-
-def _no_json(constant: str) -> None:
-    raise ValueError(f"JSON has no {constant}")
 
 
 def _from_yaml(text: str) -> Any:

@@ -73,22 +73,25 @@ def evaluate(
     # Which plain stream a crop is shown beside is only known when the streams are there. Until
     # then its crops are guessed, so that their number and their time are in the total.
     boxes: Boxes = {}
-    crop_jobs = [] if partial else _jobs(_crop_sets(evaluation, graph, cache, boxes))
-    todo = left_to_do([*graph.jobs, *crop_jobs], cache)
+
+    def crops_to_show() -> list[dict[str, Any]]:
+        sets = _crop_sets(evaluation, graph, cache, boxes)
+        return [s for s in sets if all(map(cache.has, s["jobs"].values()))] if partial else sets
+
+    crop_jobs = _jobs(crops_to_show())
+    waiting = left_to_do([*graph.jobs, *crop_jobs], cache)
     all_jobs = len(set(graph.jobs) | set(_with_inputs(crop_jobs)))
     say(
         f"{len(clips)} clips, {len(graph.points)} points, {all_jobs} jobs, "
-        f"{all_jobs - len(todo)} of them in the cache"
+        f"{all_jobs - len(waiting)} of them in the cache"
     )
     count = _Count(progress)
-    count.expect(todo)
+    count.expect(waiting)
     _run(left, graph, cache, executor, count)
     results = assemble(graph, cache, evaluation.exclude_seen)
     if unfinished:
         results.marks.insert(0, unfinished)
-    crop_sets = _crop_sets(evaluation, graph, cache, boxes)
-    if partial:
-        crop_sets = [s for s in crop_sets if all(cache.has(job) for job in s["jobs"].values())]
+    crop_sets = crops_to_show()
     crop_jobs = _jobs(crop_sets)
     left_crops = left_to_do(crop_jobs, cache)
     count.expect(left_crops)
