@@ -12,6 +12,7 @@ import torch
 
 from tds.models.build import build
 from tds.models.export import example, export, script
+from tds.models.resample import luma_of
 from tds.training.trainer import bicubic
 
 SMALL_QUALITY = {
@@ -88,10 +89,12 @@ def test_scripted_is_the_same_at_any_size_and_batch(network, scale):
 
 def test_pictures_of_a_batch_do_not_touch_each_other(network):
     model = lively(network, 2)
-    one, two = example(2, seed=1), example(2, seed=2)
+    several = [example(2, seed=i)[:3] for i in range(3)]
+    sides = torch.tensor([[1, 1, 0.5, 30, 30], [1, 1, 0.25, -1, -1], [0, 1, 0.5, 22, 27]])
+    several = [(*s, sides[i : i + 1]) for i, s in enumerate(several)]
     with torch.no_grad():
-        both = model(*[torch.cat(pair) for pair in zip(one, two, strict=True)])
-        alone = torch.cat([model(*one), model(*two)])
+        both = model(*[torch.cat(parts) for parts in zip(*several, strict=True)])
+        alone = torch.cat([model(*one) for one in several])
     assert torch.allclose(both, alone, atol=1e-4)
 
 
@@ -154,6 +157,24 @@ def test_a_missing_reference_is_told_by_side_only(network):
         with torch.no_grad():
             got = model(first, target, first, torch.tensor([side], dtype=torch.float32))
         assert torch.isfinite(got).all()
+
+
+def test_through_a_reference_that_stands_for_both_nothing_moves_straight():
+    model = build({**NETWORKS["standard"], "scale": 2}).eval()
+    first, target, last, side = example(2)
+    a, b = model.reference(first), model.reference(last)
+    alone = model.flows(a, target, a, torch.tensor([[1.0, 0.0, 0.5, -1.0, -1.0]]))
+    flow = model.motion(luma_of(target), a[2])
+    full = torch.nn.functional.interpolate(flow, scale_factor=2.0, mode="bilinear") * 2.0
+    assert torch.allclose(alone[2], full.repeat(2, 1, 1, 1), atol=1e-4)
+    both = model.flows(a, target, b, side)
+    assert not torch.allclose(both[2], alone[2], atol=0.1)
+    assert len(both) == 4 and all(f.shape == (2, 2, 64, 96) for f in both)
+
+
+def test_hypotheses_need_the_full_search():
+    with pytest.raises(ValueError, match="full_search"):
+        build({"preset": "fast", "scale": 2, "hypotheses": 4})
 
 
 def test_unknown_settings_are_refused_with_what_there_is():

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from tds.models import deform, quality
 from tds.models.colour import from_rgb, to_rgb
-from tds.models.motion import MotionSearch, warp, window_sum
+from tds.models.motion import MotionSearch, StraightSearch, warp, window_sum
 from tds.models.resample import BicubicDown, BicubicUp, luma_of, pack
 
 
@@ -245,3 +245,30 @@ def test_flat_pictures_do_not_move():
     flat = torch.full((1, 1, 48, 64), 0.5)
     flow = MotionSearch()(flat, flat)
     assert torch.isfinite(flow).all() and float(flow.abs().max()) < 1e-3
+
+
+def sampled(scene: torch.Tensor, dx: int, dy: int) -> torch.Tensor:
+    return scene[:, :, 40 + dy : 167 + dy, 40 + dx : 197 + dx]  # an odd size
+
+
+@pytest.mark.parametrize(("position", "step", "ratio"), [(0.5, (6, -3), 1), (1 / 3, (4, -2), 2)])
+def test_straight_motion_fits_both_references_and_stands_noise(position, step, ratio):
+    generator = torch.Generator().manual_seed(1)
+    scene = torch.rand(1, 1, 60, 70, generator=generator)
+    scene = F.interpolate(scene, scale_factor=4.0, mode="bicubic")
+    x, y = step
+    target = sampled(scene, 0, 0)
+    first, last = sampled(scene, x, y), sampled(scene, -ratio * x, -ratio * y)
+    # Blocks of noise, as coding leaves it: the references are clean.
+    noise = torch.randn(1, 1, 32, 40, generator=generator) * 0.15
+    target = target + F.interpolate(noise, scale_factor=4.0)[:, :, :127, :157]
+    alone = MotionSearch()(target.repeat(2, 1, 1, 1), torch.cat([first, last]))
+    at = torch.tensor(position).view(1, 1, 1, 1)
+    both = StraightSearch()(target, first, last, alone, at)
+    want = torch.tensor([[-x, -y], [ratio * x, ratio * y]], dtype=torch.float32).view(2, 2, 1, 1)
+
+    def error(flow: torch.Tensor) -> float:
+        return float((flow - want).abs()[:, :, 24:-24, 24:-24].mean())
+
+    assert error(both) < 0.2
+    assert error(both) < 0.5 * error(alone)

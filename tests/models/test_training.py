@@ -231,6 +231,8 @@ def test_turning_packed_pictures_turns_the_picture():
     want_y = y.flip(3).transpose(2, 3)
     assert torch.equal(torch.nn.functional.pixel_shuffle(got[:, :4], 2), want_y)
     assert torch.equal(got[:, 4:], c.flip(3).transpose(2, 3))
+    several = turn(torch.cat([packed, 1 - packed], 1), True, False, True)
+    assert torch.allclose(several, torch.cat([got, 1 - got], 1))
 
 
 # -- training
@@ -502,6 +504,24 @@ def test_a_network_for_another_k_starts_from_what_fits():
     assert torch.equal(other.body[1].first.weight, small.body[1].first.weight)
     low, at = small.head.weight[:, 50:54], other.head.weight[:, 50:51]
     assert torch.allclose(low.sum(1, keepdim=True), at)
+
+
+def test_hypotheses_share_what_was_learned_for_one():
+    torch.manual_seed(0)
+    full = {"preset": "fast", "scale": 2, "full_search": True}
+    small = build_network(full)
+    for p in small.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    grown = build_network({**full, "hypotheses": 4})
+    grow(small, grown)
+    first, last = torch.rand(2, 2, 6, 32, 48).unbind()
+    target, side = torch.rand(2, 6, 16, 24), torch.rand(2, 5)
+    # Where all hypotheses are alike it is the same function.
+    alike = [x.repeat(1, 4, 1, 1) for x in (first, last)]
+    got = grown.fuse(alike[0], target, alike[1], side)
+    assert torch.allclose(got, small.fuse(first, target, last, side), atol=1e-4)
+    with pytest.raises(InputError, match="one hypothesis"):
+        grow(grown, build_network(full))
 
 
 def test_a_network_does_not_shrink():

@@ -14,10 +14,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"kind": "light", "channels": 44, "blocks": 3, "convolutions": 1},
     "standard": {
         "kind": "light",
-        "channels": 96,
+        "channels": 64,
         "blocks": 5,
         "convolutions": 2,
         "full_search": True,
+        "hypotheses": 4,
     },
     "quality": {"kind": "quality"},
 }

@@ -76,6 +76,20 @@ def warp(picture: Tensor, flow: Tensor, cubic: bool = False) -> Tensor:
     return moved.to(picture.dtype)
 
 
+def _gradient(x: Tensor) -> Tensor:
+    """``[B, 1, h, w]`` -> ``[B, 2, h, w]``: central differences, x and y."""
+    p = F.pad(x, [1, 1, 1, 1], mode="replicate")
+    gx = (p[:, :, 1:-1, 2:] - p[:, :, 1:-1, :-2]) * 0.5
+    gy = (p[:, :, 2:, 1:-1] - p[:, :, :-2, 1:-1]) * 0.5
+    return torch.cat([gx, gy], 1)
+
+
+def _twice(flow: Tensor, like: Tensor) -> Tensor:
+    """A level's flow on the next finer level, of the size of ``like``."""
+    flow = F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=False) * 2.0
+    return flow[:, :, : like.shape[2], : like.shape[3]]
+
+
 def _halve(x: Tensor) -> Tensor:
     x = F.pad(x, [0, x.shape[3] % 2, 0, x.shape[2] % 2], mode="replicate")
     return F.avg_pool2d(x, 2)
@@ -160,11 +174,8 @@ class MotionSearch(nn.Module):
     ) -> Tensor:
         height, width = target.shape[2], target.shape[3]
         r = self.radius
-        p = F.pad(target, [1, 1, 1, 1], mode="replicate")
-        gx = (p[:, :, 1:-1, 2:] - p[:, :, 1:-1, :-2]) * 0.5
-        gy = (p[:, :, 2:, 1:-1] - p[:, :, :-2, 1:-1]) * 0.5
-        g = torch.cat([gx, gy], 1)
-        tensor = window_sum(torch.cat([gx * gx, gy * gy, gx * gy], 1), r)
+        g = _gradient(target)
+        tensor = window_sum(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), r)
         # What keeps a flat window where its neighbours are; (1/255)^2 is 1.5e-5.
         xx = tensor[:, 0:1] + 2e-5
         yy = tensor[:, 1:2] + 2e-5
@@ -221,11 +232,7 @@ class MotionSearch(nn.Module):
         for i in range(n):
             level = n - 1 - i
             if i > 0:
-                flow = (
-                    F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=False)
-                    * 2.0
-                )
-                flow = flow[:, :, : targets[level].shape[2], : targets[level].shape[3]]
+                flow = _twice(flow, targets[level])
             last = level == 0
             flow = self.refine(
                 targets[level],
@@ -235,3 +242,120 @@ class MotionSearch(nn.Module):
                 self.last_passes if last else self.passes,
             )
         return flow
+
+
+class StraightSearch(nn.Module):
+    """Finds one motion through the target that fits both references at once.
+
+    A sample is taken to move straight and evenly from the first reference to the last, so that
+    one vector says where it is in both. The references are then compared with each other too,
+    not only with the target, which is coarser and carries more coding noise: this is the better
+    estimate where the noise is strong, and wrong where motion bends or speeds up. (Bilateral
+    motion estimation, as in frame interpolation; Choi et al. 2000.)
+
+    ``levels``, ``radius``, ``match`` as in :class:`MotionSearch`; ``iterations`` a level.
+    """
+
+    def __init__(
+        self, levels: int = 4, radius: int = 5, match: int = 4, iterations: int = 2
+    ) -> None:
+        super().__init__()
+        self.levels = levels
+        self.radius = radius
+        self.match = match
+        self.iterations = iterations
+
+    @torch.jit.unused
+    def settings(self) -> dict[str, int]:
+        """All that the result depends on."""
+        return {
+            name: int(getattr(self, name)) for name in ("levels", "radius", "match", "iterations")
+        }
+
+    def cost(self, target: Tensor, first: Tensor, last: Tensor) -> Tensor:
+        """How badly the three fit each other, in pairs."""
+        return (
+            _match(target - first, self.match)
+            + _match(target - last, self.match)
+            + _match(first - last, self.match)
+        )
+
+    def step(
+        self, target: Tensor, first: Tensor, last: Tensor, flow: Tensor, back: Tensor, on: Tensor
+    ) -> Tensor:
+        """Propagation, then a least-squares step. The sample is at ``flow * back`` in the first
+        reference and at ``-flow * on`` in the last."""
+        height, width = flow.shape[2], flow.shape[3]
+        r = self.radius
+        a, b = warp(first, flow * back), warp(last, flow * -on)
+        best = self.cost(target, a, b)
+        for d in (1, 4):
+            padded = F.pad(flow, [d, d, d, d], mode="replicate")
+            for k in range(4):
+                x = d + (d if k == 1 else (-d if k == 0 else 0))
+                y = d + (d if k == 3 else (-d if k == 2 else 0))
+                candidate = padded[:, :, y : y + height, x : x + width]
+                moved_a, moved_b = warp(first, candidate * back), warp(last, candidate * -on)
+                cost = self.cost(target, moved_a, moved_b)
+                better = (cost < best).to(target.dtype)
+                best = torch.minimum(best, cost)
+                flow = flow + better * (candidate - flow)
+                a = a + better * (moved_a - a)
+                b = b + better * (moved_b - b)
+        # Three equations for the step s, with g the gradient: target - a = g back s,
+        # b - target = g on s, b - a = g (back + on) s.
+        g = _gradient((a + b) * 0.5)
+        both = back + on
+        n = back * back + on * on + both * both
+        errors = torch.cat([target - a, b - target, b - a], 1)
+        errors = errors - 0.9 * window_sum(errors, r)
+        error = errors[:, 0:1] * back + errors[:, 1:2] * on + errors[:, 2:3] * both
+        mean = window_sum(flow, r)
+        error = error + n * (g * (flow - mean)).sum(1, keepdim=True)
+        tensor = window_sum(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), r) * n
+        xx = tensor[:, 0:1] + 4e-5
+        yy = tensor[:, 1:2] + 4e-5
+        xy = tensor[:, 2:3]
+        scale = 1.0 / (xx * yy - xy * xy)
+        v = window_sum(g * error, r)
+        solved = torch.cat(
+            [
+                scale * (yy * v[:, 0:1] - xy * v[:, 1:2]),
+                scale * (xx * v[:, 1:2] - xy * v[:, 0:1]),
+            ],
+            1,
+        )
+        proposed = mean + solved.clamp(-2.0, 2.0)
+        # Against the best of whole candidates, not of the flow put together from them: a step
+        # where neighbours disagree has to be a good one.
+        cost = self.cost(target, warp(first, proposed * back), warp(last, proposed * -on))
+        better = (cost < best + 8e-4).to(target.dtype)
+        return flow + better * (proposed - flow)
+
+    def forward(
+        self, target: Tensor, first: Tensor, last: Tensor, flow: Tensor, position: Tensor
+    ) -> Tensor:
+        """Three times ``[B, 1, h, w]``; ``flow [2B, 2, h, w]``, a guess for the first and then
+        the last reference; ``position [B, 1, 1, 1]``, 0..1, the target's place between them in
+        time -> ``[2B, 2, h, w]``, the straight motion for both."""
+        n = target.shape[0]
+        back = 2.0 * position
+        on = 2.0 - back
+        straight = (flow[:n] * back - flow[n:] * on) / (back * back + on * on)
+        targets, firsts, lasts = [target], [first], [last]
+        for _ in range(self.levels - 1):
+            if min(targets[-1].shape[2], targets[-1].shape[3]) >= 16:
+                targets.append(_halve(targets[-1]))
+                firsts.append(_halve(firsts[-1]))
+                lasts.append(_halve(lasts[-1]))
+                straight = _halve(straight) * 0.5
+        count = len(targets)
+        for i in range(count):
+            level = count - 1 - i
+            if i > 0:
+                straight = _twice(straight, targets[level])
+            for _ in range(self.iterations):
+                straight = self.step(
+                    targets[level], firsts[level], lasts[level], straight, back, on
+                )
+        return torch.cat([straight * back, straight * -on], 0)

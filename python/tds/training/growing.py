@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A larger network that begins with what a smaller one has learned.
 
-After Chen et al., *Net2Net* (ICLR 2016): the larger network starts as the same function, so
-training goes on from the smaller one's quality instead of from bicubic. New channels begin
-with fresh weights and unheard (what listens to them is zero); new blocks begin as no change.
+After Chen et al., *Net2Net* (ICLR 2016): the larger network starts as the same function, or
+near it, so training goes on from the smaller one's quality instead of from bicubic. New
+channels begin with fresh weights and unheard (what listens to them is zero); new blocks begin
+as no change.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ def grow(small: nn.Module, large: nn.Module) -> None:
     """Gives ``large`` (fresh weights) the function of ``small``, both of kind ``light``.
 
     ``large`` has as many channels and blocks or more, and two convolutions a block if it has
-    more blocks. Its scale may be another: what listened to the LR samples of a cell then
-    listens to their mean, which is no longer the same function but a better start than none.
+    more blocks. Two differences make it another function, though a better start than none: with
+    another scale, what listened to the LR samples of a cell listens to their mean; with
+    hypotheses of motion where ``small`` has one, they share what was learned for that one.
     Raises InputError for networks that do not fit.
     """
     if not (isinstance(small, LightEnhancer) and isinstance(large, LightEnhancer)):
@@ -60,11 +62,12 @@ def grow(small: nn.Module, large: nn.Module) -> None:
                 assert same.bias is not None
                 nn.init.zeros_(same.bias)
                 _widen(same, block.second)
+    weight, bias = (_answer(x, small, large) for x in (small.tail.weight, small.tail.bias))
     large.tail.weight.zero_()
-    large.tail.weight[:, :narrow] = small.tail.weight[:, :narrow]
-    large.tail.weight[:, wide : wide + narrow] = small.tail.weight[:, narrow:]
-    assert large.tail.bias is not None and small.tail.bias is not None
-    large.tail.bias.copy_(small.tail.bias)
+    large.tail.weight[:, :narrow] = weight[:, :narrow]
+    large.tail.weight[:, wide : wide + narrow] = weight[:, narrow:]
+    assert large.tail.bias is not None
+    large.tail.bias.copy_(bias)
 
 
 def _widen(old: nn.Conv2d, new: nn.Conv2d) -> None:
@@ -77,11 +80,27 @@ def _widen(old: nn.Conv2d, new: nn.Conv2d) -> None:
 
 
 def _listen(weight: Tensor, small: LightEnhancer, large: LightEnhancer) -> Tensor:
-    """The head's weights for the other scale's number of LR samples a cell."""
+    """The head's weights for the other scale's number of LR samples a cell, and for more
+    hypotheses, which it listens to as it did to one."""
     before, after = ((m.cell // m.scale) ** 2 for m in (small, large))
-    if before == after:
-        return weight
     end = weight.shape[1] - 2  # inputs: references and misses, LR luma, LR chroma
     start = end - before
-    low = weight[:, start:end].mean(1, keepdim=True) * (before / after)
-    return torch.cat([weight[:, :start], low.expand(-1, after, -1, -1), weight[:, end:]], 1)
+    references, low = weight[:, :start], weight[:, start:end]
+    if before != after:
+        low = low.mean(1, keepdim=True).expand(-1, after, -1, -1) * (before / after)
+    references = _share(references, small, large, 1)
+    return torch.cat([references, low, weight[:, end:]], 1)
+
+
+def _answer(tail: Tensor | None, small: LightEnhancer, large: LightEnhancer) -> Tensor:
+    """The tail's weights or biases for more hypotheses: each gets a part of one's gates."""
+    assert tail is not None
+    return torch.cat([_share(tail[:-24], small, large, 0), tail[-24:]])
+
+
+def _share(x: Tensor, small: LightEnhancer, large: LightEnhancer, dim: int) -> Tensor:
+    if small.hypotheses == large.hypotheses:
+        return x
+    if small.hypotheses != 1:
+        raise InputError("a network starts from one with one hypothesis of motion, or as many")
+    return torch.cat([x / large.hypotheses] * large.hypotheses, dim)

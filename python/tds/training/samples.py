@@ -211,15 +211,19 @@ Batch = dict[str, Tensor]
 
 
 def turn(packed: Tensor, across: bool, down: bool, transpose: bool) -> Tensor:
-    """Flips and transposes packed 4:2:0 as the picture it stands for."""
-    luma, chroma = F.pixel_shuffle(packed[:, :4], 2), packed[:, 4:]
-    if across:
-        luma, chroma = luma.flip(3), chroma.flip(3)
-    if down:
-        luma, chroma = luma.flip(2), chroma.flip(2)
-    if transpose:
-        luma, chroma = luma.transpose(2, 3), chroma.transpose(2, 3)
-    return torch.cat([F.pixel_unshuffle(luma, 2), chroma], 1)
+    """Flips and transposes packed 4:2:0, one picture or several of 6 channels each, as the
+    pictures they stand for."""
+    turned = []
+    for picture in packed.split(6, 1):
+        luma, chroma = F.pixel_shuffle(picture[:, :4], 2), picture[:, 4:]
+        if across:
+            luma, chroma = luma.flip(3), chroma.flip(3)
+        if down:
+            luma, chroma = luma.flip(2), chroma.flip(2)
+        if transpose:
+            luma, chroma = luma.transpose(2, 3), chroma.transpose(2, 3)
+        turned += [F.pixel_unshuffle(luma, 2), chroma]
+    return torch.cat(turned, 1)
 
 
 def _unrelated(packed: Tensor) -> Tensor:
@@ -398,10 +402,12 @@ class AlignedSamples:
         if shot.unrelated == 2:
             first = _unrelated(first)
         target = whole(pair.lr(shot.target), self.scale)
+        side = torch.tensor([_side(shot, e)])
         a, b = model.align(  # type: ignore[operator]
             model.reference(first),  # type: ignore[operator]
             real(target),
             model.reference(last),  # type: ignore[operator]
+            side,
         )
 
         def codes(x: Tensor) -> Tensor:
@@ -412,7 +418,7 @@ class AlignedSamples:
             "last": codes(b),
             "target": target[0].clone(),
             "original": whole(pair.original(shot.target))[0].clone(),
-            "side": torch.tensor(_side(shot, e)),
+            "side": side[0],
         }
 
     def __call__(self, index: int) -> Batch:

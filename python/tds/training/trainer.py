@@ -57,20 +57,29 @@ class Step(nn.Module):
         self.device = device
 
     def forward(self, batch: Batch, aligned: bool) -> Tensor:
+        if aligned:
+            return self._enhance(
+                batch["first"], batch["target"], batch["last"], batch["side"], aligned
+            )
+        first, last = self._references(batch)
+        return self._enhance(first, batch["target"], last, batch["side"])
+
+    def _enhance(
+        self, first: Tensor, target: Tensor, last: Tensor, side: Tensor, aligned: bool = False
+    ) -> Tensor:
         model: Any = self.model
         cast = torch.autocast(self.device, self.amp or torch.bfloat16, enabled=bool(self.amp))
-        if aligned:
+        if not hasattr(model, "align"):
             with cast:
-                return model.fuse(batch["first"], batch["target"], batch["last"], batch["side"])
-        first, last = self._references(batch)
-        if hasattr(model, "align"):
+                return model(first, target, last, side)
+        if not aligned:
             # Alignment has no weights: outside of autocast, which would blur its motion.
             with torch.no_grad():
-                a, b = model.align(model.reference(first), batch["target"], model.reference(last))
-            with cast:
-                return model.fuse(a, batch["target"], b, batch["side"])
+                first, last = model.align(
+                    model.reference(first), target, model.reference(last), side
+                )
         with cast:
-            return model(first, batch["target"], last, batch["side"])
+            return model.fuse(first, target, last, side)
 
     @torch.no_grad()
     def _references(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -82,13 +91,12 @@ class Step(nn.Module):
         model = self.model
         was = model.training
         model.eval()
-        with torch.autocast(self.device, self.amp or torch.bfloat16, enabled=bool(self.amp)):
-            made = model(
-                batch["middle_first"][rows],
-                batch["middle_target"][rows],
-                batch["middle_last"][rows],
-                batch["middle_side"][rows],
-            )
+        made = self._enhance(
+            batch["middle_first"][rows],
+            batch["middle_target"][rows],
+            batch["middle_last"][rows],
+            batch["middle_side"][rows],
+        )
         model.train(was)
         made = made.clamp(0.0, 1.0).to(first.dtype)
         first, last = first.clone(), last.clone()
