@@ -84,6 +84,29 @@ def _gradient(x: Tensor) -> Tensor:
     return torch.cat([gx, gy], 1)
 
 
+def _neighbours(flow: Tensor, distance: int) -> list[Tensor]:
+    """The flow of the samples ``distance`` to the left, right, above and below; edges repeated."""
+    height, width, d = flow.shape[2], flow.shape[3], distance
+    padded = F.pad(flow, [d, d, d, d], mode="replicate")
+    found: list[Tensor] = []
+    for k in range(4):
+        x = d + (d if k == 1 else (-d if k == 0 else 0))
+        y = d + (d if k == 3 else (-d if k == 2 else 0))
+        found.append(padded[:, :, y : y + height, x : x + width])
+    return found
+
+
+def _inverse(tensor: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """The rows of the inverse of ``[[xx, xy], [xy, yy]]``, given as ``[B, 3, h, w]`` (xx, yy, xy).
+
+    ``floor`` is added to xx and yy; it keeps a flat window where its neighbours are."""
+    xx = tensor[:, 0:1] + floor
+    yy = tensor[:, 1:2] + floor
+    xy = tensor[:, 2:3]
+    scale = 1.0 / (xx * yy - xy * xy)
+    return torch.cat([yy * scale, -xy * scale], 1), torch.cat([-xy * scale, xx * scale], 1)
+
+
 def _twice(flow: Tensor, like: Tensor) -> Tensor:
     """A level's flow on the next finer level, of the size of ``like``."""
     flow = F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=False) * 2.0
@@ -176,23 +199,14 @@ class MotionSearch(nn.Module):
         r = self.radius
         g = _gradient(target)
         tensor = window_sum(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), r)
-        # What keeps a flat window where its neighbours are; (1/255)^2 is 1.5e-5.
-        xx = tensor[:, 0:1] + 2e-5
-        yy = tensor[:, 1:2] + 2e-5
-        xy = tensor[:, 2:3]
-        scale = 1.0 / (xx * yy - xy * xy)
-        inverse_x = torch.cat([yy * scale, -xy * scale], 1)
-        inverse_y = torch.cat([-xy * scale, xx * scale], 1)
+        # (1/255)^2 is 1.5e-5.
+        inverse_x, inverse_y = _inverse(tensor, 2e-5)
         warped = warp(reference, flow)
         for i in range(iterations):
             if i < passes:
                 best = _match(target - warped, self.match)
                 d = min(2 * r if i % 2 == 0 else r, height - 1, width - 1)
-                padded = F.pad(flow, [d, d, d, d], mode="replicate")
-                for k in range(4):
-                    x = d + (d if k == 1 else (-d if k == 0 else 0))
-                    y = d + (d if k == 3 else (-d if k == 2 else 0))
-                    candidate = padded[:, :, y : y + height, x : x + width]
+                for candidate in _neighbours(flow, d):
                     moved = warp(reference, candidate)
                     cost = _match(target - moved, self.match)
                     better = (cost < best).to(target.dtype)
@@ -285,16 +299,11 @@ class StraightSearch(nn.Module):
     ) -> Tensor:
         """Propagation, then a least-squares step. The sample is at ``flow * back`` in the first
         reference and at ``-flow * on`` in the last."""
-        height, width = flow.shape[2], flow.shape[3]
         r = self.radius
         a, b = warp(first, flow * back), warp(last, flow * -on)
         best = self.cost(target, a, b)
         for d in (1, 4):
-            padded = F.pad(flow, [d, d, d, d], mode="replicate")
-            for k in range(4):
-                x = d + (d if k == 1 else (-d if k == 0 else 0))
-                y = d + (d if k == 3 else (-d if k == 2 else 0))
-                candidate = padded[:, :, y : y + height, x : x + width]
+            for candidate in _neighbours(flow, d):
                 moved_a, moved_b = warp(first, candidate * back), warp(last, candidate * -on)
                 cost = self.cost(target, moved_a, moved_b)
                 better = (cost < best).to(target.dtype)
@@ -313,18 +322,9 @@ class StraightSearch(nn.Module):
         mean = window_sum(flow, r)
         error = error + n * (g * (flow - mean)).sum(1, keepdim=True)
         tensor = window_sum(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), r) * n
-        xx = tensor[:, 0:1] + 4e-5
-        yy = tensor[:, 1:2] + 4e-5
-        xy = tensor[:, 2:3]
-        scale = 1.0 / (xx * yy - xy * xy)
+        inverse_x, inverse_y = _inverse(tensor, 4e-5)
         v = window_sum(g * error, r)
-        solved = torch.cat(
-            [
-                scale * (yy * v[:, 0:1] - xy * v[:, 1:2]),
-                scale * (xx * v[:, 1:2] - xy * v[:, 0:1]),
-            ],
-            1,
-        )
+        solved = inverse_x * v[:, 0:1] + inverse_y * v[:, 1:2]
         proposed = mean + solved.clamp(-2.0, 2.0)
         # Against the best of whole candidates, not of the flow put together from them: a step
         # where neighbours disagree has to be a good one.

@@ -57,12 +57,8 @@ class Step(nn.Module):
         self.device = device
 
     def forward(self, batch: Batch, aligned: bool) -> Tensor:
-        if aligned:
-            return self._enhance(
-                batch["first"], batch["target"], batch["last"], batch["side"], aligned
-            )
-        first, last = self._references(batch)
-        return self._enhance(first, batch["target"], last, batch["side"])
+        first, last = (batch["first"], batch["last"]) if aligned else self._references(batch)
+        return self._enhance(first, batch["target"], last, batch["side"], aligned)
 
     def _enhance(
         self, first: Tensor, target: Tensor, last: Tensor, side: Tensor, aligned: bool = False
