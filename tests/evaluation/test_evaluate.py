@@ -29,6 +29,8 @@ from tds.evaluation.results import Facts, UnfairError, assemble, check_fair, fac
 from tds.evaluation.run import evaluate, nearest_qp
 from tds.evaluation.work import Place, run
 from tds.measuring.measure import measure
+from tds.models import registry
+from tds.models.registry import sha256_of, weights
 
 CONFIG = {
     "title": "Trial <of> a report",
@@ -283,6 +285,28 @@ def test_a_measurement_is_of_one_device(clips, tmp_path, monkeypatch):
         assert there[name].spec["enhancer"]["device"] == "cuda:0"
     measure = next(j for j in here.values() if j.kind == "measure")
     assert "libswscale" in measure.spec["pictures"]
+
+
+def test_a_model_is_known_by_its_weights_and_not_by_what_was_exported(clips, tmp_path, monkeypatch):
+    """An archive exported anew has other bytes; its measurements are hours of work."""
+
+    def jobs(folder, model="fast"):
+        monkeypatch.setenv("TDS_CACHE", str(tmp_path / folder))
+        evaluation = _config(tmp_path, clips / "clip0.mkv", models=[model], configs=["ai"])
+        enhancers = find_enhancers(evaluation)
+        graph = build(evaluation, examine_clips(evaluation), enhancers)
+        return enhancers[-1], {job.key for job in graph.jobs}, graph.files
+
+    model, keys, files = jobs("one")
+    again, same, _ = jobs("two")
+    assert again.path != model.path and same == keys
+    assert model.sha256 == sha256_of(weights("fast", 2)) and files[model.key] == model.path
+    monkeypatch.setattr(registry, "_code_hash", lambda: "0" * 8)
+    changed, others, _ = jobs("three")
+    assert changed.sha256 == model.sha256 and others != keys, "other code, another model"
+    archive, _, files = jobs("one", str(model.path))
+    assert archive.sha256 == archive.key == sha256_of(model.path)
+    assert files[archive.key] == model.path
 
 
 def test_the_device_is_what_the_engine_takes():

@@ -65,6 +65,18 @@ def test_other_weights_of_the_same_name_are_exported_anew(shelf):
     assert models.find("tiny", 2).path != first
 
 
+def test_an_archive_made_anew_is_known_by_what_makes_it(shelf, tmp_path, monkeypatch):
+    """Not by its own hash: TorchScript writes the same network in other bytes each time."""
+    folder, _ = shelf
+    first = models.find("tiny", 2)
+    assert first.weights == sha256_of(folder / "tiny-k2.safetensors") and first.code
+    monkeypatch.setenv("TDS_CACHE", str(tmp_path / "another"))
+    again = models.find("tiny", 2)
+    assert again.path != first.path
+    assert (again.weights, again.code) == (first.weights, first.code)
+    assert models.find(first.path, 2).weights == "", "an archive as found: nobody knows"
+
+
 def test_an_archive_named_by_path_is_taken_as_it_is(shelf, tmp_path):
     archive = models.find("tiny", 2).path
     assert models.find(archive, 2).path == archive

@@ -26,8 +26,9 @@ class Job:
     """One piece of work that depends on nothing but what it says.
 
     kind: of work. spec: plain values that determine the result together with the jobs in
-    ``inputs`` (by the part they play) and the files in ``files`` (by sha256). cost: a guess
-    of its share of the work, for the time left. label: a few words for a person.
+    ``inputs`` (by the part they play) and the files in ``files`` (clips by sha256, models by
+    what makes them). cost: a guess of its share of the work, for the time left. label: a few
+    words for a person.
     """
 
     kind: str

@@ -31,15 +31,22 @@ _COST_MEASURE = {"plain": 1.0, "bicubic": 1.2, "lanczos": 1.2, "model": 8.0}
 class Enhancer:
     """What rebuilds LR frames. kind: bicubic, lanczos or model.
 
-    sha256, path, metadata: of a model's archive. seen: hashes of the clips it was trained
-    on, as its card says."""
+    path, metadata: of a model's archive. sha256: of the model's file as found, weights or
+    archive. code: of the networks where the archive was made here from weights. seen: hashes of
+    the clips it was trained on, as its card says."""
 
     name: str
     kind: str
     scale: int
     sha256: str = ""
     path: Path | None = None
+    code: str = ""
     metadata: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def key(self) -> str:
+        """Equal for models that give equal pictures: jobs and files go by it."""
+        return f"{self.sha256}-{self.code}" if self.code else self.sha256
 
     @property
     def seen(self) -> frozenset[str]:
@@ -76,7 +83,7 @@ class Point:
 
 @dataclass
 class Graph:
-    """Everything to be run. files: source clips and models by sha256."""
+    """Everything to be run. files: source clips by sha256 and models by key."""
 
     points: list[Point]
     jobs: list[Job]
@@ -106,12 +113,12 @@ def find_models(names: Sequence[str], scales: Sequence[int]) -> list[Enhancer]:
 
     out: dict[str, Enhancer] = {}
     for name in names:
-        found: list[tuple[str, int, Path]] = []
+        found: list[tuple[str, int, models.Found]] = []
         problem: OSError | ValueError | None = None
         for scale in scales:
             if name == ALL_MODELS:
                 for info in models.available(scale):
-                    found.append((info.name, scale, models.find(info.name, scale).path))
+                    found.append((info.name, scale, models.find(info.name, scale)))
                 continue
             try:
                 there = models.find(name, scale)
@@ -120,12 +127,14 @@ def find_models(names: Sequence[str], scales: Sequence[int]) -> list[Enhancer]:
                 problem = e
                 continue
             if fits:
-                found.append((there.name or Path(name).stem, scale, there.path))
+                found.append((there.name or Path(name).stem, scale, there))
         if problem is not None and not found:
             raise problem
-        for title, scale, path in found:
-            sha256 = file_sha256(path)
-            out[sha256] = Enhancer(title, "model", scale, sha256, path, _tds.model_metadata(path))
+        for title, scale, there in found:
+            sha256 = there.weights or file_sha256(there.path)
+            about = _tds.model_metadata(there.path)
+            model = Enhancer(title, "model", scale, sha256, there.path, there.code, about)
+            out[model.key] = model
     return list(out.values())
 
 
@@ -224,9 +233,9 @@ class _Builder:
                     "precision": self.e.precision,
                 }
             if enhancer.kind == "model":
-                spec["enhancer"]["sha256"] = enhancer.sha256
+                spec["enhancer"]["model"] = enhancer.key
                 spec["torch"] = self.torch
-                files += (enhancer.sha256,)
+                files += (enhancer.key,)
         kind = enhancer.kind if enhancer else "plain"
         samples = clip.frames * clip.width * clip.height
         return self.add(Job("measure", spec, inputs, files, samples * _COST_MEASURE[kind], label))
@@ -299,5 +308,5 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
                     )
                 )
     files = {clip.sha256: clip.path for clip in clips}
-    files |= {x.sha256: x.path for x in enhancers if x.path is not None}
+    files |= {x.key: x.path for x in enhancers if x.path is not None}
     return Graph(points, list(b.jobs.values()), files, enhancers, clips)

@@ -52,7 +52,7 @@ UPSAMPLED_LOSSES = frozenset(("lost", "ref-lost", "corrupt"))
 class Place:
     """Where a job runs.
 
-    files: source clips and models by sha256. inputs: folders of the jobs it rests on, by
+    files: source clips by sha256, models by key. inputs: folders of the jobs it rests on, by
     the part they play. scratch: a folder for temporary files. threads: for the work in
     this process.
     """
@@ -293,7 +293,7 @@ def _engine(
     enhancer = spec["enhancer"]
     model = None
     if enhancer["kind"] == "model":
-        model = str(place.files[enhancer["sha256"]])
+        model = str(place.files[enhancer["model"]])
     width, height = _base_size(spec)
     settings = EnhanceSettings(
         backend="torchscript" if model else "bicubic",

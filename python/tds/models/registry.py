@@ -35,10 +35,17 @@ _SUFFIXES = (".safetensors", ".pt", ".pth", ".ts")  # of what is a file and no n
 
 @dataclass(frozen=True)
 class Found:
-    """A model's name ("" for a file named by path) and its TorchScript archive."""
+    """A model's name ("" for a file named by path) and its TorchScript archive.
+
+    weights, code: for an archive made here, the sha256 of its weights and a hash of the
+    networks' code, which together determine what it does; "" for one found as an archive. Its
+    own hash tells nothing: TorchScript writes the same network in other bytes every time.
+    """
 
     name: str
     path: Path
+    weights: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -210,7 +217,7 @@ def _ready(name: str, path: Path, scale: int, sha256: str | None) -> Found:
         if sha256 is not None and digest != sha256.lower():
             raise InputError(f"{path} has sha256 {digest}, not {sha256} as asked for")
     if path.suffix == ".safetensors":
-        path = _exported(path, about, digest)
+        return Found(name, _exported(path, about, digest), digest, _code_hash())
     return Found(name, path)
 
 
