@@ -67,6 +67,9 @@ def test_every_key_is_read(tmp_path):
         ({"plans": [{"boundary": "shared"}]}, "did you mean boundaries"),
         ({"frames": -1}, "frames is a whole number"),
         ({"models": "fast"}, "models is not a list"),
+        ({"complexity": ["1920x1081"]}, "complexity: the size 1920x1081"),
+        ({"device": "gpu"}, "device is auto, cpu, cuda or cuda:N"),
+        ({"precision": "int8"}, "precision is one of auto, float32"),
     ],
 )
 def test_a_fault_is_named(tmp_path, changes, says):

@@ -9,6 +9,7 @@ import dataclasses
 import gzip
 import json
 import math
+import os
 import re
 import shutil
 
@@ -24,8 +25,16 @@ from tds.evaluation.cache import Cache, Job, write_record
 from tds.evaluation.config import load
 from tds.evaluation.execution import Executor, LocalExecutor, left_to_do
 from tds.evaluation.graph import Enhancer, build, examine_clips, find_enhancers
-from tds.evaluation.report import read_report, report_of, write_report
-from tds.evaluation.results import Facts, UnfairError, assemble, check_fair, facts
+from tds.evaluation.report import _rate, read_report, report_of, summary_rows, write_report
+from tds.evaluation.results import (
+    Facts,
+    UnfairError,
+    _point,
+    assemble,
+    assemble_again,
+    check_fair,
+    facts,
+)
 from tds.evaluation.run import evaluate, nearest_qp
 from tds.evaluation.work import Place, run
 from tds.measuring.measure import measure
@@ -309,6 +318,31 @@ def test_a_model_is_known_by_its_weights_and_not_by_what_was_exported(clips, tmp
     assert files[archive.key] == model.path
 
 
+def test_a_model_of_the_package_is_measured(clips, tmp_path):
+    """From its weights: jobs find the archive by a key that is no file's hash."""
+    evaluation = _config(
+        tmp_path, clips / "clip0.mkv", models=["fast"], configs=["ai"], qps=[30, 36], plans=[{}]
+    )
+    found = evaluate(evaluation, Cache(tmp_path / "cache"), LocalExecutor(1))
+    points = [p for p in found.results.points if p["enhancer"] == "fast"]
+    assert [p["statuses"] for p in points] == [{"enhanced": 6, "passed": 4}] * 2
+    assert "fast" in found.crops[0]["versions"]
+    (model,) = found.provenance["models"]
+    assert model["sha256"] == sha256_of(weights("fast", 2)) and model["code"]
+    assert re.fullmatch(r"float\d+ on (cpu|cuda:0)", model["ran"])
+
+
+@pytest.mark.parametrize("other", ["b/mean.pt", "b/lanczos.pt"])
+def test_two_models_of_one_name_are_refused(clips, tmp_path, other):
+    """Their points would make one curve."""
+    for name in ("a/mean.pt", other):
+        (tmp_path / name).parent.mkdir()
+        tools.tiny_model(tmp_path / name, gain=0.9 if name == other else 1.0)
+    models = [str(tmp_path / "a/mean.pt"), str(tmp_path / other)]
+    with pytest.raises(InputError, match="would both be"):
+        find_enhancers(_config(tmp_path, clips, models=models))
+
+
 def test_the_device_is_what_the_engine_takes():
     assert work.device_of("bicubic", "auto") == work.device_of("bicubic", "cuda:1") == "cpu"
     assert work.device_of("torchscript", "cuda") == "cuda:0"
@@ -490,6 +524,19 @@ def test_another_version_of_the_encoder_stops_the_job(clips, tmp_path):
         run("stream", spec, Place(graph.files, {}, tmp_path), tmp_path)
 
 
+@pytest.mark.parametrize("tool", ["metrics", "decoder", "pictures", "engine", "torch"])
+def test_another_version_of_what_measures_stops_the_job(outcome, tmp_path, tool):
+    """On a cluster: its record would be kept under the versions of the machine that asked."""
+    found, cache, _ = outcome
+    job = next(p.measure for p in found.graph.points if p.enhancer.kind == "model")
+    inputs = {name: cache.path(x) for name, x in job.inputs.items()}
+    place = Place(found.graph.files, inputs, tmp_path)
+    for kind in ("measure", "crop"):
+        spec = {**job.spec, tool: "of before", "index": 2, "box": [0, 0, 64, 64]}
+        with pytest.raises(ExternalError, match=f"the {tool} of this machine .* of before"):
+            run(kind, spec, place, tmp_path)
+
+
 @pytest.mark.parametrize("stream", ["hr", "lr", "plain"])
 def test_a_lost_frame_stops_the_run(outcome, tmp_path, stream):
     """One packet less in a coded stream: no figure comes of it."""
@@ -537,11 +584,32 @@ def test_a_model_that_saw_the_clip_is_marked_and_left_out_of_means(outcome):
     results = assemble(graph, cache)
     assert any(f"mean was trained on {clip.name}" in mark for mark in results.marks)
     mean = [m for m in results.means if m["enhancer"] == "mean" and m["class"] == "all clips"]
-    assert {m["clips"] + m["without_figure"] for m in mean} == {1}
+    assert {m["clips"] + m["without_figure"] for m in mean} == {2}
+    assert all(m["without_figure"] for m in mean), "left out, and said so"
     assert {p["seen"] for p in results.points if p["enhancer"] != "mean"} == {False}
     kept = assemble(graph, cache, exclude_seen=False)
     mean = [m for m in kept.means if m["enhancer"] == "mean" and m["class"] == "all clips"]
     assert {m["clips"] + m["without_figure"] for m in mean} == {2}
+    assert not all(m["without_figure"] for m in mean)
+
+
+def test_a_mean_of_fewer_clips_says_so(outcome):
+    points = [p for p in outcome[0].results.points
+              if (p["clip"], p["enhancer"]) != ("clip1", "mean")]  # fmt: skip
+    again = assemble_again(points, ["of 3 luma BD-rates (of before) 1 rest on something else"])
+    (row,) = [r for r in summary_rows(again) if r["enhancer"] == "mean" and r["config"] == "ai"]
+    assert row["whole"]["clips"] + row["whole"]["without_figure"] == 2
+    assert "(1 of 2 clips)" in _rate(row["whole"])
+    assert not any("of before" in mark for mark in again.marks), "of the figures as they were"
+
+
+def test_the_temporal_error_of_more_bits_is_as_at_8(outcome):
+    """Else clips of 10 bits, with numbers four times as large, would make a table's means."""
+    found, cache, _ = outcome
+    point = found.graph.points[0]
+    deep = dataclasses.replace(point, clip=dataclasses.replace(point.clip, bit_depth=10))
+    of_8, of_10 = (_point(p, cache)["whole"]["test"]["temporal"] for p in (point, deep))
+    assert of_10 == pytest.approx(of_8 / 4, abs=1e-5)
 
 
 def test_a_model_whose_card_says_nothing_is_marked(outcome):
@@ -710,6 +778,45 @@ def test_bad_input_gets_one_sentence(clips, tmp_path, changes, says):
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_a_cache_is_put_aside_only_for_a_run_that_can_start(clips, tmp_path):
+    _config(tmp_path, "nowhere.mkv", configs=["ai"], qps=[30, 36], plans=["lr-only"])
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "kept").write_text("hours of work")
+    arguments = ["evaluate", tmp_path / "config.yaml", "--cache", cache, "--no-resume"]
+    for more, says in (
+        ([], "no such clip"),
+        (["--workers", 0], "--workers is 1 or more"),
+        (["--partial"], "--partial reports what the cache has"),
+        (["--clips", clips, "--ray", "127.0.0.1:1"], "Ray"),
+    ):
+        assert says in tools.tds(*arguments, *more, status=1).stderr
+        assert (cache / "kept").is_file()
+
+
+def test_only_what_this_machine_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "node")
+    gone = 2**22 + 1  # above the highest process there can be
+    own, others = tmp_path / f"making-node-{gone}-abc", tmp_path / f"making-node-1-{gone}-abc"
+    running = tmp_path / f"making-node-{os.getpid()}-abc"
+    for folder in (own, others, running):
+        folder.mkdir()
+    Cache(tmp_path)
+    assert [p.exists() for p in (own, others, running)] == [False, True, True]
+
+
+def test_a_report_is_written_when_models_cannot_be_timed(clips, tmp_path, monkeypatch):
+    def out_of_order(*_):
+        raise ExternalError("mean.pt at 64x48: no CUDA device")
+
+    monkeypatch.setattr("tds.evaluation.complexity.examine_models", out_of_order)
+    changes = {"configs": ["ai"], "qps": [30, 36], "plans": ["full"], "complexity": ["64x48"]}
+    evaluation = _config(tmp_path, clips / "clip0.mkv", **changes)
+    found = evaluate(evaluation, Cache(tmp_path / "cache"), InProcess())
+    assert found.results.points and not found.complexity
+    assert any("mean.pt at 64x48: no CUDA device" in mark for mark in found.results.marks)
 
 
 def test_left_to_do_puts_inputs_first(outcome, tmp_path):

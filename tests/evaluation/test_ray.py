@@ -67,11 +67,23 @@ def test_two_nodes_find_what_one_machine_finds(cluster, evaluation, tmp_path):
     assert not ray.is_initialized()
 
 
-def test_both_nodes_are_used(cluster):
+def test_both_nodes_are_used(cluster, evaluation, tmp_path):
+    """Two jobs at once: a node has one processor, so each has one of them."""
+    graph = build(evaluation, examine_clips(evaluation), find_enhancers(evaluation))
+    cache = Cache(tmp_path / "cache")
+    jobs = [job for job in left_to_do(graph.jobs, cache) if not job.inputs][:2]
     executor = RayExecutor(cluster)
     assert executor.slots == 2
-    assert len([n for n in ray.nodes() if n["Alive"]]) == 2
+    executor.start(cache, graph.files)
+    handles = {executor.submit(job): job for job in jobs}
+    assert len(handles) == 2
+    for handle, job in handles.items():
+        executor.finish(handle, job)
+    from ray.util.state import list_tasks
+
+    nodes = {t.node_id for t in list_tasks(executor._address, detail=True) if t.node_id}
     executor.stop()
+    assert len(nodes) == 2
 
 
 def test_a_job_that_fails_there_is_told_here(cluster, evaluation, tmp_path):

@@ -22,6 +22,7 @@ import pytest
 from postdec_helpers import pictures, write_y4m
 
 import tds
+from tds.codecs import ADAPTERS
 from tds.container.sidecar import read_sidecar
 from tds.errors import ExternalError, MissingError
 from tds.plan import Role
@@ -222,6 +223,28 @@ def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
     program.chmod(0o755)
     with pytest.raises(MissingError, match="no encoder_intra_vtm"):
         code(tmp_path, "vtm", "vvc", tmp_path)
+
+
+def test_a_configuration_that_was_edited_is_another_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streams that an evaluation keeps would else be compared with those of the one before."""
+    program = tmp_path / "bin" / "EncoderApp"
+    cfg = tmp_path / "cfg" / "encoder_intra_vtm.cfg"
+    for path in (program, cfg):
+        path.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'VTM Encoder Version 23.13'\n")
+    program.chmod(0o755)
+    cfg.write_text("DualITree : 1\n")
+    monkeypatch.setenv("TDS_VTM_BIN", str(program))
+    vtm = ADAPTERS["vtm"]
+    first = vtm.fingerprint()
+    assert first == vtm.fingerprint() and first.startswith(f"{vtm.version()} ")
+    cfg.write_text("DualITree : 0\n")
+    edited = vtm.fingerprint()
+    assert edited != first and vtm.version() == "VTM 23.13"
+    program.write_text(program.read_text() + "# built with other macros\n")
+    assert vtm.fingerprint() not in (first, edited)
 
 
 @pytest.mark.parametrize("role", list(Role))

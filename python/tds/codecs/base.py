@@ -110,6 +110,11 @@ class EncoderAdapter(ABC):
 
         Raises MissingError with what to install when the encoder is not there."""
 
+    @classmethod
+    def fingerprint(cls) -> str:
+        """``version``, and whatever else changes what the same settings code."""
+        return cls.version()
+
     @abstractmethod
     def write(self, picture: bytes | memoryview) -> None:
         """One picture, planar 4:2:0 without padding, ``settings.frame_bytes`` long."""

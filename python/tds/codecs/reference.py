@@ -10,6 +10,7 @@ needs set on top (see ``_overrides``).
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 import shlex
@@ -96,6 +97,18 @@ class ReferenceEncoder(EncoderAdapter):
     @classmethod
     def version(cls) -> str:
         return _version(cls.program(), cls.name)
+
+    @classmethod
+    def fingerprint(cls) -> str:
+        """With a hash of the program and its configurations: a .cfg edited, or a program built
+        with other macros, is the same version."""
+        program = Path(cls.program()).resolve()
+        state = hashlib.sha256(program.read_bytes())
+        folders = (folder / "cfg" for folder in program.parents)
+        cfg = next((folder for folder in folders if folder.is_dir()), None)
+        for path in sorted(cfg.glob("*.cfg")) if cfg else ():
+            state.update(path.name.encode() + path.read_bytes())
+        return f"{cls.version()} {state.hexdigest()[:12]}"
 
     @classmethod
     def describe(cls, settings: StreamSettings) -> str:

@@ -66,21 +66,26 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check_installed()
+    from ..errors import InputError
     from ..evaluation.cache import Cache
+    from ..evaluation.clips import find_clips
     from ..evaluation.config import load
+    from ..evaluation.graph import find_enhancers
     from ..evaluation.report import read_report, report_of, write_report
     from ..evaluation.run import evaluate
 
     if args.config.name.endswith((".json", ".json.gz")):
         return _written(*write_report(read_report(args.config), args.out or args.config.parent))
+    if args.partial and not args.resume:
+        raise InputError("--partial reports what the cache has, and --no-resume puts it aside")
     evaluation = load(args.config, args.clips)
     out: Path = args.out or Path("out") / args.config.stem
     folder: Path = args.cache or out / "cache"
-    if not args.resume and folder.is_dir() and any(folder.iterdir()):
-        aside = folder.with_name(f"{folder.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
-        folder.rename(aside)
-        print(f"tds: the old cache is now {aside}", file=sys.stderr)
     executor = _executor(args)
+    if not args.resume:
+        find_enhancers(evaluation)  # what fails at once is to leave the old cache where it is
+        find_clips([clip.path for clip in evaluation.clips])
+        _put_aside(folder)
     cache = Cache(folder)
 
     def say(text: str) -> None:
@@ -92,11 +97,19 @@ def run(args: argparse.Namespace) -> int:
             outcome = evaluate(evaluation, cache, executor, progress, say, args.partial)
     except BaseException:
         if not args.partial:
-            say(f"what was finished is kept in {folder}; the same command goes on from there")
+            command = "the same command" if args.resume else "the command without --no-resume"
+            say(f"what was finished is kept in {folder}; {command} goes on from there")
         raise
     for mark in outcome.results.marks:
         say(f"note: {mark}")
     return _written(*write_report(report_of(outcome), out))
+
+
+def _put_aside(cache: Path) -> None:
+    if cache.is_dir() and any(cache.iterdir()):
+        aside = cache.with_name(f"{cache.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
+        cache.rename(aside)
+        print(f"tds: the old cache is now {aside}", file=sys.stderr)
 
 
 def _written(page: Path, table: str) -> int:

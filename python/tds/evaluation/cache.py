@@ -89,10 +89,11 @@ class Cache:
     @contextmanager
     def making(self, job: Job) -> Iterator[Path]:
         """A fresh folder for a job's results; kept under its key when all went well."""
-        work = self.folder / f"making-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        work = self.folder / f"{_making()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         work.mkdir()
         try:
             yield work
+            _to_disk(work)
             target = self.path(job)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -105,14 +106,28 @@ class Cache:
 
     def _remove_abandoned(self) -> None:
         """Removes what processes of this machine left that are no more."""
-        for path in self.folder.glob(f"making-{socket.gethostname()}-*"):
+        for path in self.folder.glob("making-*-*-*"):
+            machine, pid, _ = path.name.rsplit("-", 2)
+            if machine != _making():
+                continue
             try:
-                pid = int(path.name.split("-")[-2])
-                os.kill(pid, 0)
+                os.kill(int(pid), 0)
             except ProcessLookupError:
                 shutil.rmtree(path, ignore_errors=True)
             except (ValueError, PermissionError):
                 continue
+
+
+def _making() -> str:
+    return f"making-{socket.gethostname()}"
+
+
+def _to_disk(folder: Path) -> None:
+    """Else a power cut may leave a folder under its final name with empty files in it."""
+    for path in folder.iterdir():
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -149,6 +149,8 @@ def _in_process_of_its_own(
     if done.returncode < 0:
         return {**none, "note": f"ended by signal {-done.returncode}, out of memory perhaps"}
     if done.returncode:
+        if "out of memory" in done.stderr:
+            return {**none, "note": "out of memory"}
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ExternalError(f"{path.name} at {size[0]}x{size[1]}: {last}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -217,7 +219,9 @@ def measure(
             spent = time.perf_counter() - begin
         info = session.info
         if info.device.startswith("cuda"):
-            memory = torch.cuda.max_memory_allocated() / 2**20
+            # What the engine allocated counts, but until then Python's side says nothing of it.
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+            memory = torch.cuda.max_memory_allocated(info.device) / 2**20
         else:
             memory = _resident("VmHWM") - before
         return {

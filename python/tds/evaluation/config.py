@@ -7,6 +7,7 @@ Reference of the keys: docs/evaluation.md.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 from ..codecs import ADAPTERS, DEFAULT, Codec, Config, EncoderAdapter
 from ..errors import InputError, MissingError
 from ..media.pictures import SCENE_CUT
+from ..media.sources import check_even, parse_size
 from ..plan import Boundaries, PlanSettings
 
 T = TypeVar("T")
@@ -25,6 +27,7 @@ TDS, LR_ONLY, FULL = "tds", "lr-only", "full"
 KINDS = (TDS, LR_ONLY, FULL)
 BASELINES = ("bicubic", "lanczos")
 ALL_MODELS = "all"
+PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,13 @@ def _parse(v: dict[str, Any], path: Path) -> Evaluation:
     sizes = v.get("complexity", [])
     if not isinstance(sizes, list):
         raise InputError("complexity is not a list of sizes, as in [416x240, 1920x1080]")
+    for size in sizes:
+        check_even(f"complexity: the size {size}", *parse_size(str(size)))
+    device, precision = str(v.get("device", "auto")), str(v.get("precision", "auto"))
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise InputError(f"device is auto, cpu, cuda or cuda:N, not {device!r}")
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
     return Evaluation(
         title=str(v.get("title", path.stem)),
         clips=tuple(_clip(c, path.parent) for c in v["clips"]),
@@ -188,8 +198,8 @@ def _parse(v: dict[str, Any], path: Path) -> Evaluation:
         frames=_int(v.get("frames", 0), "frames", 0, 1 << 30),
         intra_period=_int(v.get("intra_period", 64), "intra_period", 1, 1 << 20),
         scene_cut=_number(v.get("scene_cut", SCENE_CUT), "scene_cut", 0, 100),
-        device=str(v.get("device", "auto")),
-        precision=str(v.get("precision", "auto")),
+        device=device,
+        precision=precision,
         crops=_int(v.get("crops", 2), "crops", 0, 100),
         complexity=tuple(str(s) for s in sizes),
         exclude_seen=_bool(v.get("exclude_seen", True), "exclude_seen"),

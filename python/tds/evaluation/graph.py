@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from .clips import Clip, examine, file_sha256, find_clips
 from .config import ALL_MODELS, BASELINES, FULL, LR_ONLY, Coding, Evaluation, Plan
 from .layout import Layout, Segments, lay_out, to_plain
 from .metrics import metrics_version
-from .work import SAME, decoder_version, device_of, engine_version, pictures_version
+from .work import SAME, decoder_version, device_of, engine_version, pictures_version, torch_version
 
 # Rough cost of coding and of measuring one luma sample, in a common unit, for the time left.
 _COST = {Codec.VVC: 10.0, Codec.HEVC: 2.0}
@@ -95,14 +94,24 @@ class Graph:
 def find_enhancers(evaluation: Evaluation) -> list[Enhancer]:
     """The baselines and the models asked for, for every k of the plans.
 
-    Raises MissingError for a model named that is not there for any of them."""
+    Raises MissingError for a model named that is not there for any of them, and InputError for
+    two of one name, whose figures would be taken for those of one."""
     scales = sorted({plan.scale for plan in evaluation.plans})
     out = []
     for scale in scales:
         # At k = 1 there is nothing to up-sample: bicubic then passes pictures through.
         for name in BASELINES if scale > 1 else BASELINES[:1]:
             out.append(Enhancer(name, name, scale))
-    return out + find_models(evaluation.models, scales)
+    out += find_models(evaluation.models, scales)
+    for model in out:
+        paths = [str(x.path or "a baseline") for x in out if x.name == model.name
+                 and x.scale == model.scale]  # fmt: skip
+        if len(paths) > 1:
+            raise InputError(
+                f"models: {' and '.join(paths)} would both be {model.name!r} in the report; "
+                "rename a file"
+            )
+    return out
 
 
 def find_models(names: Sequence[str], scales: Sequence[int]) -> list[Enhancer]:
@@ -157,15 +166,12 @@ class _Builder:
     def __init__(self, evaluation: Evaluation) -> None:
         self.e = evaluation
         self.jobs: dict[str, Job] = {}
-        self.versions = {c.encoder: c.adapter.version() for c in evaluation.codecs}
+        self.versions = {c.encoder: c.adapter.fingerprint() for c in evaluation.codecs}
         self.metrics = metrics_version()
         self.decoder = decoder_version()
         self.engine = engine_version()
         self.pictures = pictures_version()
-        try:
-            self.torch = version("torch")
-        except PackageNotFoundError:
-            self.torch = "none"
+        self.torch = torch_version()
 
     def add(self, job: Job) -> Job:
         return self.jobs.setdefault(job.key, job)

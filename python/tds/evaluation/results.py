@@ -10,6 +10,7 @@ first only.
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -177,7 +178,7 @@ def assemble(graph: Graph, cache: Cache, exclude_seen: bool = True) -> Results:
             f"{plan}; it has no way without references, so the others are bicubic"
         ] = None
     out.bd = _bd(out.points)
-    out.means = _means(out.bd, exclude_seen)
+    out.means = _means(out.points, out.bd, exclude_seen)
     out.temporal = _temporal(out.points, exclude_seen)
     out.marks = list(dict.fromkeys([*marks, *_overlap_marks(out.bd)]))
     return out
@@ -193,10 +194,13 @@ def assemble_again(
     return Results(
         points,
         bd,
-        _means(bd, exclude_seen),
-        list(dict.fromkeys([*marks, *_overlap_marks(bd)])),
+        _means(points, bd, exclude_seen),
+        list(dict.fromkeys([*(m for m in marks if not _OVERLAP.match(m)), *_overlap_marks(bd)])),
         _temporal(points, exclude_seen),
     )
+
+
+_OVERLAP = re.compile(r"of \d+ luma BD-")
 
 
 def _overlap_marks(bd: list[dict[str, Any]]) -> list[str]:
@@ -253,7 +257,9 @@ def _point(point: Point, cache: Cache) -> dict[str, Any]:
     lead_bits = sum(b for b, lead in zip(of_lr["frame_bits"], of_lr["leads"], strict=True) if lead)
 
     def side(bits: float, quality: dict[str, Any], frames: Iterable[int]) -> dict[str, Any]:
-        figures = {k: _round(v) for k, v in averages(quality, frames).items()}
+        means = averages(quality, frames)
+        means["temporal"] /= 2 ** (point.clip.bit_depth - 8)  # as at 8 bit: it is averaged
+        figures = {k: _round(v) for k, v in means.items()}
         return {"bits": bits, "kbps": _round(bits / seconds / 1000), **figures}
 
     whole_bits = sum(r["bits"] for r in streams.values())
@@ -348,7 +354,15 @@ def _bd(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
 ALL = "all clips"
 
 
-def _means(bd: list[dict[str, Any]], exclude_seen: bool) -> list[dict[str, Any]]:
+def _means(
+    points: list[dict[str, Any]], bd: list[dict[str, Any]], exclude_seen: bool
+) -> list[dict[str, Any]]:
+    """Over clips. without_figure counts all other clips of the class: those whose curves do not
+    overlap, that have not the metric, that are not finished, that the model saw."""
+    clips: dict[str, set[str]] = defaultdict(set)
+    for p in points:
+        clips[p["class"]].add(p["clip"])
+        clips[ALL].add(p["clip"])
     rows: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in bd:
         if exclude_seen and row["seen"]:
@@ -370,14 +384,14 @@ def _means(bd: list[dict[str, Any]], exclude_seen: bool) -> list[dict[str, Any]]
                 "low": _round(mean.low),
                 "high": _round(mean.high),
                 "clips": mean.clips,
-                "without_figure": len(own) - mean.clips,
+                "without_figure": len(clips[name]) - mean.clips,
                 "low_overlap": sum(not r["trusted"] for r in own if r["rate"] is not None),
                 # Over clips of its own: a clip may have the one figure and not the other.
                 "quality": _round(quality.value),
                 "quality_low": _round(quality.low),
                 "quality_high": _round(quality.high),
                 "quality_clips": quality.clips,
-                "quality_without_figure": len(own) - quality.clips,
+                "quality_without_figure": len(clips[name]) - quality.clips,
                 "quality_low_overlap": sum(
                     not r["quality_trusted"] for r in own if r["quality"] is not None
                 ),

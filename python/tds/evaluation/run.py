@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import ExternalError, InputError
 from ..media.pictures import picture_bytes
 from ..plan import Role
 from .cache import Cache, Job
@@ -101,13 +101,16 @@ def evaluate(
     if evaluation.complexity and not partial:
         from .complexity import examine_models
 
-        complexity = examine_models(
-            [x for x in enhancers if x.kind == "model"],
-            evaluation.complexity,
-            evaluation.device,
-            evaluation.precision,
-            say,
-        )
+        try:
+            complexity = examine_models(
+                [x for x in enhancers if x.kind == "model"],
+                evaluation.complexity,
+                evaluation.device,
+                evaluation.precision,
+                say,
+            )
+        except ExternalError as e:  # hours of work are done: the report is worth having
+            results.marks.append(f"the complexity of the models is not in the report: {e}")
     provenance = _provenance(evaluation, graph, cache)
     provenance |= {
         "started": started.isoformat(timespec="seconds"),
@@ -311,7 +314,9 @@ def _provenance(e: Evaluation, graph: Graph, cache: Cache) -> dict[str, Any]:
     """Versions, machine, clips, models and commands; no path of this machine."""
     commands: dict[str, str] = {}
     made_by: set[str] = set()
+    ran: dict[str, set[str]] = {x.key: set() for x in graph.enhancers}
     for p in graph.points:
+        ran[p.enhancer.key].add(cache.record(p.measure).get("ran", "not recorded"))
         for role, job in (("anchor", p.anchor), *p.streams.items()):
             where = f"{p.coding.label} {p.config.value.upper()}, {role}"
             record = cache.record(job)
@@ -328,7 +333,7 @@ def _provenance(e: Evaluation, graph: Graph, cache: Cache) -> dict[str, Any]:
             "decoder": decoder_version(),
             "sources decoded and scaled by": "; ".join(sorted(made_by)),
             "quality filters": metrics_version(),
-            **{c.encoder: c.adapter.version() for c in e.codecs},
+            **{c.encoder: c.adapter.fingerprint() for c in e.codecs},
             **{n: _version(n) for n in ("bjontegaard", "numpy", "torch")},
             "Python": platform.python_version(),
         },
@@ -351,6 +356,8 @@ def _provenance(e: Evaluation, graph: Graph, cache: Cache) -> dict[str, Any]:
                 "name": x.name,
                 "scale": x.scale,
                 "sha256": x.sha256,
+                "code": x.code,
+                "ran": "; ".join(sorted(ran[x.key])),
                 "version": x.metadata.get("version", ""),
                 "training": (x.metadata.get("training") or {}).get("summary", ""),
                 "training_clips": len(x.seen),

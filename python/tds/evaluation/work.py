@@ -8,12 +8,14 @@ pairs are rebuilt by its own ``Decoder``, so what is measured is what a user get
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ from ..plan import Role
 from .cache import write_record
 from .clips import ClipSource, file_sha256, planar, planes_from_bytes
 from .layout import from_plain
-from .metrics import compare
+from .metrics import compare, metrics_version
 
 SAME = "same"
 """The part a finished measurement plays for another whose pictures should be the same."""
@@ -89,10 +91,10 @@ def _settings(spec: dict[str, Any], video: VideoSource) -> StreamSettings:
 
 
 def _stream(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
-    version = ADAPTERS[spec["encoder"]].version()
-    if version != spec["version"]:
+    encoder = ADAPTERS[spec["encoder"]].fingerprint()
+    if encoder != spec["version"]:
         raise ExternalError(
-            f"this machine has {version} and the evaluation is of {spec['version']}: an anchor "
+            f"this machine has {encoder} and the evaluation is of {spec['version']}: an anchor "
             "and a test of different versions are not comparable; install the same everywhere"
         )
     adapter = ADAPTERS[spec["encoder"]]
@@ -147,7 +149,7 @@ def _stream(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
             "codec": adapter.codec.value,
             "config": settings.config.value,
             "qp": settings.qp,
-            "encoder": version,
+            "encoder": encoder,
             "preset": settings.preset,
             "pictures_by": pictures_version(),
             "width": settings.width,
@@ -198,6 +200,7 @@ class Shown:
     index: int
     planes: list[Plane]
     status: str
+    ran: str = ""  # the precision and device of a model
 
 
 def _sources(spec: dict[str, Any], place: Place) -> Iterator[list[Plane]]:
@@ -256,7 +259,7 @@ def shown(spec: dict[str, Any], place: Place) -> Iterator[Shown]:
     for picture in pictures:
         frame = _frame(picture.planes, spec["bit_depth"])
         frame.pts = picture.index
-        yield Shown(picture.index, planes_of(enlarge(frame)), picture.status)
+        yield replace(picture, planes=planes_of(enlarge(frame)))
 
 
 def _streams(
@@ -315,10 +318,12 @@ def _engine(
         hr_qp=spec["hr_qp"],
         lr_qp=spec["lr_qp"],
     ) as pictures:
+        info = pictures.session.info
+        ran = f"{info.precision} on {info.device}" if model else ""
         for picture in pictures:
             if picture.status == "repeated" or UPSAMPLED_LOSSES & set(picture.reason):
                 raise ExternalError(f"frame {picture.pts} was lost between coding and output")
-            yield Shown(int(picture.pts), list(picture.planes), picture.status)
+            yield Shown(int(picture.pts), list(picture.planes), picture.status, ran)
 
 
 def _lanczos(
@@ -357,18 +362,41 @@ def _frame(planes: list[Plane], bit_depth: int) -> VideoFrame:
     return VideoFrame.from_ndarray(flat.reshape(height * 3 // 2, width), format=name)
 
 
+def _check_tools(spec: dict[str, Any]) -> None:
+    """Raises ExternalError where what measures here is not what the job's key says."""
+    for name, here in _tools().items():
+        if name in spec and spec[name] != here:
+            raise ExternalError(
+                f"the {name} of this machine is {here}, and that of the evaluation {spec[name]}: "
+                "their results are not comparable; install the same everywhere"
+            )
+
+
+@functools.cache
+def _tools() -> dict[str, str]:
+    return {
+        "metrics": metrics_version(),
+        "decoder": decoder_version(),
+        "pictures": pictures_version(),
+        "engine": engine_version(),
+        "torch": torch_version(),
+    }
+
+
 def _measure(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
+    _check_tools(spec)
     known = _records(place).get(SAME)
     if known is not None:
         again = _measured_before(spec, place, known)
         if again is not None:
             return again
     status: list[str] = []
+    ran = ""
     spent = 0.0
     digest = hashlib.md5(usedforsecurity=False)
 
     def pairs() -> Iterator[tuple[list[Plane], list[Plane]]]:
-        nonlocal spent
+        nonlocal ran, spent
         pictures = shown(spec, place)
         for index, source in enumerate(_sources(spec, place)):
             begin = time.perf_counter()
@@ -382,6 +410,7 @@ def _measure(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
             if picture.index != index:
                 raise ExternalError(f"frame {picture.index} came out in the place of {index}")
             status.append(picture.status)
+            ran = picture.ran
             _digest(digest, picture)
             yield source, picture.planes
         if next(pictures, None) is not None:
@@ -402,6 +431,7 @@ def _measure(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
         "quality": quality.to_dict(),
         "status": status,
         "fps": round(len(status) / spent, 2) if spent else None,
+        "ran": ran,
         "pictures_md5": digest.hexdigest(),
     }
 
@@ -434,6 +464,7 @@ def _measured_before(
 
 def _crop(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
     """PNGs of one region of one frame: the source, and a version with its residual map."""
+    _check_tools(spec)
     index, (x, y, w, h) = spec["index"], spec["box"]
     source = next(islice(_sources(spec, place), index, None))
     picture = next((p for p in shown(spec, place) if p.index == index), None)
@@ -494,6 +525,13 @@ def engine_version() -> str:
 
 def _library(name: str) -> str:
     return f"{name} {'.'.join(map(str, av.library_versions[name]))}"
+
+
+def torch_version() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return "none"
 
 
 def pictures_version() -> str:
