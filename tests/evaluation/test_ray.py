@@ -10,7 +10,7 @@ import tools
 from tds.errors import ExternalError
 from tds.evaluation.cache import Cache
 from tds.evaluation.config import load
-from tds.evaluation.execution import LocalExecutor, RayExecutor, left_to_do
+from tds.evaluation.execution import LocalExecutor, RayExecutor, _run_there, left_to_do
 from tds.evaluation.graph import build, examine_clips, find_enhancers
 from tds.evaluation.run import evaluate
 
@@ -68,22 +68,25 @@ def test_two_nodes_find_what_one_machine_finds(cluster, evaluation, tmp_path):
 
 
 def test_both_nodes_are_used(cluster, evaluation, tmp_path):
-    """Two jobs at once: a node has one processor, so each has one of them."""
+    """Two jobs at once: a node has one processor, so each does one of them."""
+
+    def where(*arguments):
+        return {**_run_there(*arguments), "node": ray.get_runtime_context().get_node_id().encode()}
+
     graph = build(evaluation, examine_clips(evaluation), find_enhancers(evaluation))
     cache = Cache(tmp_path / "cache")
     jobs = [job for job in left_to_do(graph.jobs, cache) if not job.inputs][:2]
     executor = RayExecutor(cluster)
     assert executor.slots == 2
     executor.start(cache, graph.files)
+    executor._task = ray.remote(num_cpus=1)(where)
     handles = {executor.submit(job): job for job in jobs}
     assert len(handles) == 2
     for handle, job in handles.items():
         executor.finish(handle, job)
-    from ray.util.state import list_tasks
-
-    nodes = {t.node_id for t in list_tasks(executor._address, detail=True) if t.node_id}
     executor.stop()
-    assert len(nodes) == 2
+    assert all(map(cache.has, jobs))
+    assert len({(cache.path(job) / "node").read_text() for job in jobs}) == 2
 
 
 def test_a_job_that_fails_there_is_told_here(cluster, evaluation, tmp_path):
