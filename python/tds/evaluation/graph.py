@@ -103,13 +103,13 @@ def find_enhancers(evaluation: Evaluation) -> list[Enhancer]:
         for name in BASELINES if scale > 1 else BASELINES[:1]:
             out.append(Enhancer(name, name, scale))
     out += find_models(evaluation.models, scales)
+    known: dict[tuple[str, int], Enhancer] = {}
     for model in out:
-        paths = [str(x.path or "a baseline") for x in out if x.name == model.name
-                 and x.scale == model.scale]  # fmt: skip
-        if len(paths) > 1:
+        other = known.setdefault((model.name, model.scale), model)
+        if other is not model:
             raise InputError(
-                f"models: {' and '.join(paths)} would both be {model.name!r} in the report; "
-                "rename a file"
+                f"models: {model.path} and {other.path or 'a baseline'} would both be "
+                f"{model.name!r} in the report; rename a file"
             )
     return out
 
