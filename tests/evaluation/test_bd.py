@@ -135,7 +135,7 @@ def test_bootstrap_interval_holds_the_mean_and_repeats():
     assert mean.value == pytest.approx(np.mean(values))
     assert mean.low < mean.value < mean.high
     assert min(values) <= mean.low and mean.high <= max(values)
-    assert mean == mean_over_clips(values)
+    assert mean == mean_over_clips(values) == mean_over_clips(values[::-1])
     assert mean_over_clips([*values, math.nan]) == mean
 
 

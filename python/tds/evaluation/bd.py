@@ -119,10 +119,11 @@ class Mean:
 
 
 def mean_over_clips(values: Sequence[float], samples: int = 10_000, seed: int = 0) -> Mean:
-    """Mean and percentile bootstrap interval (95 %); the same every time for one input.
+    """Mean and percentile bootstrap interval (95 %); the same every time for the same values,
+    in whatever order the clips come.
 
     NaNs are left out; they are clips for which there is no figure."""
-    given = np.array([v for v in values if not math.isnan(v)], dtype=float)
+    given = np.array(sorted(v for v in values if not math.isnan(v)), dtype=float)
     if not len(given):
         return Mean(math.nan, math.nan, math.nan, 0)
     mean = float(given.mean())
