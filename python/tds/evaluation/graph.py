@@ -17,8 +17,7 @@ from .cache import Job
 from .clips import Clip, examine, file_sha256, find_clips
 from .config import ALL_MODELS, BASELINES, FULL, LR_ONLY, Coding, Evaluation, Plan
 from .layout import Layout, Segments, lay_out, to_plain
-from .metrics import metrics_version
-from .work import SAME, decoder_version, device_of, engine_version, pictures_version, torch_version
+from .work import SAME, device_of, tools
 
 # Rough cost of coding and of measuring one luma sample, in a common unit, for the time left.
 _COST = {Codec.VVC: 10.0, Codec.HEVC: 2.0}
@@ -167,11 +166,7 @@ class _Builder:
         self.e = evaluation
         self.jobs: dict[str, Job] = {}
         self.versions = {c.encoder: c.adapter.fingerprint() for c in evaluation.codecs}
-        self.metrics = metrics_version()
-        self.decoder = decoder_version()
-        self.engine = engine_version()
-        self.pictures = pictures_version()
-        self.torch = torch_version()
+        self.tools = tools()
 
     def add(self, job: Job) -> Job:
         return self.jobs.setdefault(job.key, job)
@@ -221,9 +216,7 @@ class _Builder:
             "height": clip.height,
             "bit_depth": clip.bit_depth,
             "rate": str(clip.rate),
-            "metrics": self.metrics,
-            "decoder": self.decoder,
-            "pictures": self.pictures,
+            **{name: self.tools[name] for name in ("metrics", "decoder", "pictures")},
             "ms_ssim": self.e.ms_ssim,
             "enhancer": None,
             **more,
@@ -232,7 +225,7 @@ class _Builder:
         if enhancer is not None:
             spec["enhancer"] = {"kind": enhancer.kind}
             if enhancer.kind != "lanczos":
-                spec["engine"] = self.engine
+                spec["engine"] = self.tools["engine"]
                 backend = "torchscript" if enhancer.kind == "model" else "bicubic"
                 spec["enhancer"] |= {
                     "device": device_of(backend, self.e.device),  # not "auto": see the cache
@@ -240,7 +233,7 @@ class _Builder:
                 }
             if enhancer.kind == "model":
                 spec["enhancer"]["model"] = enhancer.key
-                spec["torch"] = self.torch
+                spec["torch"] = self.tools["torch"]
                 files += (enhancer.key,)
         kind = enhancer.kind if enhancer else "plain"
         samples = clip.frames * clip.width * clip.height

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,8 @@ from .clips import Clip, ClipSource, planar, planes_from_bytes
 from .config import FULL, Evaluation
 from .execution import Executor, left_to_do
 from .graph import Graph, Point, build, examine_clips, find_enhancers
-from .metrics import metrics_version
 from .results import Results, assemble
-from .work import busiest_box, decoder_version, engine_version
+from .work import busiest_box, package_version, tools
 
 CROP = (192, 144)  # luma samples
 CROP_QP = 37
@@ -329,12 +327,12 @@ def _provenance(e: Evaluation, graph: Graph, cache: Cache) -> dict[str, Any]:
         "command": shlex.join(["tds", *sys.argv[1:]]),
         "versions": {
             "tds-codec": __version__,
-            "engine": engine_version(),
-            "decoder": decoder_version(),
+            "engine": tools()["engine"],
+            "decoder": tools()["decoder"],
             "sources decoded and scaled by": "; ".join(sorted(made_by)),
-            "quality filters": metrics_version(),
+            "quality filters": tools()["metrics"],
             **{c.encoder: c.adapter.fingerprint() for c in e.codecs},
-            **{n: _version(n) for n in ("bjontegaard", "numpy", "torch")},
+            **{n: package_version(n) for n in ("bjontegaard", "numpy", "torch")},
             "Python": platform.python_version(),
         },
         "machine": machine(),
@@ -393,10 +391,3 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

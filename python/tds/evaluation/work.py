@@ -364,7 +364,7 @@ def _frame(planes: list[Plane], bit_depth: int) -> VideoFrame:
 
 def _check_tools(spec: dict[str, Any]) -> None:
     """Raises ExternalError where what measures here is not what the job's key says."""
-    for name, here in _tools().items():
+    for name, here in tools().items():
         if name in spec and spec[name] != here:
             raise ExternalError(
                 f"the {name} of this machine is {here}, and that of the evaluation {spec[name]}: "
@@ -373,13 +373,14 @@ def _check_tools(spec: dict[str, Any]) -> None:
 
 
 @functools.cache
-def _tools() -> dict[str, str]:
+def tools() -> dict[str, str]:
+    """Versions of what measures, by their names in a job's description."""
     return {
         "metrics": metrics_version(),
         "decoder": decoder_version(),
         "pictures": pictures_version(),
         "engine": engine_version(),
-        "torch": torch_version(),
+        "torch": package_version("torch"),
     }
 
 
@@ -527,11 +528,11 @@ def _library(name: str) -> str:
     return f"{name} {'.'.join(map(str, av.library_versions[name]))}"
 
 
-def torch_version() -> str:
+def package_version(name: str) -> str:
     try:
-        return version("torch")
+        return version(name)
     except PackageNotFoundError:
-        return "none"
+        return "not installed"
 
 
 def pictures_version() -> str:

@@ -217,7 +217,8 @@ def _ready(name: str, path: Path, scale: int, sha256: str | None) -> Found:
         if sha256 is not None and digest != sha256.lower():
             raise InputError(f"{path} has sha256 {digest}, not {sha256} as asked for")
     if path.suffix == ".safetensors":
-        return Found(name, _exported(path, about, digest), digest, _code_hash())
+        code = _code_hash()
+        return Found(name, _exported(path, about, digest, code), digest, code)
     return Found(name, path)
 
 
@@ -252,10 +253,10 @@ def _code_hash() -> str:
     return state.hexdigest()[:8]
 
 
-def _exported(weights: Path, about: dict[str, Any], digest: str) -> Path:
+def _exported(weights: Path, about: dict[str, Any], digest: str, code: str) -> Path:
     if not re.fullmatch(_NAME, str(about["name"])):  # it becomes a file's
         raise InputError(f"{weights}: its name has letters, digits, . _ -, not {about['name']!r}")
-    name = f"{about['name']}-k{about['scale']}-{digest[:16]}-{_code_hash()}.pt"
+    name = f"{about['name']}-k{about['scale']}-{digest[:16]}-{code}.pt"
     archive = cache_folder() / "exported" / name
     if archive.is_file():
         return archive
