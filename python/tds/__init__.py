@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from .container.mp4 import PairedFile
     from .decoder import Decoder, EnhanceSettings, decode
     from .encoder import EncodeResult, EncodeSettings, encode
-    from .enhancer import RegularPlan, enhance
     from .media.opening import RawFormat
+    from .pair import Pair
     from .session import Picture, Session
+    from .two_files import RegularPlan, enhance
 
 # Loaded when first used, so that `import tds` and `tds --help` are quick.
 _HOME = {
@@ -37,8 +38,9 @@ _HOME = {
     "EncodeResult": "encoder",
     "EncodeSettings": "encoder",
     "encode": "encoder",
-    "RegularPlan": "enhancer",
-    "enhance": "enhancer",
+    "RegularPlan": "two_files",
+    "enhance": "two_files",
+    "Pair": "pair",
     "Picture": "session",
     "Session": "session",
     "RawFormat": "media.opening",
@@ -49,6 +51,7 @@ __all__ = [
     "EncodeResult",
     "EncodeSettings",
     "EnhanceSettings",
+    "Pair",
     "PairedFile",
     "Picture",
     "RawFormat",

@@ -15,42 +15,22 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
+from .container.metadata import Hints
 from .container.mp4 import PairedFile
 from .errors import ExternalError, InputError
 from .media.decoding import frames
+from .pair import Decoded, Item, Lost, Pair
 from .plan import Role
 from .session import Picture, Session
 
-QUEUED_PICTURES = 4  # decoded pictures that wait, per stream
 BACKENDS = ("auto", "bicubic", "torchscript")
-
-
-@dataclass(frozen=True)
-class Lost:
-    """Stands for a picture of one stream that should be there and is not."""
-
-    pts: int
-
-
-class DecodedPicture(Protocol):
-    """A picture of a decoder that is not FFmpeg. planes: Y, Cb, Cr, numpy."""
-
-    pts: int | None
-    is_corrupt: bool
-
-    @property
-    def planes(self) -> tuple[Any, Any, Any]: ...
-
-
-Decoded = VideoFrame | DecodedPicture
-Item = Decoded | Lost
 
 
 @dataclass(frozen=True)
@@ -81,57 +61,38 @@ class Decoder(Iterator[Picture]):
     notices (sentences about what is not as asked for).
     """
 
-    def __init__(
-        self,
-        streams: dict[Role, Iterable[Item]],
-        *,
-        width: int,
-        height: int,
-        bit_depth: int,
-        scale: int,
-        time_base: Fraction,
-        rate: Fraction,
-        sample_aspect_ratio: Fraction | None = None,
-        full_range: bool = False,
-        regular: bool = True,
-        settings: EnhanceSettings | None = None,
-        named_model: tuple[str | None, str | None] = (None, None),
-        hr_qp: int = -1,
-        lr_qp: int = -1,
-        max_group: int = 64,
-        queued: int = QUEUED_PICTURES,
-    ) -> None:
-        self.width, self.height = width, height
-        self.bit_depth, self.scale = bit_depth, scale
-        self.time_base, self.rate, self.regular = time_base, rate, regular
-        self.sample_aspect_ratio, self.full_range = sample_aspect_ratio, full_range
+    def __init__(self, pair: Pair, settings: EnhanceSettings | None = None) -> None:
+        self.width, self.height = pair.width, pair.height
+        self.bit_depth, self.scale = pair.bit_depth, pair.scale
+        self.time_base, self.rate, self.regular = pair.time_base, pair.rate, pair.regular
+        self.sample_aspect_ratio, self.full_range = pair.sample_aspect_ratio, pair.full_range
         self.notices: list[str] = []
         wanted = settings or EnhanceSettings()
-        backend, model = self._choose(wanted, named_model)
+        backend, model = self._choose(wanted, pair.hints)
         self._session = Session(
-            width,
-            height,
-            scale,
-            bit_depth=bit_depth,
+            pair.width,
+            pair.height,
+            pair.scale,
+            bit_depth=pair.bit_depth,
             backend=backend,
             model=model,
             device=wanted.device,
             precision=wanted.precision,
             threads=wanted.threads,
-            hr_qp=hr_qp,
-            lr_qp=lr_qp,
-            max_group=max_group,
+            hr_qp=pair.hints.hr_qp,
+            lr_qp=pair.hints.lr_qp,
+            max_group=pair.max_group,
         )
-        self._feeds = {role: _Feed(role, items, queued) for role, items in streams.items()}
+        self._feeds = {
+            role: _Feed(role, items, pair.queued) for role, items in pair.streams.items()
+        }
         # A decoder that is let go without being closed leaves no threads: they hold their
         # feeds and nothing of this object.
         weakref.finalize(self, _stop, tuple(self._feeds.values()))
         for feed in self._feeds.values():
             feed.start()
 
-    def _choose(
-        self, wanted: EnhanceSettings, named: tuple[str | None, str | None]
-    ) -> tuple[str, str | None]:
+    def _choose(self, wanted: EnhanceSettings, hints: Hints) -> tuple[str, str | None]:
         """(backend, model file) for the session."""
         if wanted.backend not in BACKENDS:
             raise InputError(f"no backend {wanted.backend!r}; there are {', '.join(BACKENDS)}")
@@ -143,14 +104,14 @@ class Decoder(Iterator[Picture]):
 
         if wanted.model is not None:
             # A hash in the file is of the model it names, whoever asks for that model.
-            sha256 = named[1] if wanted.model == named[0] else None
+            sha256 = hints.model_sha256 if wanted.model == hints.model else None
             return "torchscript", str(models.find(wanted.model, self.scale, sha256).path)
-        if named[0] is not None:
+        if hints.model is not None:
             try:
-                found = models.find_named(named[0], self.scale, named[1])
+                found = models.find_named(hints.model, self.scale, hints.model_sha256)
             except FileNotFoundError:
                 self.notices.append(
-                    f"the file asks for the model {named[0]}, which is not here; using another"
+                    f"the file asks for the model {hints.model}, which is not here; using another"
                 )
             else:
                 return "torchscript", str(found.path)
@@ -385,11 +346,16 @@ def decode(
 
 def decoder_of(file: PairedFile, settings: EnhanceSettings | None = None) -> Decoder:
     """A Decoder of an open PairedFile."""
+    return Decoder(pair_of(file), settings)
+
+
+def pair_of(file: PairedFile) -> Pair:
+    """The pair in an open PairedFile."""
     expected = file.expected()
     m = file.metadata
     with file.open() as container:
         aspect, full_range = shape(container.streams[file.hr.index])
-    return Decoder(
+    return Pair(
         {role: TrackPictures(file, role, expected[role]) for role in Role},
         width=file.hr.width,
         height=file.hr.height,
@@ -397,13 +363,10 @@ def decoder_of(file: PairedFile, settings: EnhanceSettings | None = None) -> Dec
         scale=file.scale,
         time_base=file.time_base,
         rate=file.rate,
+        regular=m is None or m.timeline.regular,
         sample_aspect_ratio=aspect,
         full_range=full_range,
-        regular=m is None or (m.timeline.known and m.timeline.deltas is None),
-        settings=settings,
-        named_model=(m.model, m.model_sha256) if m else (None, None),
-        hr_qp=m.hr_qp if m else -1,
-        lr_qp=m.lr_qp if m else -1,
+        hints=m.hints if m else Hints(),
     )
 
 

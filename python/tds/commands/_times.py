@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..container.metadata import Metadata
 from ..container.sidecar import read_sidecar
-from ..enhancer import RegularPlan
 from ..media.sources import parse_rate
 from ..plan import Boundaries
+from ..two_files import RegularPlan
 
 
 def add_times(parser: argparse.ArgumentParser, title: str) -> argparse._ArgumentGroup:

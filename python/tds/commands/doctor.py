@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from ..report import examine
+from ..doctor import examine
 
 
 def add_parser(subparsers: Any) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..enhancer import enhance
+from ..two_files import enhance
 from ._arguments import add_enhancer, add_output, add_raw, enhance_settings, raw_format
 from ._output import write_pictures
 from ._times import add_times, times_of

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from ..container.mp4 import PairedFile
-from ..report import describe
+from ..describe import describe
 from ._progress import progress_bar
 
 

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -48,6 +48,11 @@ class Timeline:
     deltas: tuple[tuple[int, int], ...] | None = None
     known: bool = True
 
+    @property
+    def regular(self) -> bool:
+        """Whether all times follow from the rate."""
+        return self.known and self.deltas is None
+
     @classmethod
     def of(cls, times: Sequence[int], time_base: Fraction, rate: Fraction) -> Timeline:
         """The shortest description of ``times`` that is exact."""
@@ -81,6 +86,20 @@ class Timeline:
 
 
 @dataclass(frozen=True)
+class Hints:
+    """What the metadata says to the enhancer.
+
+    hr_qp, lr_qp: of the two streams; -1: not known. model, model_sha256: the enhancer the
+    encoder had in mind, by name; None: none.
+    """
+
+    hr_qp: int = -1
+    lr_qp: int = -1
+    model: str | None = None
+    model_sha256: str | None = None
+
+
+@dataclass(frozen=True)
 class Metadata:
     """What the two streams are and how they belong together.
 
@@ -109,7 +128,10 @@ class Metadata:
     preset: str = ""
     model: str | None = None
     model_sha256: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def hints(self) -> Hints:
+        return Hints(self.hr_qp, self.lr_qp, self.model, self.model_sha256)
 
     def roles(self) -> Iterator[Role]:
         """The role of each source frame, in display order."""

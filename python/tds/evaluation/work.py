@@ -27,6 +27,7 @@ from av.video.frame import VideoFrame
 from .. import _tds
 from ..codecs import ADAPTERS, Codec, Config, StreamSettings
 from ..codecs.base import CodedSegment
+from ..container.metadata import Hints
 from ..container.mp4 import CodedStream
 from ..decoder import Decoder, EnhanceSettings
 from ..encoder import EncodeSettings, StreamCoder
@@ -38,6 +39,7 @@ from ..media.decoding import in_process, program_that_decodes
 from ..media.pictures import FilterChain, down_sample, picture_bytes
 from ..media.programs import ffmpeg_version
 from ..media.sources import VideoSource
+from ..pair import Pair
 from ..plan import Role
 from .cache import write_record
 from .clips import ClipSource, file_sha256, planar, planes_from_bytes
@@ -264,7 +266,7 @@ def shown(spec: dict[str, Any], place: Place) -> Iterator[Shown]:
 
 def _streams(
     spec: dict[str, Any], place: Place, records: dict[str, dict[str, Any]]
-) -> dict[Role, Iterator[VideoFrame]]:
+) -> Mapping[Role, Iterator[VideoFrame]]:
     """Decoded frames by role; in a plan with k = 1 both come from the one plain stream."""
 
     def of_plain(role: Role) -> Iterator[VideoFrame]:
@@ -306,18 +308,17 @@ def _engine(
         threads=place.threads,
     )
     rate = Fraction(spec["rate"])
-    with Decoder(
-        dict(_streams(spec, place, records)),
+    pair = Pair(
+        _streams(spec, place, records),
         width=width,
         height=height,
         bit_depth=spec["bit_depth"],
         scale=spec["scale"],
         time_base=1 / rate,
         rate=rate,
-        settings=settings,
-        hr_qp=spec["hr_qp"],
-        lr_qp=spec["lr_qp"],
-    ) as pictures:
+        hints=Hints(spec["hr_qp"], spec["lr_qp"]),
+    )
+    with Decoder(pair, settings) as pictures:
         info = pictures.session.info
         ran = f"{info.precision} on {info.device}" if model else ""
         for picture in pictures:

@@ -42,7 +42,6 @@ class Start:
 
     command: tuple[str, ...]
     channel: str
-    patched: bool = False
 
 
 def find_program(decoder: str, path: str | None) -> str:
@@ -102,7 +101,7 @@ def start_of(decoder: str, path: str | None, extra: Sequence[str] = (), vvc: boo
                 "--TdsSession={session}",
                 "--TdsRole={role}",
             )
-            return Start((*command, *extra), "socket", patched=True)
+            return Start((*command, *extra), "socket")
         # Without -d, raw output has the bit depth of the stream.
         return Start((program, "-b", "{input}", "-o", "{output}", *extra), "fd")
     if decoder == "vvdec":
@@ -123,7 +122,7 @@ def start_of(decoder: str, path: str | None, extra: Sequence[str] = (), vvc: boo
     if shutil.which(words[0]) is None:
         raise MissingError(f"{words[0]}: no such program to decode with")
     if any("{session}" in w for w in words):
-        return Start((*words, *extra), "socket", patched=True)
+        return Start((*words, *extra), "socket")
     return Start((*words, *extra), "fd" if any("{output}" in w for w in words) else "stdout")
 
 

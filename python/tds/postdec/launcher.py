@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._tds import lr_size, scale_of
-from ..container.metadata import Metadata
-from ..decoder import QUEUED_PICTURES, Decoder, EnhanceSettings, Item
-from ..enhancer import RegularPlan, by_plan, by_sidecar
+from ..container.metadata import Hints, Metadata
+from ..decoder import Decoder, EnhanceSettings
 from ..errors import ExternalError, InputError, MissingError
 from ..media.sources import VideoSource
+from ..pair import QUEUED_PICTURES, Item, Pair
 from ..plan import Role
+from ..two_files import RegularPlan, by_plan, by_sidecar
 from .decoders import DecoderProcess, Listener, start_of
 from .streams import Format, Picture, PictureStream, Stopped, StreamEnded
 
@@ -84,7 +85,7 @@ def postdec(
 
 
 class _Decoded:
-    """One stream of decoded pictures, as enhancer.by_sidecar and by_plan take a file."""
+    """One stream of decoded pictures, as two_files.by_sidecar and by_plan take a file."""
 
     def __init__(self, stream: PictureStream, role: Role, process: DecoderProcess | None) -> None:
         self.stream, self.role, self.process = stream, role, process
@@ -163,7 +164,7 @@ class _Pair:
         self._streams: list[PictureStream] = []
         self._processes: list[DecoderProcess] = []
 
-    # As enhancer.by_sidecar and by_plan take a pair.
+    # As two_files.by_sidecar and by_plan take a pair.
 
     @property
     def hr(self) -> _Decoded:
@@ -322,7 +323,7 @@ class PostDecoder(Decoder):
         self._pair = pair
         # As the Decoder's own: what runs ends also when this is let go without being closed.
         weakref.finalize(self, _end, pair)
-        super().__init__(
+        decoded = Pair(
             {role: _then_close(items, pair.of(role).stream) for role, items in streams.items()},
             width=hr.width,
             height=hr.height,
@@ -332,13 +333,11 @@ class PostDecoder(Decoder):
             rate=rate,
             sample_aspect_ratio=pair.hr.stream.sample_aspect_ratio,
             full_range=pair.hr.stream.full_range,
-            settings=settings.enhance,
-            named_model=(m.model, m.model_sha256) if m else (None, None),
-            hr_qp=m.hr_qp if m else -1,
-            lr_qp=m.lr_qp if m else -1,
+            hints=m.hints if m else Hints(),
             # An HR picture may wait for all LR pictures of its group to be read.
             queued=max(queued, plan.group) if plan else queued,
         )
+        super().__init__(decoded, settings.enhance)
 
     def close(self) -> None:
         # The threads that read may be waiting for a decoder: first end those.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Enhancing two separate files: raw streams, y4m, yuv, any video, pipes and FIFOs.
+"""A pair from two separate files: raw streams, y4m, yuv, any video, pipes and FIFOs.
 
 Files that hold times (MP4, Matroska) pair by them. Raw ones have none: a
 picture's place in output order and the plan (a sidecar, or a regular group)
@@ -19,11 +19,12 @@ from typing import Protocol
 from av.video.frame import VideoFrame
 
 from ._tds import lr_size, scale_of
-from .container.metadata import Metadata
-from .decoder import QUEUED_PICTURES, Decoded, Decoder, EnhanceSettings, Item, fill_lost, shape
+from .container.metadata import Hints, Metadata
+from .decoder import Decoder, EnhanceSettings, fill_lost, shape
 from .errors import InputError
 from .media.decoding import frames
 from .media.opening import RawFormat, open_container, video_streams
+from .pair import QUEUED_PICTURES, Decoded, Item, Pair
 from .plan import Boundaries, PlanSettings, Role
 
 _RAW = frozenset(("vvc", "hevc", "h264", "yuv4mpegpipe", "rawvideo", "obu", "m4v"))
@@ -62,7 +63,7 @@ def enhance(
 
     Raises InputError when the two do not belong together, or when nothing tells
     their times."""
-    files = _Pair(hr, lr, raw, scale)
+    files = _Files(hr, lr, raw, scale)
     try:
         if sidecar is not None:
             streams, time_base, rate = by_sidecar(files, sidecar)
@@ -74,8 +75,7 @@ def enhance(
             raise InputError(
                 f"{hr} and {lr} hold no times; give --sidecar FILE, or --group and --rate"
             )
-        named = (sidecar.model, sidecar.model_sha256) if sidecar else (None, None)
-        return Decoder(
+        pair = Pair(
             {role: _then_close(items, files.of(role)) for role, items in streams.items()},
             width=files.hr.width,
             height=files.hr.height,
@@ -85,13 +85,11 @@ def enhance(
             rate=rate,
             sample_aspect_ratio=files.hr.sample_aspect_ratio,
             full_range=files.hr.full_range,
-            settings=settings,
-            named_model=named,
-            hr_qp=sidecar.hr_qp if sidecar else -1,
-            lr_qp=sidecar.lr_qp if sidecar else -1,
+            hints=sidecar.hints if sidecar else Hints(),
             # An HR picture may wait for all LR pictures of its group to be read.
             queued=max(QUEUED_PICTURES, plan.group) if plan else QUEUED_PICTURES,
         )
+        return Decoder(pair, settings)
     except BaseException:
         files.close()
         raise
@@ -181,7 +179,7 @@ def _is_raw_yuv(path: str, raw: RawFormat | None) -> bool:
     )
 
 
-class _Pair:
+class _Files:
     def __init__(self, hr: str, lr: str, raw: RawFormat | None, scale: int) -> None:
         if hr == lr or (Path(hr).is_file() and Path(lr).is_file() and Path(hr).samefile(lr)):
             raise InputError(
@@ -225,7 +223,7 @@ class _Pair:
 Streams = dict[Role, Iterator[Item]]
 
 
-def _by_time(files: _Pair) -> tuple[Streams, Fraction, Fraction]:
+def _by_time(files: _Files) -> tuple[Streams, Fraction, Fraction]:
     base = Fraction(1, math.lcm(files.hr.time_base.denominator, files.lr.time_base.denominator))
 
     def timed(file: _File) -> Iterator[Item]:
