@@ -20,21 +20,21 @@ class Engine {
 
     const char *name() const { return backend_.name; }
     const tds_backend_traits &traits() const { return traits_; }
-    int64_t references() const { return references_; }
+    int64_t prepared() const { return prepared_; }
 
-    void *reference(const tds_picture &picture) {
+    void *prepare(const tds_picture &picture, const tds_backend_facts &facts) {
         tds_backend_error error{};
         void *handle = nullptr;
-        check(backend_.reference(instance_, &picture, &handle, &error), error);
-        references_++;
+        check(backend_.prepare(instance_, &picture, &facts, &handle, &error), error);
+        prepared_++;
         return handle;
     }
-    void drop(void *handle) { backend_.drop_reference(instance_, handle); }
+    void drop(void *handle) { backend_.drop(instance_, handle); }
     void enhance(const tds_backend_job *jobs, int32_t count) {
         tds_backend_error error{};
         check(backend_.enhance(instance_, jobs, count, &error), error);
         for (int32_t i = 0; i < count; i++) {
-            references_ += jobs[i].keep ? 1 : 0;
+            prepared_ += jobs[i].keep ? 1 : 0;
         }
     }
     void upsample(const tds_picture &target, tds_picture &out) {
@@ -59,7 +59,7 @@ class Engine {
     const tds_backend &backend_;
     void *instance_ = nullptr;
     tds_backend_traits traits_{};
-    int64_t references_ = 0;
+    int64_t prepared_ = 0;
 };
 
 } // namespace tds

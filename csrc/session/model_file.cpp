@@ -13,7 +13,8 @@
 namespace tds {
 namespace {
 
-constexpr int32_t kContract = 1; // docs/model.md
+constexpr int32_t kContract = 2; // the newest of docs/model.md
+constexpr int32_t kMaxOffset = 8;
 
 [[noreturn]] void fail(const std::string &path, const std::string &what) {
     throw Error(TDS_ERROR_MODEL, "model file " + path + ": " + what);
@@ -174,6 +175,40 @@ int32_t integer(const ModelFile &file, const char *key, const Json &value) {
     return static_cast<int32_t>(value.number);
 }
 
+void read_precision(const ModelFile &file, const Json &json, const char *key, std::string &out) {
+    if (const Json *v = typed(file, json, key, Json::Kind::string, "a string")) {
+        out = v->string;
+        if (out != "float32" && out != "float16" && out != "bfloat16") {
+            fail(file.path, std::string("its ") + key + " is \"" + out +
+                                "\", not float32, float16 or bfloat16");
+        }
+    }
+}
+
+void read_references(ModelFile &file, const Json &json) {
+    const Json *slots = typed(file, json, "references", Json::Kind::array, "a list");
+    if (!slots || slots->array.empty() ||
+        slots->array.size() > static_cast<size_t>(TDS_BACKEND_MAX_REFERENCES)) {
+        fail(file.path, "its \"references\" is not a list of 1 to " +
+                            std::to_string(TDS_BACKEND_MAX_REFERENCES) + " slots");
+    }
+    file.references.clear();
+    for (const Json &json_slot : slots->array) {
+        const std::string &name = json_slot.string; // "" when it is no string
+        Slot slot;
+        if (name == "full-before" || name == "full-after") {
+            slot.after = name == "full-after";
+        } else if (name.size() == 2 && (name[0] == '-' || name[0] == '+') && name[1] >= '1' &&
+                   name[1] <= '0' + kMaxOffset) {
+            slot.offset = (name[0] == '-' ? -1 : 1) * (name[1] - '0');
+        } else {
+            fail(file.path, "\"references\" in its tds.json has a slot that is none of -1 to -8, "
+                            "+1 to +8, full-before and full-after");
+        }
+        file.references.push_back(slot);
+    }
+}
+
 void read_metadata(ModelFile &file) {
     Json json;
     try {
@@ -188,10 +223,10 @@ void read_metadata(ModelFile &file) {
     if (!contract) {
         fail(file.path, "its tds.json has no \"tds_model\", the version of the model contract");
     }
-    if (integer(file, "tds_model", *contract) != kContract) {
-        fail(file.path, "it follows version " +
-                            std::to_string(integer(file, "tds_model", *contract)) +
-                            " of the model contract and this engine knows version " +
+    file.contract = integer(file, "tds_model", *contract);
+    if (file.contract < 1 || file.contract > kContract) {
+        fail(file.path, "it follows version " + std::to_string(file.contract) +
+                            " of the model contract and this engine knows versions 1 to " +
                             std::to_string(kContract) + ": use a newer engine or another model");
     }
     for (const char *key : {"name", "version"}) {
@@ -231,13 +266,19 @@ void read_metadata(ModelFile &file) {
     if (const Json *v = typed(file, json, "no_reference", Json::Kind::boolean, "true or false")) {
         file.no_reference = v->boolean;
     }
-    if (const Json *v = typed(file, json, "cuda_precision", Json::Kind::string, "a string")) {
-        file.cuda_precision = v->string;
-        if (v->string != "float32" && v->string != "float16" && v->string != "bfloat16") {
-            fail(file.path,
-                 "its cuda_precision is \"" + v->string + "\", not float32, float16 or bfloat16");
+    read_precision(file, json, "cuda_precision", file.cuda_precision);
+    if (file.contract == 1) {
+        return;
+    }
+    file.features = file.no_reference = true;
+    read_precision(file, json, "cpu_precision", file.cpu_precision);
+    if (const Json *halo = json.find("halo")) {
+        file.halo = integer(file, "halo", *halo);
+        if (file.halo < 0 || file.halo > 4096) {
+            fail(file.path, "its halo is " + std::to_string(file.halo) + ", not 0 to 4096");
         }
     }
+    read_references(file, json);
 }
 
 } // namespace

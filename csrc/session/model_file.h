@@ -10,18 +10,30 @@
 
 namespace tds {
 
+// Which picture a slot of a contract 2 model shows: the one `offset` places after the
+// target (before it when below 0), or, when that is 0, the nearest full-size one before
+// or after it that no earlier slot shows.
+struct Slot {
+    int32_t offset = 0;
+    bool after = false; // of the nearest full-size one
+};
+
 struct ModelFile {
     std::string path;
     std::vector<char> data;
     std::string json; // tds.json as it stands in the file
 
     std::string name, version;
+    int32_t contract = 0; // 1 or 2
     int32_t scale = 0;
     std::vector<int32_t> bit_depths{8};
     int32_t alignment = 0;
     bool features = false;
     bool no_reference = false;
+    std::vector<Slot> references{{0, false}, {0, true}};
+    int32_t halo = 64;
     std::string cuda_precision = "float32";
+    std::string cpu_precision = "float32";
 };
 
 // Reads the whole file into memory, so that what was checked is what is run.

@@ -123,7 +123,7 @@ Reference::~Reference() {
 
 void *Reference::handle() {
     if (!handle_) {
-        handle_ = engine_.reference(frame_->picture());
+        handle_ = engine_.prepare(frame_->picture(), {1, 0, -1, -1});
     }
     return handle_;
 }
@@ -148,6 +148,8 @@ Session::Session(const tds_settings &settings) : settings_(settings) {
     config.height = settings_.height;
     config.scale = settings_.scale;
     config.bit_depth = settings_.bit_depth;
+    config.hr_qp = settings_.hr_qp;
+    config.lr_qp = settings_.lr_qp;
     config.device = settings_.device ? settings_.device : "auto";
     config.precision = settings_.precision ? settings_.precision : "auto";
     config.threads = settings_.threads;
@@ -191,10 +193,14 @@ Session::Session(const tds_settings &settings) : settings_(settings) {
         model.path = file.path.c_str();
         model.data = file.data.data();
         model.size = file.data.size();
+        model.contract = file.contract;
         model.alignment = file.alignment;
+        model.references = static_cast<int32_t>(file.references.size());
+        model.halo = file.halo;
         model.features = file.features ? 1 : 0;
         model.no_reference = file.no_reference ? 1 : 0;
         model.cuda_precision = file.cuda_precision.c_str();
+        model.cpu_precision = file.cpu_precision.c_str();
         config.model = &model;
     }
     const tds_backend &backend = find_backend(name);
@@ -245,7 +251,7 @@ void Session::info(tds_info *info) const {
     info->precision = engine_->traits().precision;
     info->model_name = model_name_.c_str();
     info->model_sha256 = model_sha256_.c_str();
-    info->references = engine_->references();
+    info->references = engine_->prepared();
 }
 
 // ------------------------------------------------------------- sending --
@@ -461,7 +467,7 @@ bool Session::can_start() const {
         !(hr_.ended && lr_.ended)) {
         return false;
     }
-    if (engine_->traits().wants_references == 0) {
+    if (engine_->traits().references == 0) {
         return true;
     }
     // With both references a run waits until it is whole, for its middle. With
@@ -491,7 +497,7 @@ unsigned Session::wants() const {
 // Turns run_, or as much of it as may be worked on, into group_.
 void Session::start_group() {
     const tds_backend_traits &traits = engine_->traits();
-    const bool references = traits.wants_references != 0;
+    const bool references = traits.references != 0;
     const Event *closing = next_hr();
     const auto limit = static_cast<size_t>(settings_.max_group);
 
@@ -660,19 +666,15 @@ void Session::make(const std::vector<size_t> &batch, bool keep_middle) {
                     fill_black(black);
                     engine_->copy(black, entry.out);
                 }
-            } else if (engine_->traits().wants_references != 0 && !recipe.first && !recipe.last &&
+            } else if (engine_->traits().references != 0 && !recipe.first && !recipe.last &&
                        engine_->traits().runs_without_reference == 0) {
                 engine_->upsample(recipe.target->picture(), entry.out);
             } else {
                 tds_backend_job job{};
                 job.target = &recipe.target->picture();
-                job.first = recipe.first ? recipe.first->handle() : nullptr;
-                job.last = recipe.last ? recipe.last->handle() : nullptr;
-                job.side[0] = recipe.first ? 1.0F : 0.0F;
-                job.side[1] = recipe.last ? 1.0F : 0.0F;
-                job.side[2] = position(recipe.target->pts(), recipe.first, recipe.last);
-                job.side[3] = static_cast<float>(settings_.hr_qp);
-                job.side[4] = static_cast<float>(settings_.lr_qp);
+                job.references[0] = recipe.first ? recipe.first->handle() : nullptr;
+                job.references[1] = recipe.last ? recipe.last->handle() : nullptr;
+                job.position = position(recipe.target->pts(), recipe.first, recipe.last);
                 job.out = &entry.out;
                 job.keep = keep_middle ? &middle : nullptr;
                 jobs.push_back(job);

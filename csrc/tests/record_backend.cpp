@@ -23,6 +23,16 @@ std::string pts_of(const void *handle) {
     return handle ? std::to_string(static_cast<const Handle *>(handle)->pts) : "-";
 }
 
+std::string number(const char *format, float value) {
+    char text[32];
+    std::snprintf(text, sizeof(text), format, static_cast<double>(value));
+    return text;
+}
+
+struct Instance {
+    int32_t contract, references;
+};
+
 tds_result devices(char *buffer, size_t size, tds_backend_error *) {
     std::snprintf(buffer, size, "cpu");
     return TDS_OK;
@@ -30,26 +40,46 @@ tds_result devices(char *buffer, size_t size, tds_backend_error *) {
 
 tds_result open(const tds_backend_config *config, void **instance, tds_backend_traits *traits,
                 tds_backend_error *) {
-    *instance = &record;
-    traits->wants_references = 1;
+    *instance = new Instance{config->model->contract, config->model->references};
+    traits->references = config->model->references;
+    traits->prepares_targets = config->model->contract == 2;
     traits->runs_without_reference = config->model->no_reference;
     std::snprintf(traits->device, sizeof(traits->device), "cpu");
     std::snprintf(traits->precision, sizeof(traits->precision), "float32");
     return TDS_OK;
 }
 
-void close(void *) {}
+void close(void *instance) {
+    delete static_cast<Instance *>(instance);
+}
 
-tds_result reference(void *, const tds_picture *picture, void **handle, tds_backend_error *) {
-    record.log += "R" + std::to_string(picture->pts) + " ";
+tds_result prepare(void *, const tds_picture *picture, const tds_backend_facts *facts,
+                   void **handle, tds_backend_error *) {
+    record.log += "P" + std::to_string(picture->pts) + (facts->enhanced ? "h " : " ");
     record.handles++;
     *handle = new Handle{picture->pts};
     return TDS_OK;
 }
 
-void drop_reference(void *, void *handle) {
+void drop(void *, void *handle) {
     record.handles--;
     delete static_cast<Handle *>(handle);
+}
+
+// The references of a job, as record_backend.h shows them.
+std::string references(const Instance &instance, const tds_backend_job &job) {
+    if (instance.contract == 1) {
+        return "(" + pts_of(job.references[0]) + "," + pts_of(job.references[1]) + "@" +
+               number("%.2f", job.position) + ")";
+    }
+    std::string out;
+    for (int32_t r = 0; r < instance.references; r++) {
+        const float *side = job.side[1 + r];
+        out += (r ? "," : "(") + pts_of(job.references[r]);
+        out += side[0] != 0.0F ? number("%+.0f", side[1]) : "";
+    }
+    const float strength = job.side[0][6];
+    return out + ")" + (strength != 1.0F ? number("*%.2f", strength) : "");
 }
 
 void fill(const tds_picture &out, int value) {
@@ -59,7 +89,8 @@ void fill(const tds_picture &out, int value) {
     }
 }
 
-tds_result enhance(void *, const tds_backend_job *jobs, int32_t count, tds_backend_error *error) {
+tds_result enhance(void *instance, const tds_backend_job *jobs, int32_t count,
+                   tds_backend_error *error) {
     if (record.failures > 0) {
         record.failures--;
         std::snprintf(error->text, sizeof(error->text), "out of luck");
@@ -68,10 +99,8 @@ tds_result enhance(void *, const tds_backend_job *jobs, int32_t count, tds_backe
     record.log += "E";
     for (int32_t i = 0; i < count; i++) {
         const tds_backend_job &job = jobs[i];
-        char position[16];
-        std::snprintf(position, sizeof(position), "%.2f", static_cast<double>(job.side[2]));
-        record.log += (i ? "+" : "") + std::to_string(job.target->pts) + "(" + pts_of(job.first) +
-                      "," + pts_of(job.last) + "@" + position + ")";
+        record.log += (i ? "+" : "") + std::to_string(job.target->pts) +
+                      references(*static_cast<const Instance *>(instance), job);
         fill(*job.out, *static_cast<const uint8_t *>(job.target->data[0]));
         if (job.keep) {
             record.handles++;
@@ -89,8 +118,8 @@ tds_result upsample(void *, const tds_picture *target, tds_picture *out, tds_bac
     return TDS_OK;
 }
 
-const tds_backend backend = {TDS_BACKEND_ABI, "record", devices,  open,    close,  reference,
-                             drop_reference,  enhance,  upsample, nullptr, nullptr};
+const tds_backend backend = {TDS_BACKEND_ABI, "record", devices, open,   close, prepare, drop,
+                             enhance,         upsample, nullptr, nullptr};
 
 } // namespace
 

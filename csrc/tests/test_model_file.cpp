@@ -57,6 +57,8 @@ TEST("a whole file: what it says, and what it leaves out") {
     CHECK_EQ(plain.features, false);
     CHECK_EQ(plain.no_reference, false);
     CHECK_EQ(plain.cuda_precision, "float32");
+    CHECK_EQ(plain.contract, 1);
+    CHECK_EQ(plain.references.size(), 2U);
     CHECK_EQ(plain.json, kWhole);
     const tds::ModelFile full = parsed(zip_archive(archive(
         R"({"tds_model": 1, "name": "m", "version": "2", "scale": 4, "bit_depths": [8, 10],
@@ -68,9 +70,38 @@ TEST("a whole file: what it says, and what it leaves out") {
     CHECK_EQ(full.cuda_precision, "float16");
 }
 
+TEST("contract 2: slots, precision, halo") {
+    const auto with = [](const std::string &more) {
+        return R"({"tds_model": 2, "name": "m", "version": "1", "scale": 1, )" + more + "}";
+    };
+    const tds::ModelFile file = parsed(zip_archive(
+        archive(with(R"("references": ["-1", "+8", "full-before", "full-after"], "halo": 32,
+                "cpu_precision": "bfloat16")"))));
+    CHECK_EQ(file.contract, 2);
+    CHECK_EQ(file.references.size(), 4U);
+    CHECK_EQ(file.references[0].offset, -1);
+    CHECK_EQ(file.references[1].offset, 8);
+    CHECK(file.references[2].offset == 0 && !file.references[2].after);
+    CHECK(file.references[3].offset == 0 && file.references[3].after);
+    CHECK_EQ(file.halo, 32);
+    CHECK_EQ(file.cpu_precision, "bfloat16");
+    CHECK(file.features && file.no_reference);
+    CHECK(refused(with("\"halo\": 8"), "1 to 8 slots"));
+    for (const char *slots :
+         {"[]", "\"-1\"", R"(["-1","-1","-1","-1","-1","-1","-1","-1","-1"])"}) {
+        CHECK(
+            !refusal(zip_archive(archive(with(std::string("\"references\": ") + slots)))).empty());
+    }
+    for (const char *slot : {"\"-9\"", "\"0\"", "\"1\"", "\"\"", "\"full\"", "1", "null"}) {
+        CHECK(refused(with(std::string("\"references\": [") + slot + "]"), "full-before"));
+    }
+    CHECK(refused(with(R"("references": ["-1"], "cpu_precision": "int8")"), "cpu_precision"));
+    CHECK(refused(with(R"("references": ["-1"], "halo": -1)"), "halo"));
+}
+
 TEST("what does not fit is refused, and the sentence says what") {
     CHECK(refused(R"({"name": "m", "version": "1", "scale": 2})", "tds_model"));
-    CHECK(refused(R"({"tds_model": 2, "name": "m", "version": "1", "scale": 2})", "version 2"));
+    CHECK(refused(R"({"tds_model": 3, "name": "m", "version": "1", "scale": 2})", "version 3"));
     CHECK(refused(R"({"tds_model": 1, "version": "1", "scale": 2})", "\"name\""));
     CHECK(refused(R"({"tds_model": 1, "name": "m", "version": "1"})", "\"scale\""));
     CHECK(refused(R"({"tds_model": 1, "name": "m", "version": "1", "scale": 3})", "not 1, 2 or 4"));

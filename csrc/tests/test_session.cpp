@@ -57,8 +57,8 @@ TEST("independent groups: two HR pictures next to each other, SRFR in each group
         Session session = recording();
         CHECK_EQ(stream({0, 4, 5, 9}, {1, 2, 3, 6, 7, 8}, order, session),
                  "0p 1e(0,2) 2e(0,4) 3e(2,4) 4p 5p 6e(5,7) 7e(5,9) 8e(7,9) 9p ");
-        CHECK_EQ(record().log, "R0 R4 E2(0,4@0.50)k E1(0,2@0.50)+3(2,4@0.50) "
-                               "R5 R9 E7(5,9@0.50)k E6(5,7@0.50)+8(7,9@0.50) ");
+        CHECK_EQ(record().log, "P0 P4 E2(0,4@0.50)k E1(0,2@0.50)+3(2,4@0.50) "
+                               "P5 P9 E7(5,9@0.50)k E6(5,7@0.50)+8(7,9@0.50) ");
     }
 }
 
@@ -67,8 +67,8 @@ TEST("shared boundaries: each is prepared once") {
         Session session = recording();
         CHECK_EQ(stream({0, 4, 8}, {1, 2, 3, 5, 6, 7}, order, session),
                  "0p 1e(0,2) 2e(0,4) 3e(2,4) 4p 5e(4,6) 6e(4,8) 7e(6,8) 8p ");
-        CHECK_EQ(record().log, "R0 R4 E2(0,4@0.50)k E1(0,2@0.50)+3(2,4@0.50) "
-                               "R8 E6(4,8@0.50)k E5(4,6@0.50)+7(6,8@0.50) ");
+        CHECK_EQ(record().log, "P0 P4 E2(0,4@0.50)k E1(0,2@0.50)+3(2,4@0.50) "
+                               "P8 E6(4,8@0.50)k E5(4,6@0.50)+7(6,8@0.50) ");
         tds_info info;
         CHECK_EQ(tds_session_info(session.get(), &info), TDS_OK);
         CHECK_EQ(info.references, 5); // three boundaries, two middles
@@ -109,14 +109,14 @@ TEST("runs of every length: the middle is (n - 1) / 2") {
 TEST("a single LR picture needs no middle: no reference is kept of it") {
     Session session = recording();
     CHECK_EQ(stream({0, 2}, {1}, Order::wanted, session), "0p 1e(0,2) 2p ");
-    CHECK_EQ(record().log, "R0 R2 E1(0,2@0.50) ");
+    CHECK_EQ(record().log, "P0 P2 E1(0,2@0.50) ");
 }
 
 TEST("max_batch bounds what the backend gets at once") {
     Session session = recording([](tds_settings &s) { s.max_batch = 2; });
     CHECK_EQ(stream({0, 6}, {1, 2, 3, 4, 5}, Order::wanted, session),
              "0p 1e(0,3) 2e(0,3) 3e(0,6) 4e(3,6) 5e(3,6) 6p ");
-    CHECK_EQ(record().log, "R0 R6 E3(0,6@0.50)k E1(0,3@0.33)+2(0,3@0.67) "
+    CHECK_EQ(record().log, "P0 P6 E3(0,6@0.50)k E1(0,3@0.33)+2(0,3@0.67) "
                            "E4(3,6@0.33)+5(3,6@0.67) ");
 }
 

@@ -538,7 +538,7 @@ class TorchScript {
     const std::string &precision() const { return precision_; }
     at::Device device() const { return device_; }
 
-    Handle *reference(const tds_picture &picture) {
+    Handle *prepare(const tds_picture &picture) {
         const Running running(config_.threads, device_);
         return prepared(packed(picture, full_)).release();
     }
@@ -731,10 +731,13 @@ class TorchScript {
         Tensor side = at::empty({count, 5}, at::kFloat);
         for (int32_t i = 0; i < count; i++) {
             const tds_backend_job &job = jobs[i];
-            std::memcpy(side.data_ptr<float>() + static_cast<ptrdiff_t>(i) * 5, job.side,
-                        sizeof(job.side));
-            const auto *a = static_cast<const Handle *>(job.first ? job.first : job.last);
-            const auto *b = static_cast<const Handle *>(job.last ? job.last : job.first);
+            const float facts[5] = {
+                job.references[0] ? 1.0F : 0.0F, job.references[1] ? 1.0F : 0.0F, job.position,
+                static_cast<float>(config_.hr_qp), static_cast<float>(config_.lr_qp)};
+            std::memcpy(side.data_ptr<float>() + static_cast<ptrdiff_t>(i) * 5, facts,
+                        sizeof(facts));
+            const auto *a = static_cast<const Handle *>(job.references[job.references[0] ? 0 : 1]);
+            const auto *b = static_cast<const Handle *>(job.references[job.references[1] ? 1 : 0]);
             if (!a) {
                 stand_ins.push_back(prepared(
                     upsampled(target.slice(0, i, i + 1), config_.scale, config_.bit_depth)));
@@ -816,8 +819,14 @@ tds_result open(const tds_backend_config *config, void **instance, tds_backend_t
         if (!config->model) {
             throw Failure(TDS_ERROR_INVALID, "the torchscript backend needs a model");
         }
+        if (config->model->contract != 1) {
+            throw Failure(TDS_ERROR_UNSUPPORTED,
+                          std::string("model file ") + config->model->path +
+                              ": it follows version " + std::to_string(config->model->contract) +
+                              " of the model contract and this backend runs version 1");
+        }
         auto backend = std::make_unique<TorchScript>(*config);
-        traits->wants_references = 1;
+        traits->references = 2;
         traits->runs_without_reference = config->model->no_reference;
         std::snprintf(traits->device, sizeof(traits->device), "%s",
                       backend->device().str().c_str());
@@ -831,13 +840,13 @@ void close(void *instance) {
     delete static_cast<TorchScript *>(instance);
 }
 
-tds_result reference(void *instance, const tds_picture *picture, void **handle,
-                     tds_backend_error *error) {
+tds_result prepare(void *instance, const tds_picture *picture, const tds_backend_facts *,
+                   void **handle, tds_backend_error *error) {
     return guarded(error,
-                   [&] { *handle = static_cast<TorchScript *>(instance)->reference(*picture); });
+                   [&] { *handle = static_cast<TorchScript *>(instance)->prepare(*picture); });
 }
 
-void drop_reference(void *, void *handle) {
+void drop(void *, void *handle) {
     delete static_cast<Handle *>(handle);
 }
 
@@ -860,8 +869,8 @@ tds_result copy(void *instance, const tds_picture *from, tds_picture *to,
     return guarded(error, [&] { static_cast<TorchScript *>(instance)->copy(*from, *to); });
 }
 
-const tds_backend backend = {TDS_BACKEND_ABI, "torchscript", devices,  open,     close, reference,
-                             drop_reference,  enhance,       upsample, allocate, copy};
+const tds_backend backend = {TDS_BACKEND_ABI, "torchscript", devices,  open, close, prepare, drop,
+                             enhance,         upsample,      allocate, copy};
 
 } // namespace
 
