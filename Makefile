@@ -18,7 +18,7 @@ help:
 	@echo "make ffmpeg    ffmpeg and ffprobe with the filter tds_enhance, in build/ffmpeg (minutes, once)"
 	@echo "make install   the package, into .venv (what demo, ffmpeg and test do first)"
 	@echo "make test-cpp, make test-python   one half of the tests"
-	@echo "make lint      ruff, mypy, clang-format, clang-tidy"
+	@echo "make lint      ruff, mypy, stubtest, shellcheck, clang-format, clang-tidy"
 	@echo "make bench     the benchmarks, side by side (minutes)"
 	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make format    lay the code out as lint wants it"
@@ -59,12 +59,15 @@ test-cpp: venv
 	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
 
 test-python: install
-	$(BIN)/python -m pytest tests -q -n 2
+	$(BIN)/python -m pytest tests -q -n 2 -rs
 
-lint: venv
+# stubtest holds the stub of the Python module against the module that is installed.
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/stubtest tds._tds --allowlist tests/stubtest.txt --mypy-config-file pyproject.toml
+	git ls-files -z | xargs -0 grep -lIE -m1 '^#!.*\b(ba)?sh$$' | xargs $(BIN)/shellcheck --severity=warning
 	tests/lint_cpp.sh
 
 format: venv

@@ -503,4 +503,3 @@ def test_sizes() -> None:
     assert tds._tds.lr_size(1080, 2) == 540
     assert tds._tds.scale_of(1920, 1080, 480, 270) == 4
     assert tds._tds.scale_of(1920, 1080, 480, 272) == 0
-    assert _tds.version() == "0.1.0"

@@ -3,6 +3,10 @@
 
 #include <cstring>
 
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+#define VERSION TEXT(TDS_VERSION_MAJOR) "." TEXT(TDS_VERSION_MINOR) "." TEXT(TDS_VERSION_PATCH)
+
 int main() {
     tds_settings settings;
     tds_picture picture;
@@ -16,5 +20,5 @@ int main() {
     if (picture.pts != TDS_NO_PTS || picture.bit_depth != 8 || picture.data[0] != nullptr) {
         return 2;
     }
-    return std::strcmp(tds_version(), "0.1.0") == 0 ? 0 : 3;
+    return std::strcmp(tds_version(), VERSION) == 0 ? 0 : 3;
 }

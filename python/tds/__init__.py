@@ -75,18 +75,11 @@ def open(path: str | os.PathLike[str], allow_truncated: bool = False) -> PairedF
     return PairedFile(os.fspath(path), allow_truncated)
 
 
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("tds-codec")
-    except PackageNotFoundError:  # run from a source tree
-        return "0+source"
-
-
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return _version()
+    if name == "__version__":  # the engine's, which is also the distribution's
+        from ._tds import version
+
+        return version()
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'tds' has no attribute {name!r}")

@@ -266,7 +266,7 @@ def model_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises FileNotFoundError, or ValueError when it is no TDS model."""
 
 def version() -> str:
-    """Of the engine, "0.1.0"."""
+    """Of the engine and of the distribution, as in "0.1.0"."""
 
 def native_dir() -> str:
     """The prefix with the engine's include, lib, lib/pkgconfig and lib/cmake folders."""
