@@ -106,3 +106,16 @@ def test_every_source_names_its_licence_and_its_text_is_here():
         and path.read_text().strip()
     ]
     assert bare == []
+
+
+def test_media_is_the_only_door_to_pixels():
+    """Elsewhere nothing decodes by PyAV itself, whose pictures may be wrong (media/decoding.py)."""
+    doors = [
+        str(path.relative_to(ROOT))
+        for path in files("python/tds/*.py", "benchmarks/*.py")
+        if "media" not in path.parts
+        and re.search(
+            r"(container|packet|source|stream)s?\.decode\(|\.decode\(video", path.read_text()
+        )
+    ]
+    assert doors == []

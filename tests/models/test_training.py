@@ -13,24 +13,31 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 import yaml
 
+import tools
 from tds import cli
+from tds._tds import lr_size
 from tds.codecs import Codec, Config
 from tds.errors import InputError, MissingError
+from tds.media.decoding import KNOWN
+from tds.media.pictures import FilterChain, picture_bytes
+from tds.media.pictures import down_sample as product_down_sample
 from tds.models.build import build as build_network
 from tds.models.registry import metadata
 from tds.training.config import Stage, load_config
 from tds.training.dataset import Job, build, load_manifest, make, roles
 from tds.training.growing import grow
 from tds.training.losses import charbonnier
-from tds.training.pictures import Yuv, down_sample, lr_size, read
+from tds.training.pictures import Yuv, down_sample, read
 from tds.training.recurrence import enhance_run
 from tds.training.samples import (
     OnlineSamples,
@@ -40,6 +47,56 @@ from tds.training.samples import (
     turn,
 )
 from tds.training.trainer import Trainer, bicubic, freeze, learning_rate
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# -- pictures
+
+
+def test_pictures_are_decoded_as_the_product_decodes_them():
+    """PyAV's own decoder gives wrong pictures of 8-bit VVC (media/decoding.py)."""
+    stream = ROOT / "python" / "tds" / "media" / "data" / "vvc-8bit.266"
+    assert hashlib.md5(read(stream).data.tobytes()).hexdigest() == KNOWN[8]
+
+
+def test_pictures_are_down_sampled_as_the_product_down_samples_them(clips):
+    source = read(clips / "one.mkv", 2)
+    result = down_sample(source, 4)
+    chain = FilterChain(product_down_sample(source.width, source.height, 4), Fraction(1, 25))
+    frames = [
+        av.VideoFrame.from_ndarray(p.reshape(-1, source.width), "yuv420p") for p in source.data
+    ]
+    assert [p.tobytes() for p in result.data] == [picture_bytes(chain(f)) for f in frames]
+
+
+@pytest.mark.parametrize("form", ["yuv444p", "yuv420p10le", "gray"])
+def test_odd_sizes_and_other_formats_become_even_and_planar(tmp_path, form):
+    path = tmp_path / "odd.mkv"
+    tools.ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=s=65x49:d=0.2", "-pix_fmt", form, "-c:v", "ffv1", path
+    )
+    found = read(path)
+    assert (len(found), found.width, found.height) == (5, 64, 48)
+    assert [len(read(path, n)) for n in (1, 3)] == [1, 3]
+
+
+def test_a_size_that_changes_and_a_file_without_pictures_are_said(tmp_path):
+    paths = []
+    for size in ("64x48", "96x48"):
+        paths.append(tmp_path / f"{size}.265")
+        source = f"testsrc2=s={size}:d=0.2"
+        tools.ffmpeg(
+            "-f", "lavfi", "-i", source, "-c:v", "libx265", "-x265-params", "log-level=0", paths[-1]
+        )
+    joined = tmp_path / "joined.265"
+    joined.write_bytes(b"".join(p.read_bytes() for p in paths))
+    with pytest.raises(InputError, match="size changes on the way"):
+        read(joined)
+    sound = tmp_path / "sound.mka"
+    tools.ffmpeg("-f", "lavfi", "-i", "sine=d=0.1", sound)
+    with pytest.raises(InputError, match="has no video"):
+        read(sound)
+
 
 # -- data sets
 

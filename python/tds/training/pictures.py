@@ -4,17 +4,24 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import av
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ..errors import ExternalError, InputError
-from ..media.programs import find_ffmpeg
+from .._tds import lr_size
+from ..errors import InputError
+from ..media import pictures as media_pictures
+from ..media.opening import ffmpeg_name
+from ..media.pictures import FilterChain, picture_bytes
+from ..media.reading import planar_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,44 +83,21 @@ class Yuv:
         return torch.from_numpy(np.stack([*phases, cb[part], cr[part]]))
 
 
-def lr_size(size: int, scale: int) -> int:
-    """The LR size of an HR size, as ``tds_lr_size``: ``2 * ceil(size / (2 k))``."""
-    return 2 * -(-size // (2 * scale))
-
-
 def down_sample(pictures: Yuv, scale: int) -> Yuv:
-    """FFmpeg's bicubic, after padding to ``scale`` times the LR size (tds.h)."""
-    w, h = lr_size(pictures.width, scale), lr_size(pictures.height, scale)
-    source = pictures.padded(w * scale, h * scale)
-    raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p"]
-    command = [find_ffmpeg(), "-hide_banner", "-loglevel", "error", *raw]
-    command += ["-s", f"{source.width}x{source.height}", "-i", "pipe:0"]
-    command += ["-vf", f"scale={w}:{h}:flags=bicubic", *raw, "pipe:1"]
-    done = subprocess.run(command, input=source.data.tobytes(), capture_output=True, check=False)
-    size = w * h * 3 // 2
-    if done.returncode or len(done.stdout) != len(source) * size:
-        last = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ExternalError(f"FFmpeg could not down-sample: {last[-1] if last else 'no message'}")
-    return Yuv(np.frombuffer(done.stdout, np.uint8).reshape(-1, size), w, h)
+    """As ``tds encode`` makes LR pictures."""
+    filters = media_pictures.down_sample(pictures.width, pictures.height, scale)
+    lower = FilterChain(filters, Fraction(1, 25))
+    made = [_bytes(lower(_frame(pictures, i))) for i in range(len(pictures))]
+    return Yuv(np.stack(made), lr_size(pictures.width, scale), lr_size(pictures.height, scale))
 
 
-def _frames(path: Path) -> Iterator[tuple[Bytes, int, int]]:
-    import av
+def _frame(pictures: Yuv, index: int) -> VideoFrame:
+    rows = pictures.data[index].reshape(-1, pictures.width)
+    return VideoFrame.from_ndarray(rows, "yuv420p")
 
-    from ..media.opening import ffmpeg_name
 
-    with av.open(ffmpeg_name(path)) as container:
-        if not container.streams.video:
-            raise InputError(f"{path} has no video")
-        for frame in container.decode(video=0):
-            if frame.format.name not in ("yuv420p", "yuvj420p"):
-                frame = frame.reformat(format="yuv420p", interpolation="BICUBIC")
-            width, height = frame.width // 2 * 2, frame.height // 2 * 2
-            parts = []
-            for plane, s in zip(frame.planes, (1, 2, 2), strict=True):
-                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-                parts.append(rows[: height // s, : width // s].ravel())
-            yield np.concatenate(parts), width, height
+def _bytes(frame: VideoFrame) -> Bytes:
+    return np.frombuffer(picture_bytes(frame), np.uint8)
 
 
 def read(path: Path, most: int | None = None) -> Yuv:
@@ -121,29 +105,16 @@ def read(path: Path, most: int | None = None) -> Yuv:
 
     Raises InputError when nothing decodes or the size changes.
     """
-    kept: list[Bytes] = []
-    size = (0, 0)
-    try:
-        for data, width, height in _frames(path):
-            if kept and (width, height) != size:
-                raise InputError(f"{path}: its size changes on the way; split it there")
-            size = (width, height)
-            kept.append(data)
-            if most is not None and len(kept) >= most:
-                break
-    except OSError as error:
-        raise InputError(f"{path} could not be decoded: {error}") from error
-    if not kept:
-        raise InputError(f"{path}: no picture could be decoded")
-    return Yuv(np.stack(kept), *size)
+    frames = islice(planar_frames(path), most)
+    first = next(frames, None)
+    if first is None:
+        raise InputError(f"{path}: no picture was asked for")
+    kept = [_bytes(first), *map(_bytes, frames)]
+    return Yuv(np.stack(kept), first.width, first.height)
 
 
 def write_lossless(pictures: Yuv, path: Path, rate: int = 25) -> None:
     """FFV1 in Matroska, whole or not at all."""
-    import av
-
-    from ..media.opening import ffmpeg_name
-
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         with av.open(ffmpeg_name(part), "w") as container:
@@ -151,8 +122,7 @@ def write_lossless(pictures: Yuv, path: Path, rate: int = 25) -> None:
             stream.width, stream.height = pictures.width, pictures.height
             stream.pix_fmt = "yuv420p"
             for i in range(len(pictures)):
-                array = pictures.data[i].reshape(-1, pictures.width)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(array, "yuv420p")))
+                container.mux(stream.encode(_frame(pictures, i)))
             container.mux(stream.encode(None))
         os.replace(part, path)
     finally:

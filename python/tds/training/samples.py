@@ -21,9 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._tds import lr_size
 from ..errors import InputError
 from .dataset import Entry, load_manifest
-from .pictures import Bytes, Yuv, lr_size, read
+from .pictures import Bytes, Yuv, read
 
 ALIGNMENT = 16  # full sizes are padded to a multiple of this, as the engine does
 
@@ -70,6 +71,11 @@ class Shot:
         return (self.target - self.first) / (self.last - self.first)
 
 
+READ_BY = "media"
+"""How pictures were decoded, for the cache: those of before had 8-bit VVC from a decoder that is
+wrong (media/decoding.py)."""
+
+
 class Decoded:
     """A data set's pictures, decoded once into a cache folder and memory-mapped."""
 
@@ -88,7 +94,7 @@ class Decoded:
 
     def _map(self, path: Path) -> Yuv:
         stat = path.stat()
-        key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+        key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {READ_BY}"
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         found = sorted(self.cache.glob(f"{name}-*.npy"))
         if not found:
