@@ -158,43 +158,54 @@ class Zip {
 
 // ------------------------------------------------------------ metadata --
 
-const Json *typed(const ModelFile &file, const Json &json, const char *key, Json::Kind kind,
-                  const char *kind_name) {
-    const Json *value = json.find(key);
-    if (value && value->kind != kind) {
-        fail(file.path, std::string("\"") + key + "\" in its tds.json is not " + kind_name);
-    }
-    return value;
+[[noreturn]] void wrong_kind(const ModelFile &file, const char *key, const char *kind) {
+    fail(file.path, std::string("\"") + key + "\" in its tds.json is not " + kind);
 }
 
 int32_t integer(const ModelFile &file, const char *key, const Json &value) {
-    if (value.kind != Json::Kind::number || value.number != std::floor(value.number) ||
-        std::fabs(value.number) > 1e6) {
-        fail(file.path, std::string("\"") + key + "\" in its tds.json is not a small whole number");
+    const double number = value.is_number() ? value.get<double>() : 0.5;
+    if (number != std::floor(number) || std::fabs(number) > 1e6) {
+        wrong_kind(file, key, "a small whole number");
     }
-    return static_cast<int32_t>(value.number);
+    return static_cast<int32_t>(number);
+}
+
+void read_string(const ModelFile &file, const Json &json, const char *key, std::string &out) {
+    if (const Json *value = find(json, key)) {
+        if (!value->is_string()) {
+            wrong_kind(file, key, "a string");
+        }
+        out = value->get<std::string>();
+    }
+}
+
+void read_bool(const ModelFile &file, const Json &json, const char *key, bool &out) {
+    if (const Json *value = find(json, key)) {
+        if (!value->is_boolean()) {
+            wrong_kind(file, key, "true or false");
+        }
+        out = value->get<bool>();
+    }
 }
 
 void read_precision(const ModelFile &file, const Json &json, const char *key, std::string &out) {
-    if (const Json *v = typed(file, json, key, Json::Kind::string, "a string")) {
-        out = v->string;
-        if (out != "float32" && out != "float16" && out != "bfloat16") {
-            fail(file.path, std::string("its ") + key + " is \"" + out +
-                                "\", not float32, float16 or bfloat16");
-        }
+    read_string(file, json, key, out);
+    if (out != "float32" && out != "float16" && out != "bfloat16") {
+        fail(file.path,
+             std::string("its ") + key + " is \"" + out + "\", not float32, float16 or bfloat16");
     }
 }
 
 void read_references(ModelFile &file, const Json &json) {
-    const Json *slots = typed(file, json, "references", Json::Kind::array, "a list");
-    if (!slots || slots->array.empty() ||
-        slots->array.size() > static_cast<size_t>(TDS_BACKEND_MAX_REFERENCES)) {
+    const Json *slots = find(json, "references");
+    if (!slots || !slots->is_array() || slots->empty() ||
+        slots->size() > static_cast<size_t>(TDS_BACKEND_MAX_REFERENCES)) {
         fail(file.path, "its \"references\" is not a list of 1 to " +
                             std::to_string(TDS_BACKEND_MAX_REFERENCES) + " slots");
     }
     file.references.clear();
-    for (const Json &json_slot : slots->array) {
-        const std::string &name = json_slot.string; // "" when it is no string
+    for (const Json &json_slot : *slots) {
+        const std::string name = json_slot.is_string() ? json_slot.get<std::string>() : "";
         Slot slot;
         if (name == "full-before" || name == "full-after") {
             slot.after = name == "full-after";
@@ -216,10 +227,10 @@ void read_metadata(ModelFile &file) {
     } catch (const std::runtime_error &error) {
         fail(file.path, std::string("its tds.json is ") + error.what());
     }
-    if (json.kind != Json::Kind::object) {
+    if (!json.is_object()) {
         fail(file.path, "its tds.json is not a JSON object");
     }
-    const Json *contract = json.find("tds_model");
+    const Json *contract = find(json, "tds_model");
     if (!contract) {
         fail(file.path, "its tds.json has no \"tds_model\", the version of the model contract");
     }
@@ -230,13 +241,13 @@ void read_metadata(ModelFile &file) {
                             std::to_string(kContract) + ": use a newer engine or another model");
     }
     for (const char *key : {"name", "version"}) {
-        const Json *value = typed(file, json, key, Json::Kind::string, "a string");
-        if (!value || value->string.empty()) {
+        std::string &value = key[0] == 'n' ? file.name : file.version;
+        read_string(file, json, key, value);
+        if (value.empty()) {
             fail(file.path, std::string("its tds.json has no \"") + key + "\"");
         }
-        (key[0] == 'n' ? file.name : file.version) = value->string;
     }
-    const Json *scale = json.find("scale");
+    const Json *scale = find(json, "scale");
     if (!scale) {
         fail(file.path, "its tds.json has no \"scale\"");
     }
@@ -244,14 +255,17 @@ void read_metadata(ModelFile &file) {
     if (file.scale != 1 && file.scale != 2 && file.scale != 4) {
         fail(file.path, "its scale is " + std::to_string(file.scale) + ", not 1, 2 or 4");
     }
-    if (const Json *depths = typed(file, json, "bit_depths", Json::Kind::array, "a list")) {
+    if (const Json *depths = find(json, "bit_depths")) {
+        if (!depths->is_array()) {
+            wrong_kind(file, "bit_depths", "a list");
+        }
         file.bit_depths.clear();
-        for (const Json &depth : depths->array) {
+        for (const Json &depth : *depths) {
             file.bit_depths.push_back(integer(file, "bit_depths", depth));
         }
     }
     file.alignment = 2 * file.scale;
-    if (const Json *alignment = json.find("alignment")) {
+    if (const Json *alignment = find(json, "alignment")) {
         file.alignment = integer(file, "alignment", *alignment);
         if (file.alignment <= 0 || file.alignment > 1024 ||
             file.alignment % (2 * file.scale) != 0) {
@@ -260,19 +274,15 @@ void read_metadata(ModelFile &file) {
                                 " up to 1024");
         }
     }
-    if (const Json *v = typed(file, json, "features", Json::Kind::boolean, "true or false")) {
-        file.features = v->boolean;
-    }
-    if (const Json *v = typed(file, json, "no_reference", Json::Kind::boolean, "true or false")) {
-        file.no_reference = v->boolean;
-    }
+    read_bool(file, json, "features", file.features);
+    read_bool(file, json, "no_reference", file.no_reference);
     read_precision(file, json, "cuda_precision", file.cuda_precision);
     if (file.contract == 1) {
         return;
     }
     file.features = file.no_reference = true;
     read_precision(file, json, "cpu_precision", file.cpu_precision);
-    if (const Json *halo = json.find("halo")) {
+    if (const Json *halo = find(json, "halo")) {
         file.halo = integer(file, "halo", *halo);
         if (file.halo < 0 || file.halo > 4096) {
             fail(file.path, "its halo is " + std::to_string(file.halo) + ", not 0 to 4096");

@@ -2,12 +2,22 @@
 //
 // The conversions of the CUDA path, run on the CPU: they are tensor operations
 // that do not care where they run, and must give what the CPU path gives.
+#include "backends/torchscript/pixels.h"
+
+#undef CHECK // torch has one of its own
 #include "tests/check.h"
 #include "tests/support.h"
 
-#include "backends/torchscript/torchscript.cpp" // NOLINT: its functions are its own
+#include <algorithm>
+#include <cmath>
 
 namespace {
+
+using at::Tensor;
+using tds::pack_on_device;
+using tds::Sizes;
+using tds::unpack_from_device;
+using tds::upsampled;
 
 struct Case {
     int32_t width, height, align;
@@ -37,11 +47,7 @@ Sizes sizes(const Case &c) {
 
 Tensor by_rows(const tds_picture &p, const Sizes &size) {
     Tensor out = at::empty({1, 6, size.padded_height / 2, size.padded_width / 2});
-    if (p.bit_depth > 8) {
-        pack<uint16_t>(p, size, out.data_ptr<float>());
-    } else {
-        pack<uint8_t>(p, size, out.data_ptr<float>());
-    }
+    tds::pack_on_host(p, size, out);
     return out;
 }
 
@@ -81,11 +87,7 @@ TEST("unpacking: the two paths agree, and give back what was packed") {
         const tds_picture a = one.picture(0);
         const tds_picture b = two.picture(0);
         const auto both = [&](const Tensor &t) {
-            if (c.depth > 8) {
-                unpack<uint16_t>(t.data_ptr<float>(), sizes(c), a);
-            } else {
-                unpack<uint8_t>(t.data_ptr<float>(), sizes(c), a);
-            }
+            tds::unpack_on_host(t, sizes(c), a);
             unpack_from_device(t, b);
             CHECK(planar_samples(a) == planar_samples(b));
         };

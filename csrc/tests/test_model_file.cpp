@@ -8,6 +8,8 @@
 #include "tests/check.h"
 #include "tests/support.h"
 
+#include <algorithm>
+#include <clocale>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -192,32 +194,43 @@ TEST("a backend that is not there") {
 }
 
 TEST("JSON") {
+    const auto refuse = [](const std::string &text) -> std::string {
+        try {
+            tds::parse_json(text);
+        } catch (const std::runtime_error &error) {
+            return error.what();
+        }
+        return "";
+    };
+
     const tds::Json json = tds::parse_json(
         " {\"a\": [1, -2.5e2, true, false, null, \"x\\n\\\"\\u20ac\\ud83d\\ude00\"], \"b\": {}} ");
-    const auto &list = json.find("a")->array;
+    const tds::Json &list = *tds::find(json, "a");
     CHECK_EQ(list.size(), 6U);
-    CHECK_EQ(list[1].number, -250.0);
-    CHECK_EQ(list[5].string, "x\n\"\xe2\x82\xac\xf0\x9f\x98\x80");
-    CHECK(json.find("c") == nullptr);
+    CHECK_EQ(list[1].get<double>(), -250.0);
+    CHECK_EQ(list[5].get<std::string>(), "x\n\"\xe2\x82\xac\xf0\x9f\x98\x80");
+    CHECK(tds::find(json, "c") == nullptr);
+    CHECK(tds::find(list, "a") == nullptr);
     for (const char *bad : {"", "{", "[1,]", "{\"a\" 1}", "tru", "1 2", "\"\\x\"", "\"\\u12g4\"",
-                            "\"", "{1: 2}", "-", "1e", "\"a\nb\""}) {
-        bool threw = false;
-        try {
-            tds::parse_json(bad);
-        } catch (const std::runtime_error &) {
-            threw = true;
-        }
-        if (!threw) {
-            CHECK_EQ(std::string(bad), "an error");
+                            "\"", "{1: 2}", "-", "1e", "\"a\nb\"", "\"\xff\"", "1e999", "NaN"}) {
+        const std::string why = refuse(bad);
+        if (why.compare(0, 10, "not JSON: ") != 0 ||
+            std::any_of(why.begin(), why.end(), [](char c) { return c < 0x20 || c > 0x7e; })) {
+            CHECK_EQ(why, std::string("an error for ") + bad);
         }
     }
-    bool threw = false;
-    try {
-        tds::parse_json(std::string(100000, '['));
-    } catch (const std::runtime_error &) {
-        threw = true;
+    const auto nested = [](size_t n) { return std::string(n, '[') + std::string(n, ']'); };
+    CHECK_EQ(refuse(nested(64)), "");
+    CHECK_EQ(refuse(nested(65)), "not JSON: nested too deeply");
+    CHECK_EQ(refuse(std::string(10000000, '[')), "not JSON: nested too deeply");
+}
+
+TEST("JSON: numbers do not follow the host program's locale") {
+    if (!std::setlocale(LC_NUMERIC, "de_DE.UTF-8")) {
+        return; // not installed here
     }
-    CHECK(threw);
+    CHECK_EQ(tds::parse_json("1.5").get<double>(), 1.5);
+    std::setlocale(LC_NUMERIC, "C");
 }
 
 TEST("SHA-256: the standard's examples") {
