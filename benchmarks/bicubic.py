@@ -20,6 +20,7 @@ import numpy as np
 from common import FFMPEG
 from tds import Session
 from tds._tds import lr_size
+from tds.media.planar import pix_fmt_of
 
 
 def by_session(width: int, height: int, scale: int, depth: int, threads: int, frames: int) -> float:
@@ -39,7 +40,7 @@ def by_session(width: int, height: int, scale: int, depth: int, threads: int, fr
 
 def by_ffmpeg(width: int, height: int, scale: int, depth: int, threads: int, frames: int) -> float:
     size = f"{lr_size(width, scale)}x{lr_size(height, scale)}"
-    pix_fmt = "yuv420p" if depth == 8 else "yuv420p10le"
+    pix_fmt = pix_fmt_of(depth)
 
     def run(chain: str) -> float:
         command = [FFMPEG, "-hide_banner", "-benchmark", "-filter_threads", str(threads)]

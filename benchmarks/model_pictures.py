@@ -29,7 +29,8 @@ import tds
 from tds.container.mp4 import CodedStream
 from tds.encoder import code_plain
 from tds.measuring.comparison import side_by_side
-from tds.measuring.measure import decode_segments, planes_of, source_planes
+from tds.measuring.measure import decode_segments, source_planes
+from tds.media.planar import planes_of
 from tds.media.sources import VideoSource
 from tds.plan import Role
 

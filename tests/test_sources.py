@@ -18,8 +18,8 @@ import tds
 import tools
 from tds.codecs.ffmpeg_program import FFmpegEncoder
 from tds.encoder import EncodeSettings
-from tds.measuring.measure import planes_of as planes
 from tds.measuring.measure import source_planes
+from tds.media.planar import planes_of as planes
 from tds.media.sources import VideoSource
 
 FAST = ("--codec", "hevc", "--preset", "ultrafast")

@@ -37,10 +37,10 @@ from .media.pictures import (
     SCENE_CUT,
     FilterChain,
     down_sample,
-    picture_bytes,
     scene_score,
     to_planar,
 )
+from .media.planar import picture_bytes
 from .media.sources import VideoSource
 from .plan import Boundaries, Planned, Planner, PlanSettings, Role, run_lengths
 

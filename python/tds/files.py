@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Writing outputs whole or not at all."""
+"""Writing outputs whole or not at all, and knowing files by their hash."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,7 +16,10 @@ from .errors import MissingError, OutputError, OutputExistsError, TDSError
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
-    """A path beside ``path`` to write to; renamed to it on success, else removed.
+    """A fresh, empty file beside ``path`` to write to; renamed to it on success, else removed.
+
+    Its name ends as ``path``'s does, since that tells writers the format, and cannot be
+    guessed: in a folder that others write to, nobody can have put a link there.
 
     Raises OutputExistsError at once when ``path`` is there and ``overwrite`` is
     False, MissingError when its folder is not there, and OutputError in place of
@@ -24,26 +29,40 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
     if target.exists() and not target.is_file():  # /dev/null, a FIFO: nothing to rename
         yield target
         return
-    beside = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    beside = None
     try:
+        beside = _fresh_beside(target)
         yield beside
         os.replace(beside, target)
+        beside = None
     except OSError as e:
         if e.errno in _SPACE:
             raise OutputError(
                 e.errno, f"{target}: no space left on its disk; nothing was written"
             ) from e
-        if e.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS) and not isinstance(
-            e, TDSError
-        ):
+        if e.errno in _REFUSED and not isinstance(e, TDSError):
             raise OutputError(e.errno, f"{target} cannot be written ({e.strerror})") from e
         raise
     finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+        if beside is not None:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
 
 
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+_NAME_MAX = 255  # bytes, of every usual file system
+
+
+def _fresh_beside(target: Path) -> Path:
+    """Made here and now, for this process alone (O_EXCL: never what is there, no link)."""
+    token = secrets.token_hex(8)
+    # A name that is nearly too long leaves no room for more.
+    room = _NAME_MAX - len(os.fsencode(f"..{token}.part{target.suffix}"))
+    stem = os.fsdecode(os.fsencode(target.stem)[: max(0, room)])
+    beside = target.with_name(f".{stem}.{token}.part{target.suffix}")
+    os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    return beside
 
 
 def check_output(
@@ -63,3 +82,24 @@ def check_output(
         raise MissingError(f"{target}: there is no folder {target.parent}")
     if not os.access(target.parent, os.W_OK) and not target.exists():
         raise OutputError(errno.EACCES, f"{target}: not allowed to write in {target.parent}")
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """64 hex digits, of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_all(paths: Iterable[str | os.PathLike[str]]) -> str:
+    """64 hex digits, of the bytes of several files in their order."""
+    state = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                state.update(chunk)
+    return state.hexdigest()
+
+
+def sha256_of_text(text: str) -> str:
+    """64 hex digits, of what names a piece of work: the key of its result in a cache."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -29,6 +29,7 @@ from .errors import ExternalError, InputError, OutputError
 from .files import whole_file
 from .media.extras import subtitles_for
 from .media.opening import ffmpeg_name, open_container, reason
+from .media.planar import pix_fmt_of
 from .session import Picture
 
 Y4M, YUV, VIDEO = "y4m", "yuv", "video"
@@ -217,7 +218,7 @@ class VideoSink(Sink):
             ) from e
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = what.width, what.height
-        stream.pix_fmt = "yuv420p" if what.bit_depth == 8 else "yuv420p10le"
+        stream.pix_fmt = pix_fmt_of(what.bit_depth)
         stream.time_base = what.time_base
         stream.codec_context.time_base = what.time_base
         if what.sample_aspect_ratio is not None:

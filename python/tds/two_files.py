@@ -24,6 +24,7 @@ from .decoder import Decoder, EnhanceSettings, fill_lost, shape
 from .errors import InputError
 from .media.decoding import frames
 from .media.opening import RawFormat, open_container, video_streams
+from .media.planar import depth_of
 from .pair import QUEUED_PICTURES, Decoded, Item, Pair
 from .plan import Boundaries, PlanSettings, Role
 
@@ -155,9 +156,9 @@ class _File:
         self.damaged = 0
         self.width, self.height = stream.codec_context.width, stream.codec_context.height
         name = stream.codec_context.pix_fmt
-        if name not in ("yuv420p", "yuvj420p", "yuv420p10le"):
+        self.bit_depth = depth_of(name)
+        if not self.bit_depth:
             raise InputError(f"{path} is {name or 'of an unknown format'}, not 8 or 10 bit 4:2:0")
-        self.bit_depth = 10 if name.endswith("10le") else 8
         self._stream = stream
 
     def pictures(self) -> Iterator[VideoFrame]:

@@ -37,9 +37,10 @@ from tds.evaluation.results import (
 )
 from tds.evaluation.run import evaluate, nearest_qp
 from tds.evaluation.work import Place, run
+from tds.files import sha256_of
 from tds.measuring.measure import measure
 from tds.models import registry
-from tds.models.registry import sha256_of, weights
+from tds.models.registry import weights
 
 CONFIG = {
     "title": "Trial <of> a report",

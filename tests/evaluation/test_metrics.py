@@ -10,9 +10,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tds.evaluation.clips import ClipSource, planar, planes_from_bytes
+from tds.evaluation.clips import ClipSource, planar
 from tds.evaluation.metrics import averages, compare, temporal_error
-from tds.media.pictures import picture_bytes
+from tds.media.planar import picture_bytes, planes_in
 from tds.media.programs import find_ffmpeg
 
 FRAMES = 6
@@ -22,9 +22,7 @@ def _planes(path):
     with ClipSource(str(path), FRAMES) as video:
         to_planes = planar(video)
         return [
-            planes_from_bytes(
-                picture_bytes(to_planes(frame)), video.width, video.height, video.bit_depth
-            )
+            planes_in(picture_bytes(to_planes(frame)), video.width, video.height, video.bit_depth)
             for frame in video
         ]
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from postdec_helpers import MakePair
 
 from tds.errors import ExternalError, InputError
+from tds.media.planar import picture_size
 from tds.plan import Role
 from tds.postdec import protocol
 from tds.postdec.protocol import MessageType, ProtocolError
@@ -40,7 +41,7 @@ def message(kind: int, payload: bytes) -> bytes:
 
 
 def picture(ordinal: int, width: int = 16, height: int = 16, depth: int = 8) -> bytes:
-    size = protocol.picture_size(width, height, depth)
+    size = picture_size(width, height, depth)
     samples = bytes((ordinal + i) % 251 for i in range(size))
     return message(2, struct.pack("<IIIIqq", width, height, depth, 0, ordinal, 0) + samples)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..errors import InputError
+from ..media.planar import picture_size, pix_fmt_of
 from ..media.sources import ColorTags
 
 
@@ -52,12 +53,12 @@ class StreamSettings:
 
     @property
     def pix_fmt(self) -> str:
-        return "yuv420p" if self.bit_depth == 8 else "yuv420p10le"
+        return pix_fmt_of(self.bit_depth)
 
     @property
     def frame_bytes(self) -> int:
         """Of one picture as planar 4:2:0; 16 bits a sample above 8 bits."""
-        return self.width * self.height * 3 // 2 * (1 if self.bit_depth == 8 else 2)
+        return picture_size(self.width, self.height, self.bit_depth)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ needs set on top (see ``_overrides``).
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import re
 import shlex
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..errors import ExternalError, InputError, MissingError
+from ..files import sha256_of_all
 from .base import CodedSegment, Config, EncoderAdapter, StreamSettings
 
 
@@ -103,12 +103,10 @@ class ReferenceEncoder(EncoderAdapter):
         """With a hash of the program and its configurations: a .cfg edited, or a program built
         with other macros, is the same version."""
         program = Path(cls.program()).resolve()
-        state = hashlib.sha256(program.read_bytes())
         folders = (folder / "cfg" for folder in program.parents)
         cfg = next((folder for folder in folders if folder.is_dir()), None)
-        for path in sorted(cfg.glob("*.cfg")) if cfg else ():
-            state.update(path.name.encode() + path.read_bytes())
-        return f"{cls.version()} {state.hexdigest()[:12]}"
+        files = [program, *(sorted(cfg.glob("*.cfg")) if cfg else ())]
+        return f"{cls.version()} {sha256_of_all(files)[:12]}"
 
     @classmethod
     def describe(cls, settings: StreamSettings) -> str:

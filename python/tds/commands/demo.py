@@ -17,11 +17,10 @@ from ..measuring.measure import (
     check_measurable,
     decode_segments,
     measure,
-    planes_of,
     source_planes,
     table,
 )
-from ..measuring.psnr import Plane
+from ..media.planar import Plane, planes_of
 from ..plan import Boundaries, Role
 from ._arguments import add_enhancer, enhance_settings
 from ._progress import progress_bar

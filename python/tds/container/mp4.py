@@ -28,6 +28,7 @@ from ..errors import ExternalError, InputError
 from ..media.extent import file_size, indexed_end
 from ..media.extras import Extras
 from ..media.opening import ffmpeg_name, is_read_once, open_container, video_streams
+from ..media.planar import depth_of
 from ..plan import Role
 from .copying import copied_packets, decoding_time
 from .metadata import KEY, Metadata
@@ -308,9 +309,10 @@ def _count(n: int, what: str) -> str:
 
 def _bits(stream: VideoStream, path: str) -> int:
     name = stream.codec_context.pix_fmt
-    if name not in ("yuv420p", "yuvj420p", "yuv420p10le"):
+    depth = depth_of(name)
+    if not depth:
         raise InputError(
             f"{path}: its track {stream.index} is {name or 'of an unknown format'}; "
             "TDS tracks are 8 or 10 bit 4:2:0"
         )
-    return 10 if name.endswith("10le") else 8
+    return depth

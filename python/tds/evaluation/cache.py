@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ..files import sha256_of_text
 
 RECORD = "record.json"
 
@@ -51,7 +52,7 @@ class Job:
                 "files": sorted(self.files),
             }
             text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-            cached = hashlib.sha256(text.encode()).hexdigest()
+            cached = sha256_of_text(text)
             object.__setattr__(self, "_key", cached)
         return str(cached)
 

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from av.video.frame import VideoFrame
 
 from ..errors import InputError
-from ..measuring.psnr import Plane
-from ..media.pictures import FilterChain, picture_bytes, scene_score, to_planar
+from ..files import sha256_of
+from ..media.pictures import FilterChain, scene_score, to_planar
+from ..media.planar import PicturesMD5
 from ..media.sources import VideoSource
 
 SUFFIXES = (".mkv", ".mp4", ".y4m", ".mov", ".webm", ".avi", ".mpg", ".266", ".265", ".264")
@@ -78,21 +77,21 @@ def examine(path: Path, limit: int, group: str | None = None) -> Clip:
         full = planar(video, detect_cuts=True)
         times: list[int] = []
         scores: list[float] = []
-        digest = hashlib.md5(usedforsecurity=False)
+        digest = PicturesMD5()
         for frame in video:
             picture = full(frame)
             assert picture.pts is not None
             if not limit or len(times) < limit:
                 times.append(picture.pts)
                 scores.append(scene_score(picture))
-            digest.update(picture_bytes(picture))
+            digest.add(picture)
         if not times:
             raise InputError(f"{path} has no frames that decode")
         return Clip(
             path.stem,
             path,
             group or size_class(video.width, video.height),
-            file_sha256(path),
+            sha256_of(path),
             digest.hexdigest(),
             video.width,
             video.height,
@@ -121,11 +120,6 @@ def size_class(width: int, height: int) -> str:
     return "240p"
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def find_clips(paths: list[Path]) -> list[Path]:
     """Files as given, and the videos in folders by name. Raises InputError."""
     found: list[Path] = []
@@ -144,16 +138,3 @@ def find_clips(paths: list[Path]) -> list[Path]:
         if names.count(name) > 1:
             raise InputError(f"two clips are named {name}; rename one of them")
     return found
-
-
-def planes_from_bytes(data: bytes, width: int, height: int, bit_depth: int) -> list[Plane]:
-    """Y, U and V of a picture in FFmpeg's rawvideo layout, without a copy."""
-    import numpy as np
-
-    flat: Any = np.frombuffer(data, np.uint8 if bit_depth == 8 else np.uint16)
-    luma, chroma = width * height, width * height // 4
-    return [
-        flat[:luma].reshape(height, width),
-        flat[luma : luma + chroma].reshape(height // 2, width // 2),
-        flat[luma + chroma :].reshape(height // 2, width // 2),
-    ]

@@ -12,9 +12,10 @@ from typing import Any
 from .. import _tds
 from ..codecs import Codec, Config
 from ..errors import InputError
+from ..files import sha256_of
 from ..plan import Role
 from .cache import Job
-from .clips import Clip, examine, file_sha256, find_clips
+from .clips import Clip, examine, find_clips
 from .config import ALL_MODELS, BASELINES, FULL, LR_ONLY, Coding, Evaluation, Plan
 from .layout import Layout, Segments, lay_out, to_plain
 from .work import SAME, device_of, tools
@@ -139,7 +140,7 @@ def find_models(names: Sequence[str], scales: Sequence[int]) -> list[Enhancer]:
         if problem is not None and not found:
             raise problem
         for title, scale, there in found:
-            sha256 = there.weights or file_sha256(there.path)
+            sha256 = there.weights or sha256_of(there.path)
             about = _tds.model_metadata(there.path)
             model = Enhancer(title, "model", scale, sha256, there.path, there.code, about)
             out[model.key] = model

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ExternalError, MissingError
-from ..measuring.psnr import Plane, psnr
+from ..measuring.psnr import psnr
+from ..media.planar import Plane, picture_bytes, pix_fmt_of
 from ..media.programs import ffmpeg_version, find_ffmpeg
 
 VMAF_MODEL = "vmaf_v0.6.1"
@@ -103,8 +104,7 @@ def compare(
                 before = now
                 size = now[0].shape
                 for file, planes in ((a, source), (b, decoded)):
-                    for plane in planes:
-                        file.write(np.ascontiguousarray(plane).tobytes())
+                    file.write(picture_bytes(planes))
         if out.y:
             ms_ssim = ms_ssim and min(size) >= MS_SSIM_SMALLEST
             _ffmpeg_metrics(out, folder, names, size, bit_depth, rate, threads, ms_ssim)
@@ -132,8 +132,7 @@ def _ffmpeg_metrics(
 ) -> None:
     program = metrics_program()
     height, width = size
-    pix_fmt = "yuv420p" if bit_depth == 8 else "yuv420p10le"
-    raw = ["-f", "rawvideo", "-pix_fmt", pix_fmt, "-s:v", f"{width}x{height}"]
+    raw = ["-f", "rawvideo", "-pix_fmt", pix_fmt_of(bit_depth), "-s:v", f"{width}x{height}"]
     raw += ["-framerate", str(Fraction(rate).limit_denominator(100_000))]
     # Relative names in the scratch folder: nothing to escape in the filter's arguments.
     vmaf = f"libvmaf=log_fmt=json:log_path=vmaf.json:n_threads={threads}"

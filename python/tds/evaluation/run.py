@@ -18,10 +18,10 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ExternalError, InputError
-from ..media.pictures import picture_bytes
+from ..media.planar import planes_of
 from ..plan import Role
 from .cache import Cache, Job
-from .clips import Clip, ClipSource, planar, planes_from_bytes
+from .clips import Clip, ClipSource, planar
 from .config import FULL, Evaluation
 from .execution import Executor, left_to_do
 from .graph import Graph, Point, build, examine_clips, find_enhancers
@@ -289,9 +289,7 @@ def _box(clip: Clip, index: int) -> tuple[int, int, int, int]:
         full = planar(video)
         for frame in video:
             last = frame
-        data = picture_bytes(full(last))
-        planes = planes_from_bytes(data, clip.width, clip.height, clip.bit_depth)
-        return busiest_box(planes, *CROP)
+        return busiest_box(planes_of(full(last)), *CROP)
 
 
 def _crop_record(crop: dict[str, Any], cache: Cache) -> dict[str, Any]:

@@ -9,7 +9,6 @@ pairs are rebuilt by its own ``Decoder``, so what is measured is what a user get
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -32,17 +31,19 @@ from ..container.mp4 import CodedStream
 from ..decoder import Decoder, EnhanceSettings
 from ..encoder import EncodeSettings, StreamCoder
 from ..errors import ExternalError
+from ..files import sha256_of, sha256_of_all
 from ..measuring.comparison import residual_map, rgb_image
-from ..measuring.measure import decode_segments, planes_of, sizes_in_display_order
-from ..measuring.psnr import Plane, psnr
+from ..measuring.measure import decode_segments, sizes_in_display_order
+from ..measuring.psnr import psnr
 from ..media.decoding import in_process, program_that_decodes
-from ..media.pictures import FilterChain, down_sample, picture_bytes
+from ..media.pictures import FilterChain, down_sample
+from ..media.planar import PicturesMD5, Plane, frame_of, picture_bytes, planes_in, planes_of
 from ..media.programs import ffmpeg_version
 from ..media.sources import VideoSource
 from ..pair import Pair
 from ..plan import Role
 from .cache import write_record
-from .clips import ClipSource, file_sha256, planar, planes_from_bytes
+from .clips import ClipSource, planar
 from .layout import from_plain
 from .metrics import compare, metrics_version
 
@@ -147,7 +148,7 @@ def _stream(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
             "bits": coded.bits(),
             "frame_bits": sizes,
             "segments": [[s.path.name, s.frames] for s in coded.segments],
-            "clip": file_sha256(place.files[spec["clip"]]),
+            "clip": sha256_of(place.files[spec["clip"]]),
             "codec": adapter.codec.value,
             "config": settings.config.value,
             "qp": settings.qp,
@@ -227,7 +228,7 @@ def _read_sources(path: Path, frames: int) -> Iterator[list[Plane]]:
         full = planar(video)
         for frame in video:
             data = picture_bytes(full(frame))
-            yield planes_from_bytes(data, video.width, video.height, video.bit_depth)
+            yield planes_in(data, video.width, video.height, video.bit_depth)
 
 
 def _records(place: Place) -> dict[str, dict[str, Any]]:
@@ -259,7 +260,7 @@ def shown(spec: dict[str, Any], place: Place) -> Iterator[Shown]:
     size = (spec["width"], spec["height"])
     enlarge = _enlarger(tuple(_tds.lr_size(s, base) for s in size), size, base, "bicubic")
     for picture in pictures:
-        frame = _frame(picture.planes, spec["bit_depth"])
+        frame = frame_of(picture.planes, spec["bit_depth"])
         frame.pts = picture.index
         yield replace(picture, planes=planes_of(enlarge(frame)))
 
@@ -356,13 +357,6 @@ def _enlarger(small: tuple[int, ...], full: tuple[int, int], scale: int, flags: 
     return FilterChain(filters, Fraction(1, 1000))
 
 
-def _frame(planes: list[Plane], bit_depth: int) -> VideoFrame:
-    height, width = planes[0].shape
-    flat = np.concatenate([np.ascontiguousarray(p).reshape(-1) for p in planes])
-    name = "yuv420p" if bit_depth == 8 else "yuv420p10le"
-    return VideoFrame.from_ndarray(flat.reshape(height * 3 // 2, width), format=name)
-
-
 def _check_tools(spec: dict[str, Any]) -> None:
     """Raises ExternalError where what measures here is not what the job's key says."""
     for name, here in tools().items():
@@ -395,7 +389,7 @@ def _measure(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
     status: list[str] = []
     ran = ""
     spent = 0.0
-    digest = hashlib.md5(usedforsecurity=False)
+    digest = PicturesMD5()
 
     def pairs() -> Iterator[tuple[list[Plane], list[Plane]]]:
         nonlocal ran, spent
@@ -413,7 +407,7 @@ def _measure(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
                 raise ExternalError(f"frame {picture.index} came out in the place of {index}")
             status.append(picture.status)
             ran = picture.ran
-            _digest(digest, picture)
+            digest.add(picture.planes)
             yield source, picture.planes
         if next(pictures, None) is not None:
             raise ExternalError(f"more frames came out than the source's {spec['frames']}")
@@ -438,23 +432,18 @@ def _measure(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
     }
 
 
-def _digest(digest: Any, picture: Shown) -> None:
-    for plane in picture.planes:
-        digest.update(np.ascontiguousarray(plane))
-
-
 def _measured_before(
     spec: dict[str, Any], place: Place, known: dict[str, Any]
 ) -> dict[str, Any] | None:
     """The record, by what was measured of the same pictures; None where they are others."""
     status: list[str] = []
-    digest = hashlib.md5(usedforsecurity=False)
+    digest = PicturesMD5()
     started = time.perf_counter()
     for index, picture in enumerate(shown(spec, place)):
         if picture.index != index:
             raise ExternalError(f"frame {picture.index} came out in the place of {index}")
         status.append(picture.status)
-        _digest(digest, picture)
+        digest.add(picture.planes)
     spent = time.perf_counter() - started
     if digest.hexdigest() != known.get("pictures_md5"):
         return None
@@ -516,13 +505,10 @@ def busiest_box(planes: list[Plane], width: int, height: int) -> tuple[int, int,
 
 def engine_version() -> str:
     """The engine's version and the hash of its library, so that a rebuilt one counts as new."""
-    digest = hashlib.sha256()
-    folder = Path(str(_tds.__file__)).parent
-    libraries = [Path(str(_tds.__file__)), *sorted(folder.glob("_native/lib/libtds*.so*"))]
-    for path in libraries:
-        if path.is_file() and not path.is_symlink():
-            digest.update(path.read_bytes())
-    return f"{_tds.version()} {digest.hexdigest()[:12]}"
+    module = Path(str(_tds.__file__))
+    libraries = [module, *sorted(module.parent.glob("_native/lib/libtds*.so*"))]
+    real = (path for path in libraries if path.is_file() and not path.is_symlink())
+    return f"{_tds.version()} {sha256_of_all(real)[:12]}"
 
 
 def _library(name: str) -> str:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from .psnr import Plane, psnr
+from ..media.planar import Plane, frame_of
+from .psnr import psnr
 
 RESIDUAL_PEAK = 32  # code values of an 8-bit picture at which a residual map is white-hot
 GAP = 6
@@ -61,11 +61,7 @@ def side_by_side(
 
 def rgb_image(planes: Sequence[Plane], bit_depth: int) -> Image.Image:
     """Planar 4:2:0 code values as FFmpeg converts them."""
-    name = "yuv420p" if bit_depth == 8 else "yuv420p10le"
-    height, width = planes[0].shape
-    flat = np.concatenate([np.ascontiguousarray(p).reshape(-1) for p in planes])
-    frame = av.VideoFrame.from_ndarray(flat.reshape(height * 3 // 2, width), format=name)
-    image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+    image: Image.Image = frame_of(planes, bit_depth).to_image()  # type: ignore[no-untyped-call]
     return image
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -27,9 +26,10 @@ from ..errors import ExternalError, InputError
 from ..media.decoding import frames
 from ..media.opening import STANDARD_INPUT, RawFormat, ffmpeg_name, is_read_once
 from ..media.pictures import FilterChain, to_planar
+from ..media.planar import Plane, depth_of, planes_of
 from ..media.sources import VideoSource
 from ..plan import Role
-from .psnr import PSNR, Plane
+from .psnr import PSNR
 
 
 @dataclass
@@ -121,20 +121,6 @@ def source_planes(source: str, raw: RawFormat | None) -> Iterator[tuple[int, lis
             yield picture.pts, planes_of(picture)
 
 
-def planes_of(frame: av.VideoFrame) -> list[Plane]:
-    """Y, U and V of a planar 4:2:0 frame as views of its memory."""
-    sample = 2 if frame.format.name.endswith("10le") else 1
-    out: list[Plane] = []
-    for plane in frame.planes:
-        data = memoryview(plane)
-        shape = (plane.height, plane.line_size // sample)
-        if sample == 2:
-            out.append(np.frombuffer(data, np.uint16).reshape(shape)[:, : plane.width])
-        else:
-            out.append(np.frombuffer(data, np.uint8).reshape(shape)[:, : plane.width])
-    return out
-
-
 def _compare(
     source: str,
     raw: RawFormat | None,
@@ -161,7 +147,7 @@ def _compare_anchor(
         frame = next(decoded, None)
         if frame is None:
             raise ExternalError("the plain stream decodes to fewer frames than the source has")
-        depth = 10 if frame.format.name.endswith("10le") else 8
+        depth = depth_of(frame.format.name)
         planes = planes_of(frame)
         out.anchor.add(original, planes, depth)
         if roles[i] is Role.LR:

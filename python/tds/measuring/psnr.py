@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-Plane = NDArray[np.uint8] | NDArray[np.uint16]
+from ..media.planar import Plane
 
 IDENTICAL = 100.0  # dB given to a plane without any error, as FFmpeg's and VTM's tables cap it
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
 from .opening import ffmpeg_name
+from .planar import PicturesMD5, most_bits
 from .programs import candidates
 
 # MD5 of all pictures of data/vvc-*bit.266 as planar yuv, from VTM 23.13's decoder.
@@ -64,8 +64,9 @@ def frames(
 
 
 def bit_depth(stream: VideoStream) -> int:
-    """8 or 10, by the stream's pixel format."""
-    return 10 if (stream.codec_context.pix_fmt or "").endswith("10le") else 8
+    """8 or 10, by the stream's pixel format; deeper ones count as 10."""
+    pix_fmt = stream.codec_context.pix_fmt
+    return 10 if pix_fmt is not None and most_bits(pix_fmt) > 8 else 8
 
 
 def _decode(
@@ -141,12 +142,12 @@ def _by_program(path: str, index: int, depth: int, timed: bool) -> Iterator[Inpu
 @functools.cache
 def in_process(depth: int) -> bool:
     """Whether PyAV's own FFmpeg decodes VVC of this bit depth (8 or 10) right."""
-    digest = hashlib.md5()
+    digest = PicturesMD5()
     try:
         with as_file(files(__package__) / "data" / f"vvc-{depth}bit.266") as path:
             with av.open(str(path), format="vvc") as container:
                 for frame in container.decode(video=0):
-                    digest.update(frame.to_ndarray().tobytes())
+                    digest.add(frame)
     except av.error.FFmpegError:
         return False
     return digest.hexdigest() == KNOWN[depth]
@@ -163,6 +164,8 @@ def program_that_decodes(depth: int) -> str | None:
                 done = subprocess.run(command, capture_output=True, check=False, timeout=60)
             except (OSError, subprocess.SubprocessError):
                 continue
-            if hashlib.md5(done.stdout).hexdigest() == KNOWN[depth]:
+            digest = PicturesMD5()
+            digest.add(done.stdout)
+            if digest.hexdigest() == KNOWN[depth]:
                 return program
     return None

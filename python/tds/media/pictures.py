@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 
 from .._tds import lr_size
 from ..errors import InputError
+from .planar import pix_fmt_of
 
 SCENE_CUT = 10.0  # scdet's own default threshold, in percent of the largest difference
 
@@ -84,7 +85,7 @@ def to_planar(
 ) -> list[tuple[str, str]]:
     """Filters that bring a source to 8 or 10 bit planar 4:2:0 in its own range,
     noting scene cuts in each frame's metadata (lavfi.scd.score) on the way."""
-    target = "yuv420p" if bit_depth == 8 else "yuv420p10le"
+    target = pix_fmt_of(bit_depth)
     filters = [("scdet", "threshold=100")] if detect_cuts else []
     if pix_fmt != target:
         name = "pc" if full_range or pix_fmt.startswith("yuvj") else "tv"
@@ -117,8 +118,3 @@ def down_sample(width: int, height: int, scale: int) -> list[tuple[str, str]]:
         filters.append(("fillborders", f"right={right}:bottom={bottom}:mode=smear"))
     filters.append(("scale", f"{lr_width}:{lr_height}:flags=bicubic"))
     return filters
-
-
-def picture_bytes(frame: VideoFrame) -> bytes:
-    """The planes without padding, one after the other (FFmpeg's rawvideo)."""
-    return frame.to_ndarray().tobytes()

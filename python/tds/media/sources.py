@@ -18,6 +18,7 @@ from .decoding import frames
 from .extent import file_size, has_index, said_end
 from .opening import RawFormat, is_read_once, open_container, reason, video_streams
 from .pictures import RGB_MATRIX, is_yuv
+from .planar import most_bits
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class VideoSource:
             raise InputError(f"{path}: its video has no size; it holds no picture that decodes")
         check_even(path, self.width, self.height)
         self.pix_fmt = context.pix_fmt or "yuv420p"
-        self.bit_depth = 8 if _depth(self.pix_fmt) <= 8 else 10
+        self.bit_depth = 8 if most_bits(self.pix_fmt) <= 8 else 10
         rate = self._stream.average_rate or self._stream.guessed_rate or self._stream.base_rate
         self.rate = Fraction(rate) if rate else Fraction(25)
         self.time_base = Fraction(self._stream.time_base or 1 / self.rate)
@@ -292,10 +293,6 @@ def _first_packet_size(path: str, raw: RawFormat) -> int:
 
 def _count(n: int, what: str) -> str:
     return f"{n} {what}{'s' if n != 1 else ''}"
-
-
-def _depth(pix_fmt: str) -> int:
-    return max(c.bits for c in av.VideoFormat(pix_fmt).components)
 
 
 # H.273 code points by FFmpeg's option names; 2 is "unspecified".

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
+from ..media.planar import picture_size
 from ..plan import Role
 
 MAGIC = b"TDSP"
@@ -55,11 +56,6 @@ class PictureHead:
     def size(self) -> int:
         """Bytes of the samples: planar 4:2:0, 16 bits a sample above 8 bits."""
         return picture_size(self.width, self.height, self.bit_depth)
-
-
-def picture_size(width: int, height: int, bit_depth: int) -> int:
-    """Bytes of a 4:2:0 picture; 16 bits a sample above 8 bits."""
-    return width * height * 3 // 2 * (1 if bit_depth == 8 else 2)
 
 
 def parse_head(data: bytes) -> tuple[MessageType, int]:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ExternalError, InputError
+from ..media.planar import Plane, picture_size, planes_in
 from ..plan import Role
 from . import protocol
 from .protocol import MessageType, ProtocolError
@@ -38,13 +39,10 @@ class Format:
 
     @property
     def size(self) -> int:
-        return protocol.picture_size(self.width, self.height, self.bit_depth)
+        return picture_size(self.width, self.height, self.bit_depth)
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}, {self.bit_depth} bits"
-
-
-Plane = NDArray[np.generic]
 
 
 @dataclass
@@ -60,16 +58,9 @@ class Picture:
     pts: int | None = None
 
     @property
-    def planes(self) -> tuple[Plane, Plane, Plane]:
+    def planes(self) -> list[Plane]:
         """Y, Cb and Cr as views of ``data``: uint8, or uint16 above 8 bits."""
-        w, h = self.format.width, self.format.height
-        samples = self.data.view("u1" if self.format.bit_depth == 8 else "<u2")
-        luma, chroma = w * h, w * h // 4
-        return (
-            samples[:luma].reshape(h, w),
-            samples[luma : luma + chroma].reshape(h // 2, w // 2),
-            samples[luma + chroma :].reshape(h // 2, w // 2),
-        )
+        return planes_in(self.data, self.format.width, self.format.height, self.format.bit_depth)
 
 
 class StreamEnded(Exception):

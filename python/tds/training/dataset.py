@@ -16,7 +16,6 @@ what a frame looks like; references may then be at any distance.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -27,6 +26,7 @@ from pathlib import Path
 
 from ..codecs import ADAPTERS, DEFAULT, Codec, Config, StreamSettings
 from ..errors import InputError, MissingError
+from ..files import sha256_of, whole_file
 from .pictures import Yuv, down_sample, read, write_lossless
 
 VIDEO = frozenset([".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".mpg", ".ts"])
@@ -142,16 +142,15 @@ def _encode(pictures: Yuv, path: Path, job: Job, qp: int) -> str:
         pictures.width, pictures.height, 8, Fraction(25), job.config, qp, job.preset
     )
     adapter.check(settings)
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    run = adapter(settings, part)
-    try:
-        for picture in pictures.data:
-            run.write(picture.tobytes())
-        run.finish()  # says so when packets and frames do not agree
-    except BaseException:
-        run.abort()
-        raise
-    os.replace(part, path)
+    with whole_file(path, overwrite=True) as beside:
+        run = adapter(settings, beside)
+        try:
+            for picture in pictures.data:
+                run.write(picture.tobytes())
+            run.finish()  # says so when packets and frames do not agree
+        except BaseException:
+            run.abort()
+            raise
     return adapter.version()
 
 
@@ -223,16 +222,12 @@ def _check_same(entry: Entry, job: Job, sha256: str, note: Path) -> None:
             )
 
 
-@functools.lru_cache(1024)
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+_sha256 = functools.lru_cache(1024)(sha256_of)
 
 
 def _write(path: Path, value: object) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(part, path)
+    with whole_file(path, overwrite=True) as beside:
+        beside.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def build(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,9 +17,11 @@ from numpy.typing import NDArray
 
 from .._tds import lr_size
 from ..errors import InputError
+from ..files import whole_file
 from ..media import pictures as media_pictures
 from ..media.opening import ffmpeg_name
-from ..media.pictures import FilterChain, picture_bytes
+from ..media.pictures import FilterChain
+from ..media.planar import Plane, frame_of, picture_bytes, planes_in
 from ..media.reading import planar_frames
 
 if TYPE_CHECKING:
@@ -40,16 +41,9 @@ class Yuv:
     def __len__(self) -> int:
         return len(self.data)
 
-    def planes(self, index: int) -> tuple[Bytes, Bytes, Bytes]:
+    def planes(self, index: int) -> list[Plane]:
         """Y ``[H, W]``, Cb and Cr ``[H/2, W/2]`` of one picture."""
-        frame, luma, chroma = self.data[index], self.width * self.height, 0
-        chroma = luma // 4
-        half = (self.height // 2, self.width // 2)
-        return (
-            frame[:luma].reshape(self.height, self.width),
-            frame[luma : luma + chroma].reshape(half),
-            frame[luma + chroma :].reshape(half),
-        )
+        return planes_in(self.data[index], self.width, self.height, 8)
 
     def take(self, indices: Iterable[int]) -> Yuv:
         return Yuv(self.data[list(indices)], self.width, self.height)
@@ -92,8 +86,7 @@ def down_sample(pictures: Yuv, scale: int) -> Yuv:
 
 
 def _frame(pictures: Yuv, index: int) -> VideoFrame:
-    rows = pictures.data[index].reshape(-1, pictures.width)
-    return VideoFrame.from_ndarray(rows, "yuv420p")
+    return frame_of(pictures.planes(index), 8)
 
 
 def _bytes(frame: VideoFrame) -> Bytes:
@@ -115,15 +108,13 @@ def read(path: Path, most: int | None = None) -> Yuv:
 
 def write_lossless(pictures: Yuv, path: Path, rate: int = 25) -> None:
     """FFV1 in Matroska, whole or not at all."""
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        with av.open(ffmpeg_name(part), "w") as container:
-            stream = container.add_stream("ffv1", rate=rate)
-            stream.width, stream.height = pictures.width, pictures.height
-            stream.pix_fmt = "yuv420p"
-            for i in range(len(pictures)):
-                container.mux(stream.encode(_frame(pictures, i)))
-            container.mux(stream.encode(None))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        whole_file(path, overwrite=True) as beside,
+        av.open(ffmpeg_name(beside), "w") as container,
+    ):
+        stream = container.add_stream("ffv1", rate=rate)
+        stream.width, stream.height = pictures.width, pictures.height
+        stream.pix_fmt = "yuv420p"
+        for i in range(len(pictures)):
+            container.mux(stream.encode(_frame(pictures, i)))
+        container.mux(stream.encode(None))

@@ -8,8 +8,6 @@ had.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 
 from .._tds import lr_size
 from ..errors import InputError
+from ..files import sha256_of_text, whole_file
 from .dataset import Entry, load_manifest
 from .pictures import Bytes, Yuv, read
 
@@ -95,16 +94,14 @@ class Decoded:
     def _map(self, path: Path) -> Yuv:
         stat = path.stat()
         key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {READ_BY}"
-        name = hashlib.sha256(key.encode()).hexdigest()[:24]
+        name = sha256_of_text(key)[:24]
         found = sorted(self.cache.glob(f"{name}-*.npy"))
         if not found:
             self.cache.mkdir(parents=True, exist_ok=True)
             decoded = read(path)
             target = self.cache / f"{name}-{decoded.width}x{decoded.height}.npy"
-            # Not to be found by the search above, which other processes may be at.
-            part = target.with_name(f"part-{os.getpid()}-{target.name}")
-            np.save(part, decoded.data)
-            os.replace(part, target)
+            with whole_file(target, overwrite=True) as beside:
+                np.save(beside, decoded.data)
             found = [target]
         width, height = (int(v) for v in found[0].stem.rsplit("-", 1)[1].split("x"))
         data: Bytes = np.load(found[0], mmap_mode="r")
@@ -359,7 +356,7 @@ class AlignedSamples:
         e, s = pair.entry, self.settings
         text = f"{pair.decoded.folder.resolve()} {e.hr} {e.hr_bytes} {e.lr_bytes} {shots} {key}"
         text += f" {self.seed} {s.missing} {s.unrelated} {s.recurrent} {s.distances}"
-        path = cache / f"aligned-{hashlib.sha256(text.encode()).hexdigest()[:24]}.pt"
+        path = cache / f"aligned-{sha256_of_text(text)[:24]}.pt"
         if not path.is_file():
             cache.mkdir(parents=True, exist_ok=True)
             rng = np.random.default_rng([self.seed, int(path.stem[-8:], 16)])
@@ -367,9 +364,8 @@ class AlignedSamples:
             made = [
                 self._make(pair, draw_shot(rng, e, settings), model, enhancer) for _ in range(shots)
             ]
-            part = path.with_name(f"{path.stem}.{os.getpid()}.part")
-            torch.save(made, part)
-            os.replace(part, path)
+            with whole_file(path, overwrite=True) as beside:
+                torch.save(made, beside)
         return torch.load(path, weights_only=True, mmap=True)
 
     @torch.no_grad()

@@ -24,10 +24,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..files import whole_file
+from ..files import sha256_of, whole_file
 from ..models.build import build, settings
 from ..models.registry import load as load_weights
-from ..models.registry import metadata, sha256_of
+from ..models.registry import metadata
 from ..models.registry import save as save_weights
 from .config import Stage, TrainConfig
 from .dataset import load_manifest
@@ -289,13 +289,8 @@ class Trainer:
         if self.rank:
             return
         self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / "checkpoint.pt"
-        part = path.with_name(f"checkpoint.{os.getpid()}.part")
-        try:
-            torch.save(self.state(), part)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(self.out / "checkpoint.pt", overwrite=True) as beside:
+            torch.save(self.state(), beside)
         self.write_weights(self.out / "weights.safetensors")
 
     def write_weights(self, path: Path) -> str:
