@@ -102,6 +102,9 @@ class Decoder(Iterator[Picture]):
             return "bicubic", None
         from . import models
 
+        if wanted.backend == "auto" and wanted.model is None and (why := models.unusable()):
+            self.notices.append(f"{why}: LR pictures are up-sampled by bicubic")
+            return "bicubic", None
         if wanted.model is not None:
             # A hash in the file is of the model it names, whoever asks for that model.
             sha256 = hints.model_sha256 if wanted.model == hints.model else None

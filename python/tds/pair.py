@@ -7,7 +7,7 @@ of these, and a ``Decoder`` takes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Protocol
@@ -34,7 +34,7 @@ class DecodedPicture(Protocol):
     is_corrupt: bool
 
     @property
-    def planes(self) -> tuple[Any, Any, Any]: ...
+    def planes(self) -> Sequence[Any]: ...
 
 
 Decoded = VideoFrame | DecodedPicture

@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import struct
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import tds.models as models
-from tds.errors import InputError, MissingError
+import tools
+from tds.errors import InputError, MissingError, OutputError
+from tds.files import sha256_of
 from tds.models.build import build, settings
 from tds.models.export import example
-from tds.models.registry import save, sha256_of
+from tds.models.registry import save
 
 
 @pytest.fixture
@@ -54,6 +61,90 @@ def test_the_second_use_exports_nothing(shelf):
     first = models.find("tiny", 2).path
     stamp = first.stat().st_mtime_ns
     assert models.find("tiny", 2).path == first and first.stat().st_mtime_ns == stamp
+
+
+def spoil(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "empty":  # as a power cut leaves a file
+        data.clear()
+    elif how == "cut short":
+        del data[len(data) // 2 :]
+    elif how == "a flipped bit":
+        data[len(data) // 2] ^= 4
+    else:
+        data[:] = b"no archive at all"
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["empty", "cut short", "a flipped bit", "other bytes"])
+def test_a_damaged_archive_in_the_cache_is_made_anew(shelf, how):
+    _, model = shelf
+    path = models.find("tiny", 2).path
+    spoil(path, how)
+    assert models.find("tiny", 2).path == path
+    arguments = example(2)
+    with torch.no_grad():
+        assert torch.allclose(torch.jit.load(path)(*arguments), model(*arguments), atol=1e-4)
+
+
+def test_an_archive_says_which_torch_made_it_and_each_torch_has_its_own(shelf, monkeypatch):
+    from tds.models import registry
+
+    first = models.find("tiny", 2).path
+    assert models.metadata(first)["torch"] == torch.__version__
+    monkeypatch.setattr(registry, "torch_version", lambda: "2.11.0")
+    assert models.find("tiny", 2).path != first
+
+
+def test_what_weights_say_of_their_name_makes_them_nobody_s_default(shelf, tmp_path, monkeypatch):
+    """Programs without Python take NAME-kK*.pt in the cache's folder ``exported`` for NAME."""
+    _, model = shelf
+    about = {"tds_model": 1, "name": "fast", "version": "9", "scale": 2, "features": True}
+    path = tmp_path / "downloaded.safetensors"
+    save(model, settings({"preset": "fast", "scale": 2}), about, path)
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("TDS_CACHE", str(cache))
+    archive = models.find(path, 2).path
+    assert archive.is_relative_to(cache) and archive.is_file()
+    assert list((cache / "exported").glob("*.pt")) == []
+    assert models.default(2, "cpu").weights != sha256_of(path)
+    own = models.find("fast", 2)
+    assert own.path.samefile(next((cache / "exported").glob("fast-k2-*.pt")))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(shelf, tmp_path):
+    """Files are limited to 100 kB, which fails as a full disk does; torch would abort."""
+    folder, _ = shelf
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2);"
+        "from tds.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    out = tmp_path / "out.pt"
+    for arguments in (
+        ["export", str(folder / "tiny-k2.safetensors"), "--out", str(out)],
+        ["decode", str(tmp_path / "pair.mp4"), str(tmp_path / "x.y4m"), "--model", "tiny"],
+    ):
+        if arguments[0] == "decode":
+            clip = Path(__file__).resolve().parents[1] / "data" / "city.mkv"
+            tools.tds("encode", clip, arguments[1], "--codec", "hevc", "--preset", "ultrafast")
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TDS_CACHE": str(tmp_path / "cache")},
+        )
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert "no space left on its disk" in done.stderr.splitlines()[-1], done.stderr
+    assert "TDS_CACHE" in done.stderr
+    left = [p.name for p in tmp_path.rglob("*") if p.is_file()]
+    assert sorted(left) == ["pair.mp4", "tiny-k2.safetensors"]
+
+
+def test_a_cache_folder_that_cannot_be_is_named(shelf, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TDS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OutputError, match="set TDS_CACHE"):
+        models.find("tiny", 2)
 
 
 def test_other_weights_of_the_same_name_are_exported_anew(shelf):
@@ -166,11 +257,117 @@ def test_weights_of_another_network_are_refused(tmp_path):
         models.find(path, 2)
 
 
+def rewritten(path: Path, change) -> bytes:
+    """A safetensors file with its header changed by ``change``."""
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    text = change(json.loads(data[8 : 8 + size]))
+    text = text if isinstance(text, bytes) else json.dumps(text).encode()
+    return struct.pack("<Q", len(text)) + text + data[8 + size :]
+
+
+def with_network(**values):
+    def change(header):
+        about = header["__metadata__"]
+        about["network"] = json.dumps({**json.loads(about["network"]), **values})
+        return header
+
+    return change
+
+
+def said(key: str, text: object):
+    def change(header):
+        header["__metadata__"][key] = text
+        return header
+
+    return change
+
+
+def of_type(name: str):
+    return lambda header: {
+        k: {**v, "dtype": name} if "dtype" in v else v for k, v in header.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: b"[" * 5000,
+        lambda header: [],
+        lambda header: {**header, "tail.weight": {"dtype": "F32", "shape": [1], "data_offsets": 0}},
+        said("tds.json", "[" * 5000),
+        said("tds.json", "null"),
+        said("tds.json", 7),
+        said("tds.json", json.dumps({"tds_model": 1, "name": ["x"], "scale": 2})),
+        said("tds.json", json.dumps({"tds_model": 1, "name": "x", "scale": "2"})),
+        said("tds.json", json.dumps({"tds_model": [], "name": "x", "scale": 2})),
+        said("network", "[]"),
+        said("network", "{"),
+        said("network", None),
+        with_network(kind=[]),
+        with_network(preset={}),
+        with_network(scale=3),
+        with_network(scale=0),
+        with_network(scale="2"),
+        with_network(channels=0),
+        with_network(channels=-4),
+        with_network(channels=4000, blocks=4000),
+        with_network(channels=10**18),
+        with_network(channels=1.5),
+        with_network(blocks=None),
+        with_network(depth=3),
+        of_type("I32"),
+        of_type("U8"),
+        of_type("Q7"),
+    ],
+)
+def test_odd_weights_are_refused_with_one_sentence(shelf, tmp_path, change):
+    folder, _ = shelf
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(rewritten(folder / "tiny-k2.safetensors", change))
+    with pytest.raises(InputError, match=r"odd\.safetensors") as error:
+        models.find(path, 2)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_cut_or_changed_anywhere_are_refused_or_whole(shelf, tmp_path):
+    folder, _ = shelf
+    whole = (folder / "tiny-k2.safetensors").read_bytes()
+    path = tmp_path / "changed.safetensors"
+    random = np.random.default_rng(7)
+    header = 8 + struct.unpack("<Q", whole[:8])[0]
+    refused = 0
+    for trial in range(120):
+        data = bytearray(whole)
+        if trial % 3 == 0:
+            del data[random.integers(len(data)) :]
+        else:
+            for _ in range(trial % 5 + 1):
+                data[random.integers(header)] = random.integers(256)
+        path.write_bytes(data)
+        try:
+            models.load(path)
+        except InputError as error:
+            refused += 1
+            assert "changed.safetensors" in str(error)
+    assert refused > 100
+
+
+def test_weights_that_are_no_numbers_are_refused(shelf, tmp_path):
+    _, model = shelf
+    about = {"tds_model": 1, "name": "nan", "version": "1", "scale": 2}
+    torch.nn.init.constant_(model.tail.bias, float("nan"))
+    path = tmp_path / "nan.safetensors"
+    save(model, settings({"preset": "fast", "scale": 2}), about, path)
+    with pytest.raises(InputError, match="no finite numbers"):
+        models.find(path, 2)
+
+
 def test_a_later_contract_is_refused(tmp_path):
     network = {"preset": "fast", "scale": 2}
-    about = {"tds_model": 2, "name": "late", "version": "1", "scale": 2}
+    about = {"tds_model": 3, "name": "late", "version": "1", "scale": 2}
     save(build(network), settings(network), about, tmp_path / "late-k2.safetensors")
-    with pytest.raises(InputError, match="version 2 of the model contract"):
+    with pytest.raises(InputError, match="version 3 of the model contract"):
         models.find(tmp_path / "late-k2.safetensors", 2)
 
 

@@ -16,7 +16,7 @@ def add_parser(subparsers: Any) -> None:
         "helpers load, from a .safetensors file or a model's name.",
     )
     p.add_argument("model", help="a .safetensors file, or the name of a model")
-    p.add_argument("--scale", "-k", type=int, choices=[2, 4], help="which k, for a name (2)")
+    p.add_argument("--scale", "-k", type=int, choices=[1, 2, 4], help="which k, for a name (2)")
     p.add_argument("--out", "-o", type=Path, required=True, help="the archive to write (.pt)")
     p.add_argument(
         "--precision",
@@ -30,9 +30,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..files import check_output
+    from ..files import check_output, sha256_of
     from ..models.export import export
-    from ..models.registry import load, metadata, sha256_of, weights
+    from ..models.registry import load, metadata, weights
 
     check_output(args.out, args.overwrite)
     path = weights(args.model, args.scale or 2)

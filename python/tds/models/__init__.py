@@ -4,7 +4,17 @@
 Importing this package does not import torch; what needs it imports it when called.
 """
 
-from .registry import Found, ModelInfo, available, default, find, find_named, load, metadata
+from .registry import (
+    Found,
+    ModelInfo,
+    available,
+    default,
+    find,
+    find_named,
+    load,
+    metadata,
+    unusable,
+)
 
 __all__ = [
     "Found",
@@ -15,4 +25,5 @@ __all__ = [
     "find_named",
     "load",
     "metadata",
+    "unusable",
 ]

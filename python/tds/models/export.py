@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import warnings
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tds.files import whole_file
 from tds.models.resample import luma_of, pack
 
 PRECISIONS = {
@@ -67,9 +69,10 @@ def export(
     """Scripts ``model`` into ``path`` with ``about`` as its ``tds.json``.
 
     The archive is loaded again and compared with the network before it appears under its
-    name: at most 1e-4 off anywhere in float32, 0.01 on average in less.
+    name: at most 1e-4 off anywhere in float32, 0.01 on average in less. ``tds.json`` also says
+    which torch made it.
     ``precision`` is the type of the stored weights; the engine converts to what it runs in.
-    Raises ValueError when the two do not agree.
+    Raises ValueError when the two do not agree, OutputError when it cannot be written.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"no precision {precision!r}; there is: {', '.join(PRECISIONS)}")
@@ -81,22 +84,23 @@ def export(
     with torch.no_grad():
         want = model(*arguments)
     scripted = script(model.to(dtype))
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            warnings.filterwarnings("ignore", message=r".*torch\.jit.*")
-            text = json.dumps({**about, "precision": precision}, indent=1, sort_keys=True)
-            torch.jit.save(scripted, str(part), _extra_files={"tds.json": text})
-            again = torch.jit.load(str(part), map_location="cpu")
-        with torch.no_grad():
-            got = again(*[a.to(dtype) for a in arguments]).float()
-        error = (want - got).abs()
-        exact = dtype == torch.float32
-        difference, allowed = (error.max(), 1e-4) if exact else (error.mean(), 0.01)
-        difference = float(difference)
-        if not difference <= allowed:
-            raise ValueError(f"the exported model is off by {difference:.2g}; it was not written")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    about = {**about, "precision": precision, "torch": torch.__version__}
+    # Into memory first: torch ends the whole process where a disk is full.
+    archive = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.*")
+        text = json.dumps(about, indent=1, sort_keys=True)
+        torch.jit.save(scripted, archive, _extra_files={"tds.json": text})
+        archive.seek(0)
+        again = torch.jit.load(archive, map_location="cpu")
+    with torch.no_grad():
+        got = again(*[a.to(dtype) for a in arguments]).float()
+    error = (want - got).abs()
+    exact = dtype == torch.float32
+    difference, allowed = (error.max(), 1e-4) if exact else (error.mean(), 0.01)
+    difference = float(difference)
+    if not difference <= allowed:
+        raise ValueError(f"the exported model is off by {difference:.2g}; it was not written")
+    with whole_file(path, overwrite=True) as beside:
+        beside.write_bytes(archive.getbuffer())

@@ -7,27 +7,38 @@ TorchScript archive is exported from it at the first use, into the user's cache 
 
 Search path, first hit wins: the folders of ``TDS_MODEL_PATH`` (separated as ``PATH`` is), the
 models that came with the package, and ``models`` in the user's cache folder.
+
+Archives of the package's own models are kept in the cache as ``exported/NAME-kK-...pt``, where
+programs without Python find them by name. Those of anybody else's are in ``exported/other``: what
+weights say of their own name makes them nobody's default.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import errno
 import json
 import os
 import re
 import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, MissingError
+from .. import _tds
+from ..errors import InputError, MissingError, OutputError
+from ..files import sha256_of, sha256_of_all, whole_file
 
 if TYPE_CHECKING:
     from torch import nn
 
-CONTRACT = 1  # version of docs/model.md
+CONTRACTS = (1, 2)  # versions of docs/model.md
 _HEADER_LIMIT = 100 << 20  # what safetensors itself allows
+_TEXT_LIMIT = 1 << 20  # of a tds.json, bytes
+_LARGEST = 4096  # number in a network's settings; a hostile file must not take all memory
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _FILE = re.compile(rf"(?P<name>{_NAME})-k(?P<scale>[124])\.(safetensors|pt)")
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".ts")  # of what is a file and no name
@@ -74,16 +85,15 @@ def cache_folder() -> Path:
 def search_path() -> list[Path]:
     """The folders that are searched, in order; those that do not exist are left out."""
     folders = [Path(p) for p in os.environ.get("TDS_MODEL_PATH", "").split(os.pathsep) if p]
-    here = Path(__file__).resolve()
-    folders.append(here.parent / "weights")  # installed
-    folders.append(here.parents[3] / "models")  # a source tree
+    folders += _own_folders()
     folders.append(cache_folder() / "models")
     return [folder for folder in folders if folder.is_dir()]
 
 
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _own_folders() -> list[Path]:
+    """Where the models of this package are: installed, and in a source tree."""
+    here = Path(__file__).resolve()
+    return [here.parent / "weights", here.parents[3] / "models"]
 
 
 def _safetensors_header(path: Path) -> dict[str, str]:
@@ -94,10 +104,28 @@ def _safetensors_header(path: Path) -> dict[str, str]:
             raise InputError(f"{path} is not a safetensors file; get it again")
         try:
             header = json.loads(file.read(size))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InputError(f"{path} has a damaged safetensors header; get it again") from None
     found = header.get("__metadata__", {}) if isinstance(header, dict) else {}
     return found if isinstance(found, dict) else {}
+
+
+def _archive_metadata(path: Path) -> bytes | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.filename.endswith("/extra/tds.json") and entry.file_size <= _TEXT_LIMIT:
+                    return archive.read(entry)
+    except _NO_ARCHIVE:
+        raise InputError(f"{path} is not a TorchScript archive; export it again") from None
+    return None
+
+
+# What zipfile raises for bytes that are no archive, or one of a kind it does not read.
+_NO_ARCHIVE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError),
+)
 
 
 def metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -112,23 +140,22 @@ def metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         text = _safetensors_header(path).get("tds.json")
     else:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for entry in archive.namelist():
-                    if entry.endswith("/extra/tds.json"):
-                        text = archive.read(entry)
-        except zipfile.BadZipFile:
-            raise InputError(f"{path} is not a TorchScript archive; export it again") from None
-    try:
-        found = json.loads(text) if text else None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or "scale" not in found or "name" not in found:
+        text = _archive_metadata(path)
+    found = None
+    if isinstance(text, (str, bytes)):
+        with contextlib.suppress(ValueError, RecursionError):
+            found = json.loads(text)
+    if (
+        not isinstance(found, dict)
+        or not isinstance(found.get("name"), str)
+        or type(found.get("scale")) is not int
+    ):
         raise InputError(f"{path} has no usable tds.json; it was not made by `tds export`")
-    if found.get("tds_model") != CONTRACT:
+    contract = found.get("tds_model")
+    if type(contract) is not int or contract not in CONTRACTS:
         raise InputError(
-            f"{path} follows version {found.get('tds_model')} of the model contract, and this "
-            f"release knows version {CONTRACT}"
+            f"{path} follows version {contract} of the model contract, and this release knows "
+            f"version {' and '.join(map(str, CONTRACTS))}"
         )
     return found
 
@@ -168,16 +195,33 @@ def default(scale: int, device: str = "auto") -> Found | None:
     elif device == "cpu":
         cuda = False
     else:
-        try:
-            import torch
-
-            cuda = torch.cuda.is_available()
-        except ImportError:
-            return None
+        cuda = unusable() is None and "cuda" in " ".join(_tds.backend_devices("torchscript"))
     for name in ("standard", "fast") if cuda else ("fast", "standard"):
         if name in names:
             return find(name, scale)
     return None
+
+
+def unusable() -> str | None:
+    """Why no model can be run here, as the beginning of a sentence; None when one can.
+
+    Models need torch, and an engine that was built where torch was.
+    """
+    if not torch_version():
+        return "models need torch, which is not installed (pip install torch==2.13.0)"
+    try:
+        _tds.backend_available("torchscript")
+    except NotImplementedError as error:
+        return str(error)
+    return None
+
+
+def torch_version() -> str:
+    """Of the torch that is installed, "" for none; does not import it."""
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return ""
 
 
 def find(name: str | os.PathLike[str], scale: int, sha256: str | None = None) -> Found:
@@ -246,25 +290,46 @@ def _named(name: str, scale: int) -> Path:
 
 def _code_hash() -> str:
     """Changes with the networks' code, so that an archive of older code is not reused."""
-    state = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        if source.name not in ("__init__.py", Path(__file__).name):  # what finds, not makes
-            state.update(source.read_bytes())
-    return state.hexdigest()[:8]
+    finds = ("__init__.py", Path(__file__).name)  # and does not make
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256_of_all(source for source in sources if source.name not in finds)[:8]
 
 
 def _exported(weights: Path, about: dict[str, Any], digest: str, code: str) -> Path:
     if not re.fullmatch(_NAME, str(about["name"])):  # it becomes a file's
         raise InputError(f"{weights}: its name has letters, digits, . _ -, not {about['name']!r}")
-    name = f"{about['name']}-k{about['scale']}-{digest[:16]}-{code}.pt"
-    archive = cache_folder() / "exported" / name
-    if archive.is_file():
+    if not (torch := torch_version()):
+        raise MissingError(f"{weights}: {unusable()}")
+    # An archive of a later torch may not load in an earlier one: each has its own.
+    name = f"{about['name']}-k{about['scale']}-{digest[:16]}-{code}-{torch}.pt"
+    own = weights.resolve().parent in _own_folders()
+    archive = cache_folder() / "exported" / ("." if own else "other") / name
+    if _is_whole(archive, digest):
         return archive
     from .export import export
 
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    export(load(weights), {**about, "weights_sha256": digest}, archive)
+    try:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        export(load(weights), {**about, "weights_sha256": digest}, archive)
+    except OSError as error:
+        if isinstance(error, MissingError):
+            raise
+        why = error.strerror if isinstance(error, OutputError) else f"{archive}: {error.strerror}"
+        raise OutputError(
+            error.errno or errno.EIO, f"{why}; set TDS_CACHE to a folder that has room"
+        ) from error
     return archive
+
+
+def _is_whole(archive: Path, digest: str) -> bool:
+    """Whether it is there, was made from these weights, and is as it was written."""
+    if not archive.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return opened.testzip() is None and metadata(archive).get("weights_sha256") == digest
+    except (OSError, *_NO_ARCHIVE):
+        return False
 
 
 def load(path: str | os.PathLike[str]) -> nn.Module:
@@ -272,24 +337,54 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
 
     Raises MissingError or InputError, as :func:`metadata`.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
-
-    from .build import build
 
     path = Path(path)
     metadata(path)
-    text = _safetensors_header(path).get("network")
+    model = _network(path)
     try:
-        network = json.loads(text or "")
-    except ValueError:
-        raise InputError(f"{path} does not say which network its weights are for") from None
-    model = build(network)
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged or cut short ({error}); get it again") from None
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+            raise InputError(f"{path} has weights that are no finite numbers ({name})")
     try:
-        model.load_state_dict(load_file(path), strict=True)
+        model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"{path} does not fit its network: {reason}") from None
     return model.eval()
+
+
+def _network(path: Path) -> nn.Module:
+    """The network that a ``.safetensors`` file says its weights are for. Raises InputError."""
+    import torch
+
+    from .build import build
+
+    try:
+        network = json.loads(_safetensors_header(path).get("network", ""))
+        if not isinstance(network, dict):
+            raise ValueError
+    except (ValueError, TypeError, RecursionError):
+        raise InputError(f"{path} does not say which network its weights are for") from None
+    numbers = [n for n in network.values() if isinstance(n, (int, float))]
+    if not all(0 <= n <= _LARGEST for n in numbers):
+        raise InputError(
+            f"{path}: its network's settings are numbers from 0 to {_LARGEST}, not {numbers}"
+        )
+    try:
+        with torch.device("meta"):  # where it takes no memory
+            size = sum(tensor.numel() for tensor in build(network).state_dict().values())
+        if size > path.stat().st_size:  # of a byte each at least
+            raise InputError(f"{path} does not fit its network, which has {size} numbers")
+        return build(network)
+    except InputError:
+        raise
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+        raise InputError(f"{path}: its settings make no network ({error})") from None
 
 
 def save(
@@ -309,17 +404,16 @@ def save(
         key: value.detach().float().cpu().contiguous().clone()
         for key, value in model.state_dict().items()
     }
-    part = path.with_name(path.name + ".part")
-    save_file(
-        tensors,
-        part,
-        metadata={
-            "network": json.dumps(network, sort_keys=True),
-            "tds.json": json.dumps(about, sort_keys=True),
-        },
-    )
-    _sort_metadata(part)
-    os.replace(part, path)
+    with whole_file(path, overwrite=True) as beside:
+        save_file(
+            tensors,
+            beside,
+            metadata={
+                "network": json.dumps(network, sort_keys=True),
+                "tds.json": json.dumps(about, sort_keys=True),
+            },
+        )
+        _sort_metadata(beside)
     return sha256_of(path)
 
 
