@@ -50,7 +50,7 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
 
 
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_REFUSED = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+_REFUSED = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 _NAME_MAX = 255  # bytes, of every usual file system
 
 
@@ -71,6 +71,10 @@ def check_output(
     """Raises before any work is done when ``path`` could not be written, or is one of the
     files that are read."""
     target = Path(path)
+    if len(os.fsencode(target.name)) > _NAME_MAX:
+        raise OutputError(
+            errno.ENAMETOOLONG, f"{target}: a file's name has at most {_NAME_MAX} bytes"
+        )
     for name in inputs:
         if target.is_file() and Path(name).is_file() and target.samefile(name):
             raise OutputExistsError(f"{target} is the input too; name another output")

@@ -29,8 +29,9 @@ from tds._tds import lr_size
 from tds.codecs import Codec, Config
 from tds.errors import InputError, MissingError
 from tds.media.decoding import KNOWN
-from tds.media.pictures import FilterChain, picture_bytes
+from tds.media.pictures import FilterChain
 from tds.media.pictures import down_sample as product_down_sample
+from tds.media.planar import picture_bytes
 from tds.models.build import build as build_network
 from tds.models.registry import metadata
 from tds.training.config import Stage, load_config
