@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -282,6 +283,57 @@ def test_fifos_in_and_a_pipe_out(tmp_path: Path, pair: Callable[..., Path]) -> N
     assert raw_digests(tmp_path / "o.yuv", 128, 72) == digests(
         folder / "whole.mp4", backend="bicubic"
     )
+
+
+def test_one_program_that_feeds_both_fifos(tmp_path: Path, pair: Callable[..., Path]) -> None:
+    """It opens the second one only when the first one is read, and waits with the first one's
+    pictures while the second one's are not read."""
+    folder = pair("hevc", "ai")
+    for order in (("hr", "lr"), ("lr", "hr")):
+        fifos = [tmp_path / f"{name}{order[0]}.y4m" for name in order]
+        for fifo in fifos:
+            os.mkfifo(fifo)
+        writer = subprocess.Popen(
+            [tools.FFMPEG, "-nostdin", "-loglevel", "error", "-y"]
+            + [x for name in order for x in ("-i", str(folder / f"{name}.mp4"))]
+            + ["-map", "0:v", "-fps_mode", "passthrough", fifos[0]]
+            + ["-map", "1:v", "-fps_mode", "passthrough", fifos[1]]
+        )
+        try:
+            named = dict(zip(order, fifos, strict=True))
+            tools.tds("enhance", "--hr", named["hr"], "--lr", named["lr"], tmp_path / "o.yuv",
+                      "-y", "--group", 5, "--backend", "bicubic")  # fmt: skip
+        finally:
+            writer.kill()
+            writer.wait()
+        want = digests(folder / "whole.mp4", backend="bicubic")
+        assert raw_digests(tmp_path / "o.yuv", 128, 72) == want
+
+
+@pytest.mark.parametrize(("number", "written"), [(signal.SIGINT, 60), (signal.SIGTERM, 0)])
+def test_a_pipe_that_nobody_writes_can_be_left(
+    tmp_path: Path, pair: Callable[..., Path], number: signal.Signals, written: int
+) -> None:
+    """With half a picture in it, and with less."""
+    fifo = tmp_path / "f.y4m"
+    os.mkfifo(fifo)
+    for arguments in (
+        ("enhance", "--hr", fifo, "--lr", pair("hevc", "ai") / "lr.y4m", "o.y4m", "--group", 5),
+        ("encode", fifo, "o.mp4", "--codec", "hevc"),
+    ):
+        command = [sys.executable, "-m", "tds", *map(str, arguments)]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stderr=subprocess.PIPE, preexec_fn=tools.interruptible
+        )
+        descriptor = os.open(fifo, os.O_RDWR)  # a writer that goes on
+        os.write(descriptor, b"YUV4MPEG2 W128 H72 F25:1 Ip A1:1 C420jpeg\nFRAME\n" + bytes(written))
+        time.sleep(3)
+        assert process.poll() is None
+        process.send_signal(number)
+        _, said = process.communicate(timeout=20)
+        os.close(descriptor)
+        assert process.returncode == 128 + number, said
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["f.y4m"]
 
 
 def test_two_files_that_do_not_belong_together(

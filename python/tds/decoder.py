@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -88,7 +88,7 @@ class Decoder(Iterator[Picture]):
         }
         # A decoder that is let go without being closed leaves no threads: they hold their
         # feeds and nothing of this object.
-        weakref.finalize(self, _stop, tuple(self._feeds.values()))
+        self._end = weakref.finalize(self, _stop, tuple(self._feeds.values()), pair.interrupt)
         for feed in self._feeds.values():
             feed.start()
 
@@ -179,7 +179,7 @@ class Decoder(Iterator[Picture]):
 
     def close(self) -> None:
         """Ends the threads that read, and with them their files. Again is allowed."""
-        _stop(self._feeds.values())
+        self._end()
         for feed in self._feeds.values():
             feed.join()
         self._session.close()
@@ -196,9 +196,11 @@ class Decoder(Iterator[Picture]):
         self.close()
 
 
-def _stop(feeds: Collection[_Feed]) -> None:
+def _stop(feeds: Collection[_Feed], interrupt: Callable[[], None] | None) -> None:
     for feed in feeds:
         feed.stop()
+    if interrupt is not None:
+        interrupt()
 
 
 class _Feed:

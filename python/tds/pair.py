@@ -7,7 +7,7 @@ of these, and a ``Decoder`` takes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Protocol
@@ -50,7 +50,9 @@ class Pair:
     ``pts``, seconds. rate: nominal, frames a second. regular: whether all times follow
     from the rate. sample_aspect_ratio: of HR; None: not said. full_range: samples use all
     codes. hints: what the metadata says to the enhancer. max_group: the longest run of LR
-    pictures enhanced as one group. queued: decoded pictures that wait, per stream.
+    pictures enhanced as one group. queued: decoded pictures that wait, per stream. interrupt: ends
+    what the streams may be waiting for, so that their threads can end; called from any thread,
+    and again.
     """
 
     streams: Mapping[Role, Iterable[Item]]
@@ -66,3 +68,4 @@ class Pair:
     hints: Hints = field(default_factory=Hints)
     max_group: int = 64
     queued: int = QUEUED_PICTURES
+    interrupt: Callable[[], None] | None = None

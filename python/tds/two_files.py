@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,7 @@ from .decoder import Decoder, EnhanceSettings, fill_lost, shape
 from .errors import InputError
 from .media.decoding import frames
 from .media.opening import RawFormat, open_container, video_streams
+from .media.pipes import PipeReader, is_pipe
 from .media.planar import depth_of
 from .pair import QUEUED_PICTURES, Decoded, Item, Pair
 from .plan import Boundaries, PlanSettings, Role
@@ -89,6 +91,7 @@ def enhance(
             hints=sidecar.hints if sidecar else Hints(),
             # An HR picture may wait for all LR pictures of its group to be read.
             queued=max(QUEUED_PICTURES, plan.group) if plan else QUEUED_PICTURES,
+            interrupt=files.interrupt,
         )
         return Decoder(pair, settings)
     except BaseException:
@@ -129,9 +132,10 @@ class FilePair(Protocol):
 class _File:
     """One of the two files: its pictures in output order."""
 
-    def __init__(self, path: str, raw: RawFormat | None) -> None:
+    def __init__(self, path: str, raw: RawFormat | None, pipe: PipeReader | None) -> None:
         self.path = path
-        self._container = open_container(path, raw if _is_raw_yuv(path, raw) else None)
+        raw = raw if _is_raw_yuv(path, raw) else None
+        self._container = open_container(path, raw, pipe=pipe)
         try:
             self._open_stream()
         except BaseException:
@@ -187,16 +191,25 @@ class _Files:
                 f"{hr} is given as both HR and LR; name two files, or use tds decode for a paired "
                 "file, which has both streams"
             )
-        self.hr = _File(hr, raw)
         lr_raw = None
         if raw is not None:
             size = (lr_size(raw.size[0], scale), lr_size(raw.size[1], scale))
             lr_raw = RawFormat(size, raw.rate, raw.pix_fmt)
-        try:
-            self.lr = _File(lr, lr_raw)
-        except BaseException:
-            self.hr.close()
-            raise
+        self._pipes = [PipeReader(path) if is_pipe(path) else None for path in (hr, lr)]
+        # Both at once: one program may feed both, and wait with the one until the other is read.
+        with ThreadPoolExecutor(2) as threads:
+            opening = [
+                threads.submit(_File, path, form, pipe)
+                for path, form, pipe in zip((hr, lr), (raw, lr_raw), self._pipes, strict=True)
+            ]
+            try:
+                self.hr, self.lr = (one.result() for one in opening)
+            except BaseException:
+                self.interrupt()
+                for one in opening:
+                    if one.exception() is None:
+                        one.result().close()
+                raise
         self.scale = scale_of(self.hr.width, self.hr.height, self.lr.width, self.lr.height)
         if not self.scale:
             sizes = f"{self.hr.width}x{self.hr.height} and {lr} is {self.lr.width}x{self.lr.height}"
@@ -215,6 +228,12 @@ class _Files:
 
     def of(self, role: Role) -> _File:
         return self.hr if role is Role.HR else self.lr
+
+    def interrupt(self) -> None:
+        """Ends reads that wait for a pipe's writer; from any thread."""
+        for pipe in self._pipes:
+            if pipe is not None:
+                pipe.interrupt()
 
     def close(self) -> None:
         self.hr.close()

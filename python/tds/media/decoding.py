@@ -29,6 +29,7 @@ from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
 from .opening import ffmpeg_name
+from .pipes import Interrupted
 from .planar import PicturesMD5, most_bits
 from .programs import candidates
 
@@ -70,6 +71,15 @@ def bit_depth(stream: VideoStream) -> int:
 
 
 def _decode(
+    container: InputContainer, stream: VideoStream, damaged: Callable[[], None] | None
+) -> Iterator[VideoFrame]:
+    try:
+        yield from _decode_packets(container, stream, damaged)
+    except Interrupted as e:  # of a pipe
+        raise e.pending from None
+
+
+def _decode_packets(
     container: InputContainer, stream: VideoStream, damaged: Callable[[], None] | None
 ) -> Iterator[VideoFrame]:
     if damaged is None:

@@ -16,6 +16,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
+from .pipes import STANDARD_INPUT as STANDARD_INPUT
+from .pipes import Interrupted, PipeReader, is_pipe
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,6 @@ class RawFormat:
             ) from None
 
 
-STANDARD_INPUT = "-"
-
-
 def ffmpeg_name(path: str | os.PathLike[str]) -> str:
     """A path as FFmpeg and PyAV must be told it: without ``file:`` what comes before a ':'
     in a name would be taken for a protocol. Addresses (``http://...``) stay as they are."""
@@ -60,12 +59,15 @@ _ANNEX_B = {".265": "hevc", ".hevc": "hevc", ".266": "vvc", ".vvc": "vvc"}
 
 
 def open_container(
-    path: str, raw: RawFormat | None = None, options: dict[str, str] | None = None
+    path: str,
+    raw: RawFormat | None = None,
+    options: dict[str, str] | None = None,
+    pipe: PipeReader | None = None,
 ) -> InputContainer:
-    """PyAV's container for a path, ``-`` being standard input.
+    """PyAV's container for a path, ``-`` being standard input. pipe: reads it, where it is a
+    FIFO or standard input (None: one is made).
 
     Raises MissingError or InputError with a sentence in place of FFmpeg's codes."""
-    name = "pipe:0" if path == STANDARD_INPUT else ffmpeg_name(path)
     # FFmpeg guesses raw streams by their content, which a short one has too little of.
     format_name = _ANNEX_B.get(Path(path).suffix.lower())
     if raw is not None:
@@ -84,7 +86,17 @@ def open_container(
         if p.is_dir():
             raise InputError(f"{path} is a folder, not a video file")
     try:
-        return av.open(name, format=format_name, options=options or {})
+        if pipe is None and is_pipe(path):
+            pipe = PipeReader(path)
+        return av.open(
+            ffmpeg_name(path) if pipe is None else pipe,
+            "r",
+            format=format_name,
+            options=options or {},
+            buffer_size=1 << 18,
+        )
+    except Interrupted as e:
+        raise e.pending from None
     except PermissionError as e:
         raise InputError(f"{path}: not allowed to read it") from e
     except av.error.FFmpegError as e:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +56,7 @@ def postdec(
     hr: str | None = None,
     lr: str | None = None,
     settings: PostdecSettings | None = None,
-) -> PostDecoder:
+) -> Decoder:
     """Decodes an HR and an LR stream with two decoder processes and enhances on the fly.
 
     hr, lr: raw bitstreams (or what ``decoder`` "none" reads; None when listening).
@@ -75,12 +74,12 @@ def postdec(
         )
     if not wanted.timeout > 0:
         raise InputError("a timeout is a number of seconds above 0")
-    pair = _Pair(wanted, {Role.HR: hr, Role.LR: lr})
+    decoders = _Decoders(wanted, {Role.HR: hr, Role.LR: lr})
     try:
-        pair.start()
-        return PostDecoder(pair, wanted)
+        decoders.start()
+        return Decoder(_pair_of(decoders, wanted), wanted.enhance)
     except BaseException:
-        pair.close()
+        decoders.close()
         raise
 
 
@@ -154,7 +153,7 @@ class _Decoded:
         return f"{name} ended {where}; it {self.process.fate()}"
 
 
-class _Pair:
+class _Decoders:
     """The two decoders and what is known of their streams."""
 
     def __init__(self, settings: PostdecSettings, paths: dict[Role, str | None]) -> None:
@@ -294,60 +293,47 @@ class _Pair:
 
     # -- ending ------------------------------------------------------------
 
-    def interrupt(self) -> None:
+    def end(self) -> None:
+        """Ends what waits for a decoder, and the decoders."""
         for stream in self._streams:
             stream.interrupt()
+        self._end_processes()
 
-    def end_processes(self) -> None:
+    def _end_processes(self) -> None:
         for process in self._processes:
             process.end()
 
     def close(self) -> None:
-        self.end_processes()
+        self._end_processes()
         for stream in self._streams:
             stream.close()
 
 
-class PostDecoder(Decoder):
-    """A Decoder whose two streams come from running programs; closing ends them."""
-
-    def __init__(self, pair: _Pair, settings: PostdecSettings) -> None:
-        hr = pair.hr.format
-        m, plan = settings.sidecar, settings.plan
-        if m is not None:
-            streams, time_base, rate = by_sidecar(pair, m)
-        else:
-            assert plan is not None
-            streams, time_base, rate = by_plan(pair, plan)
-        queued = min(QUEUED_MOST, max(QUEUED_PICTURES, QUEUED_BYTES // hr.size))
-        self._pair = pair
-        # As the Decoder's own: what runs ends also when this is let go without being closed.
-        weakref.finalize(self, _end, pair)
-        decoded = Pair(
-            {role: _then_close(items, pair.of(role).stream) for role, items in streams.items()},
-            width=hr.width,
-            height=hr.height,
-            bit_depth=hr.bit_depth,
-            scale=pair.scale,
-            time_base=time_base,
-            rate=rate,
-            sample_aspect_ratio=pair.hr.stream.sample_aspect_ratio,
-            full_range=pair.hr.stream.full_range,
-            hints=m.hints if m else Hints(),
-            # An HR picture may wait for all LR pictures of its group to be read.
-            queued=max(queued, plan.group) if plan else queued,
-        )
-        super().__init__(decoded, settings.enhance)
-
-    def close(self) -> None:
-        # The threads that read may be waiting for a decoder: first end those.
-        _end(self._pair)
-        super().close()
-
-
-def _end(pair: _Pair) -> None:
-    pair.interrupt()
-    pair.end_processes()
+def _pair_of(decoders: _Decoders, settings: PostdecSettings) -> Pair:
+    """The pair that two running programs give; ending it ends them."""
+    hr = decoders.hr.format
+    m, plan = settings.sidecar, settings.plan
+    if m is not None:
+        streams, time_base, rate = by_sidecar(decoders, m)
+    else:
+        assert plan is not None
+        streams, time_base, rate = by_plan(decoders, plan)
+    queued = min(QUEUED_MOST, max(QUEUED_PICTURES, QUEUED_BYTES // hr.size))
+    return Pair(
+        {role: _then_close(items, decoders.of(role).stream) for role, items in streams.items()},
+        width=hr.width,
+        height=hr.height,
+        bit_depth=hr.bit_depth,
+        scale=decoders.scale,
+        time_base=time_base,
+        rate=rate,
+        sample_aspect_ratio=decoders.hr.stream.sample_aspect_ratio,
+        full_range=decoders.hr.stream.full_range,
+        hints=m.hints if m else Hints(),
+        # An HR picture may wait for all LR pictures of its group to be read.
+        queued=max(queued, plan.group) if plan else queued,
+        interrupt=decoders.end,
+    )
 
 
 def _then_close(items: Iterator[Item], stream: PictureStream) -> Iterator[Item]:
