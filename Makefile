@@ -10,7 +10,7 @@ BUILD := build/native
 TORCH ?= torch==2.13.0
 DEMO ?= tests/data/city.mkv
 
-.PHONY: help venv install demo ffmpeg test test-cpp test-python lint format bench sanitize clean
+.PHONY: help venv install demo ffmpeg test test-cpp test-python lint format docs bench sanitize clean
 
 help:
 	@echo "make demo      build everything, then code, decode, enhance and compare the bundled clip"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench     the benchmarks, side by side (minutes)"
 	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make format    lay the code out as lint wants it"
+	@echo "make docs      the tables of configuration keys in docs/, and their JSON Schemas"
 	@echo "make clean     remove what was built"
 
 # The stamps hold what pip has installed, so that a second call does nothing.
@@ -74,6 +75,9 @@ format: venv
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	tests/lint_cpp.sh --fix
+
+docs: install
+	$(BIN)/python docs/tables.py
 
 bench: install
 	$(BIN)/python benchmarks/run_all.py

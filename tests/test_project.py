@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 import tds
 import tools
@@ -72,6 +76,24 @@ def test_every_environment_variable_is_documented():
         )
     assert {"TDS_CACHE", "TDS_MODEL_PATH", "TDS_FFMPEG", "TDS_VTM_BIN"} <= read
     assert sorted(name for name in read if f"`{name}`" not in table) == []
+
+
+def test_the_tables_of_keys_are_those_of_the_code():
+    """docs/ and the JSON Schemas, as `make docs` writes them."""
+    command = [sys.executable, ROOT / "docs" / "tables.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_configurations_name_their_schema_and_fit_it(path):
+    text = path.read_text()
+    name = re.match(r"# yaml-language-server: \$schema=(\S+)\n", text)
+    assert name
+    schema = json.loads((path.parent / name[1]).read_text())
+    jsonschema.validate(yaml.safe_load(text), schema)
+    with pytest.raises(jsonschema.ValidationError, match="qbs"):
+        jsonschema.validate({**yaml.safe_load(text), "qbs": [1]}, schema)
 
 
 def test_every_page_is_in_the_index():

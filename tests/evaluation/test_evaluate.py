@@ -769,7 +769,7 @@ def test_the_command_runs_and_goes_on(clips, tmp_path):
     [
         ({"clips": ["nowhere.mkv"]}, "nowhere.mkv: there is no such clip"),
         ({"models": ["no-such-model"]}, "no-such-model"),
-        ({"qps": [1]}, "two or more"),
+        ({"qps": [1]}, "qps should be a list with 2 or more"),
     ],
 )
 def test_bad_input_gets_one_sentence(clips, tmp_path, changes, says):

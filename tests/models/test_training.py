@@ -646,18 +646,26 @@ def test_recurrence_uses_the_enhanced_middle():
 
 def test_bad_configurations_are_refused_in_a_sentence(configuration, tmp_path):
     for sections, words in (
-        ({"optimizer": {"bach": 3}}, "no setting 'bach'"),
-        ({"optimizer": {"batch": "3"}}, "should be int"),
+        ({"optimizer": {"bach": 3}}, "no key 'bach' in optimizer; did you mean batch"),
+        ({"optimizer": {"batch": "3"}}, 'optimizer.batch should be a whole number, not "3"'),
         ({"stages": [{"lr": "1e-3"}]}, "write 1.0e-3"),
         ({"data": {"folders": []}}, "data.folders is empty"),
+        ({"samples": {"distances": [[0.5, [1]]]}}, r"samples.distances\[0\]\[1\]\[1\] is missing"),
         ({"samples": {"patch": 50}}, "multiple of 16"),
         ({"network": {"preset": "fast"}}, "network.scale"),
-        ({"loss": {"space": "xyz"}}, "yuv, rgb"),
+        ({"loss": {"space": "xyz"}}, "loss.space should be 'yuv' or 'rgb'"),
     ):
         with pytest.raises(InputError, match=words):
             load_config(configuration(**sections))
     with pytest.raises(MissingError):
         load_config(tmp_path / "none.yaml")
+    for given, words in (
+        ("optimizer.batch", "takes section.key=value"),
+        ("stages.7.lr=1", "has no such place"),
+        ("optimizer.batch=[1", "not YAML"),
+    ):
+        with pytest.raises(InputError, match=words):
+            load_config(configuration(), [given])
     changed = load_config(configuration(), ["optimizer.batch=9", "stages.0.lr=0.5"])
     assert changed.optimizer.batch == 9 and changed.stages[0].lr == 0.5
 

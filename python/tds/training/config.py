@@ -1,156 +1,229 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The training configuration: what a YAML file may say, its defaults, and its errors."""
+"""The training configuration: what a YAML file may say, its defaults, and its errors.
+
+Reference of the keys: docs/training.md, made of what stands here.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal
 
-from ..errors import InputError, MissingError
-from .samples import SampleSettings
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from .. import configuration
+from ..configuration import STRICT
+from ..errors import InputError
+
+ALIGN = 16
+"""Luma samples; a cut's sides are multiples of it."""
+
+Qps = list[Annotated[int, Field(ge=0, le=63)]]
+CodecName = Literal["hevc", "vvc"]
+ConfigName = Literal["ai", "ra", "ldp"]
+Part = Annotated[float, Field(ge=0, le=1)]
+Pixels = Annotated[int, Field(ge=0)]
+
+# How far the references of an all-intra sample are, before and after; and how often.
+DISTANCES: list[tuple[float, tuple[int, int]]] = [
+    (0.36, (2, 2)),
+    (0.32, (1, 1)),
+    *((0.02, d) for d in [(1, 2), (2, 1), (3, 3), (1, 3), (3, 1), (4, 4), (2, 3), (3, 2)]),
+    *((0.02, d) for d in [(1, 4), (4, 1), (5, 5)]),
+]
 
 
-@dataclass
+@dataclass(config=STRICT)
 class Data:
-    """``folders``: data sets. ``alignment``: ``online`` (on each cut), or ``cached`` (once,
-    over whole pictures; only for networks whose alignment learns nothing). ``shots``: cached
-    samples of each pair of streams. ``enhancer``: weights that make the cached samples'
-    enhanced references (online, the network in training makes them). ``codecs``, ``configs``,
-    ``qps``: what of the sets is used; empty: all. ``held_out``: clips kept for validation."""
+    """The data sets, and what of them is used."""
 
-    folders: list[str] = field(default_factory=list)
-    cache: str = ""
-    alignment: str = "online"
-    shots: int = 8
-    enhancer: str = ""
-    codecs: list[str] = field(default_factory=list)
-    configs: list[str] = field(default_factory=list)
-    qps: list[int] = field(default_factory=list)
-    held_out: list[str] = field(default_factory=list)
-    workers: int = 0
+    folders: Annotated[list[str], Field(description="data sets of `tds dataset`")] = field(
+        default_factory=list
+    )
+    cache: Annotated[
+        str,
+        Field(
+            description="folder of decoded pictures",
+            json_schema_extra={"default_words": "`cache` in the run's folder"},
+        ),
+    ] = ""
+    alignment: Annotated[
+        Literal["online", "cached"],
+        Field(
+            description="`online`: each cut as it is trained on; `cached`: whole pictures, once "
+            "(only for networks whose alignment learns nothing)"
+        ),
+    ] = "online"
+    shots: Annotated[int, Field(ge=1, description="cached samples of each pair of streams")] = 8
+    enhancer: Annotated[
+        str,
+        Field(
+            description="weights that make the cached samples' enhanced references (online, the "
+            "network in training makes them)"
+        ),
+    ] = ""
+    codecs: Annotated[list[CodecName], Field(description="those used; empty: all")] = field(
+        default_factory=list
+    )
+    configs: Annotated[list[ConfigName], Field(description="those used; empty: all")] = field(
+        default_factory=list
+    )
+    qps: Annotated[Qps, Field(description="those used; empty: all")] = field(default_factory=list)
+    held_out: Annotated[list[str], Field(description="clips kept for validation")] = field(
+        default_factory=list
+    )
+    workers: Annotated[int, Field(ge=0, description="threads that make samples ahead of time")] = 0
 
 
-@dataclass
+@dataclass(frozen=True, config=STRICT)
+class SampleSettings:
+    """What a sample is like. Sizes are in luma samples; parts are of all samples."""
+
+    patch: Annotated[int, Field(ge=16, description=f"a cut's side, a multiple of {ALIGN}")] = 96
+    border: Annotated[Pixels, Field(description="at each side, not counted; even")] = 8
+    missing: Annotated[Part, Field(description="how often a reference is not there")] = 0.05
+    unrelated: Annotated[Part, Field(description="how often one is of another scene")] = 0.04
+    recurrent: Annotated[Part, Field(description="how often one is an enhanced picture")] = 0.3
+    unknown_qp: Annotated[Part, Field(description="how often QPs are not told")] = 0.3
+    distances: Annotated[
+        list[tuple[float, tuple[int, int]]],
+        Field(
+            description="of the references of an all-intra sample: `[weight, [before, after]]`",
+            json_schema_extra={"default_words": "mostly 1 and 2"},
+        ),
+    ] = field(default_factory=lambda: DISTANCES)
+
+    def __post_init__(self) -> None:
+        if self.patch % ALIGN or self.patch <= 2 * self.border or self.border % 2:
+            raise InputError(
+                f"patch is a multiple of {ALIGN} and above twice border, which is even"
+            )
+
+
+@dataclass(config=STRICT)
 class Stage:
-    """Part of the training. ``train`` and ``freeze`` are beginnings of parameter names;
-    ``train`` empty: all; ``freeze`` wins. ``thaw`` are frozen ones that are freed when the
-    part ``thaw_at`` of the stage is done. ``steps``: optimizer steps."""
+    """A part of the training. ``train``, ``freeze``, ``thaw``: beginnings of parameter names."""
 
-    steps: int = 20000
-    name: str = "all"
-    lr: float = 1e-3
-    min_lr: float = 1e-5
-    warmup: int = 200
-    train: list[str] = field(default_factory=list)
-    freeze: list[str] = field(default_factory=list)
-    thaw: list[str] = field(default_factory=list)
-    thaw_at: float = 0.8
+    steps: Annotated[int, Field(ge=0, description="optimizer steps")] = 20000
+    name: Annotated[str, Field(description="in the log")] = "all"
+    lr: Annotated[float, Field(ge=0, description="highest rate")] = 1e-3
+    min_lr: Annotated[float, Field(ge=0, description="rate at the end, by a half cosine")] = 1e-5
+    warmup: Annotated[int, Field(ge=0, description="steps up to the highest rate")] = 200
+    train: Annotated[
+        list[str], Field(description="what is trained: beginnings of parameter names; empty: all")
+    ] = field(default_factory=list)
+    freeze: Annotated[list[str], Field(description="what is not; wins over `train`")] = field(
+        default_factory=list
+    )
+    thaw: Annotated[list[str], Field(description="frozen ones that are freed late")] = field(
+        default_factory=list
+    )
+    thaw_at: Annotated[Part, Field(description="part of the stage after which they are")] = 0.8
 
 
-@dataclass
+@dataclass(config=STRICT)
 class Optimizer:
-    """Adam. ``minutes``: if above 0, the schedule also ends after so much training time,
-    whatever steps were done (such a run does not repeat exactly). ``accumulate``: batches a
-    step. ``amp``: float32, bfloat16 or float16. ``clip``: largest norm of the gradient."""
+    """Adam, and how long it runs."""
 
-    batch: int = 16
-    accumulate: int = 1
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
-    weight_decay: float = 0.0
-    clip: float = 0.5
-    ema: float = 0.999
-    amp: str = "float32"
-    minutes: float = 0.0
-    seed: int = 1
-    threads: int = 0
-    deterministic: bool = False
+    batch: Annotated[int, Field(ge=1, description="samples")] = 16
+    accumulate: Annotated[int, Field(ge=1, description="batches a step")] = 1
+    betas: Annotated[
+        list[Annotated[float, Field(ge=0, lt=1)]],
+        Field(min_length=2, max_length=2, description="Adam's"),
+    ] = field(default_factory=lambda: [0.9, 0.99])
+    weight_decay: Annotated[float, Field(ge=0, description="Adam's")] = 0.0
+    clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")] = 0.5
+    ema: Annotated[Part, Field(description="of the averaged weights, which are what is kept")] = (
+        0.999
+    )
+    amp: Annotated[
+        Literal["float32", "bfloat16", "float16"], Field(description="precision of the layers")
+    ] = "float32"
+    minutes: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="above 0: the schedule also ends after so much training time, whatever "
+            "steps were done (such a run does not repeat exactly)",
+        ),
+    ] = 0.0
+    seed: Annotated[int, Field(description="of samples and weights")] = 1
+    threads: Annotated[int, Field(ge=0, description="of torch; 0: its own choice")] = 0
+    deterministic: Annotated[bool, Field(description="torch's deterministic algorithms")] = False
 
 
-@dataclass
+@dataclass(config=STRICT)
 class Loss:
-    """Charbonnier, sqrt(d^2 + epsilon^2). ``space``: ``yuv``, or ``rgb``, the paper's (BT.709
-    limited range, chroma up-sampled). ``chroma``: weight of Cb and Cr, in yuv."""
+    """Charbonnier, sqrt(d^2 + epsilon^2)."""
 
-    epsilon: float = 1e-3
-    chroma: float = 0.15
-    space: str = "yuv"
+    epsilon: Annotated[float, Field(gt=0, description="of sqrt(d^2 + epsilon^2)")] = 1e-3
+    chroma: Annotated[float, Field(ge=0, description="weight of Cb and Cr, in yuv")] = 0.15
+    space: Annotated[
+        Literal["yuv", "rgb"],
+        Field(
+            description="what is compared; `rgb` is the paper's (BT.709 limited range, chroma "
+            "up-sampled)"
+        ),
+    ] = "yuv"
 
 
-@dataclass
+@dataclass(config=STRICT)
 class Validation:
-    """A fixed set: the first ``groups`` groups of ``group`` frames of each clip in
-    ``data.held_out`` (of all clips in ``folders``, if given), every ``every`` steps."""
+    """A fixed set: the first groups of each clip that is held out."""
 
-    folders: list[str] = field(default_factory=list)
-    every: int = 1000
-    groups: int = 1
-    group: int = 5
-    qps: list[int] = field(default_factory=list)
+    folders: Annotated[
+        list[str], Field(description="data sets all of whose clips are taken instead")
+    ] = field(default_factory=list)
+    every: Annotated[int, Field(ge=1, description="steps")] = 1000
+    groups: Annotated[int, Field(ge=1, description="of each clip")] = 1
+    group: Annotated[int, Field(ge=3, description="frames of a group, odd")] = 5
+    qps: Annotated[Qps, Field(description="those used; empty: all")] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(config=STRICT)
 class Log:
-    """Steps between lines in the log, and minutes between checkpoints."""
+    """What is written on the way."""
 
-    every: int = 50
-    checkpoint_minutes: float = 2.0
-    tensorboard: bool = True
+    every: Annotated[int, Field(ge=1, description="steps between lines")] = 50
+    checkpoint_minutes: Annotated[float, Field(ge=0, description="between checkpoints")] = 2.0
+    tensorboard: Annotated[bool, Field(description="also write TensorBoard's files")] = True
 
 
-@dataclass
+@dataclass(config=STRICT)
 class TrainConfig:
-    network: dict[str, Any]
-    data: Data
-    out: str = ""
-    init: str = ""
-    samples: SampleSettings = field(default_factory=SampleSettings)
-    stages: list[Stage] = field(default_factory=lambda: [Stage()])
-    optimizer: Optimizer = field(default_factory=Optimizer)
-    loss: Loss = field(default_factory=Loss)
-    validation: Validation = field(default_factory=Validation)
-    log: Log = field(default_factory=Log)
+    """The whole file."""
 
+    network: Annotated[
+        dict[str, Any],
+        Field(
+            description="`scale` (k), a `preset` or a `kind`, and that network's own settings "
+            "(`python/tds/models/build.py`)"
+        ),
+    ]
+    data: Annotated[Data, Field(description="below")]
+    out: Annotated[str, Field(description="the run's folder; `--out` goes before it")] = ""
+    init: Annotated[str, Field(description="weights to begin with")] = ""
+    samples: Annotated[SampleSettings, Field(description="below")] = field(
+        default_factory=SampleSettings
+    )
+    stages: Annotated[
+        list[Stage], Field(min_length=1, description="below, one after the other")
+    ] = field(default_factory=lambda: [Stage()])
+    optimizer: Annotated[Optimizer, Field(description="below")] = field(default_factory=Optimizer)
+    loss: Annotated[Loss, Field(description="below")] = field(default_factory=Loss)
+    validation: Annotated[Validation, Field(description="below")] = field(
+        default_factory=Validation
+    )
+    log: Annotated[Log, Field(description="below")] = field(default_factory=Log)
 
-def _fill(cls: type, values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise InputError(f"{where} should be a mapping, not {values!r}")
-    hints = get_type_hints(cls)
-    known = {f.name: f for f in fields(cls)}
-    made: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            raise InputError(f"{where} has no setting {key!r}; there is: {', '.join(known)}")
-        hint = hints[key]
-        name = f"{where}.{key}"
-        if is_dataclass(hint) and isinstance(hint, type):
-            made[key] = _fill(hint, value, name)
-        elif key == "stages":
-            if not isinstance(value, list) or not value:
-                raise InputError(f"{name} should be a list of stages")
-            made[key] = [_fill(Stage, v, f"{name}[{i}]") for i, v in enumerate(value)]
-        elif key == "distances":
-            try:
-                made[key] = [(float(w), (int(a), int(b))) for w, (a, b) in value]
-            except (TypeError, ValueError):
-                raise InputError(f"{name} is a list of [weight, [before, after]]") from None
-        elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-            made[key] = float(value)
-        elif hint in (int, str, bool):
-            if type(value) is not hint:
-                raise InputError(f"{name} should be {hint.__name__}, not {value!r}")
-            made[key] = value
-        elif hint is float:
-            raise InputError(f"{name} should be a number, not {value!r} (write 1.0e-3, not 1e-3)")
-        elif isinstance(value, list) != str(hint).startswith("list"):
-            raise InputError(f"{name} should be a {hint}, not {value!r}")
-        else:
-            made[key] = value
-    try:
-        return cls(**made)
-    except TypeError as error:
-        raise InputError(f"{where} lacks a setting: {error}") from None
+    def __post_init__(self) -> None:
+        if not self.data.folders:
+            raise InputError("data.folders is empty; name a data set of `tds dataset`")
+        if "scale" not in self.network:
+            raise InputError("network.scale (1, 2 or 4) is missing")
 
 
 def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None) -> TrainConfig:
@@ -158,53 +231,8 @@ def load_config(path: str | os.PathLike[str], overrides: list[str] | None = None
 
     Paths in it are relative to the working folder. Raises MissingError or InputError.
     """
-    import yaml
 
-    path = Path(path)
-    if not path.is_file():
-        raise MissingError(f"{path}: there is no such configuration")
-    try:
-        values = yaml.safe_load(path.read_text())
-        for override in overrides or []:
-            key, separator, text = override.partition("=")
-            if not separator:
-                raise InputError(f"--set takes section.key=value, not {override!r}")
-            *sections, last = key.split(".")
-            place = values
-            for section in sections:
-                place = (
-                    place[int(section)]
-                    if isinstance(place, list)
-                    else place.setdefault(section, {})
-                )
-            place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    except (AttributeError, IndexError, TypeError) as error:
-        raise InputError(f"{path}: a --set does not fit it ({error})") from None
-    config: TrainConfig = _fill(TrainConfig, values, str(path))
-    _check(config, str(path))
-    return config
+    def change(values: dict[str, Any]) -> None:
+        configuration.override(values, overrides or [])
 
-
-def _check(config: TrainConfig, where: str) -> None:
-    if not config.data.folders:
-        raise InputError(f"{where}: data.folders is empty; name a data set of `tds dataset`")
-    for name, value, allowed in (
-        ("data.alignment", config.data.alignment, ("online", "cached")),
-        ("optimizer.amp", config.optimizer.amp, ("float32", "bfloat16", "float16")),
-        ("loss.space", config.loss.space, ("yuv", "rgb")),
-    ):
-        if value not in allowed:
-            raise InputError(f"{where}: {name} is one of {', '.join(allowed)}, not {value!r}")
-    s = config.samples
-    if s.patch % ALIGN or s.patch <= 2 * s.border or s.border % 2:
-        raise InputError(
-            f"{where}: samples.patch is a multiple of {ALIGN} and above twice samples.border, "
-            "which is even"
-        )
-    if "scale" not in config.network:
-        raise InputError(f"{where}: network.scale (2 or 4) is missing")
-
-
-ALIGN = 16
+    return configuration.load(Path(path), TrainConfig, change)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +22,11 @@ from torch import Tensor, nn
 from .._tds import lr_size
 from ..errors import InputError
 from ..files import sha256_of_text, whole_file
+from .config import SampleSettings
 from .dataset import Entry, load_manifest
 from .pictures import Bytes, Yuv, read
 
 ALIGNMENT = 16  # full sizes are padded to a multiple of this, as the engine does
-
-# How far the references of an all-intra sample are, before and after; and how often.
-DISTANCES: list[tuple[float, tuple[int, int]]] = [
-    (0.36, (2, 2)),
-    (0.32, (1, 1)),
-    *((0.02, d) for d in [(1, 2), (2, 1), (3, 3), (1, 3), (3, 1), (4, 4), (2, 3), (3, 2)]),
-    *((0.02, d) for d in [(1, 4), (4, 1), (5, 5)]),
-]
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """``missing`` and ``unrelated``: how often a reference is not there, or is of another
-    scene; ``recurrent``: how often one is an enhanced picture; ``unknown_qp``: how often QPs
-    are not told. ``patch`` and ``border`` are in luma samples; a border is not counted."""
-
-    patch: int = 96
-    border: int = 8
-    missing: float = 0.05
-    unrelated: float = 0.04
-    recurrent: float = 0.3
-    unknown_qp: float = 0.3
-    distances: list[tuple[float, tuple[int, int]]] = field(default_factory=lambda: DISTANCES)
 
 
 @dataclass(frozen=True)
