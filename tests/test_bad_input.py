@@ -457,6 +457,87 @@ def test_interrupted_in_the_middle(tmp_path: Path, city: Path, number: int) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("module", ["av", "numpy"])
+def test_interrupted_while_it_starts(tmp_path: Path, module: str) -> None:
+    """Most of a command's first second is imports, here of one that takes its time."""
+    (tmp_path / f"{module}.py").write_text(
+        f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(60)"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tds", "decode", "in.mp4", "out.mp4"],
+        stderr=subprocess.PIPE, text=True, preexec_fn=tools.interruptible,
+        env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT and said == ""
+
+
+def test_interrupted_in_an_import_that_turns_it_into_another_error() -> None:
+    code = (
+        "import argparse, os, signal, sys, tds.cli\n"
+        "class Parser:\n"
+        "    def parse_args(self, argv): return argparse.Namespace(func=self.fail)\n"
+        "    def fail(self, args):\n"
+        "        try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "        except KeyboardInterrupt: raise ImportError('half of a module')\n"
+        "tds.cli.build_parser = lambda argv: Parser()\n"
+        "sys.exit(tds.cli.main([]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        preexec_fn=tools.interruptible,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "tds: interrupted\n")
+
+
+@pytest.mark.parametrize("program", ["/no/such/ffmpeg", "/bin/true", "/tmp", "no-such-ffmpeg"])
+def test_a_tds_ffmpeg_that_is_none_is_not_passed_over(
+    tmp_path: Path, small: Path, program: str
+) -> None:
+    done = tools.tds(
+        *("encode", small, tmp_path / "out.mp4", "--codec", "hevc"),
+        status=1,
+        env={**os.environ, "TDS_FFMPEG": program},
+    )
+    assert done.stderr.startswith(f"tds: TDS_FFMPEG is {program}, which is no ffmpeg program")
+    assert list(tmp_path.iterdir()) == []
+    done = tools.tds("doctor", status=1, env={**os.environ, "TDS_FFMPEG": program})
+    assert f"TDS_FFMPEG is {program}" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "name, encoding", [(b"caf\xe9", "utf-8"), ("смотри 見".encode(), "iso-8859-15")]
+)
+def test_names_in_any_encoding(tmp_path: Path, small: Path, name: bytes, encoding: str) -> None:
+    """Linux takes any bytes for a name, and a command that has written says so and ends well."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    folder.mkdir()
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    source, pair, back = (folder / (folder.name + s) for s in (".mkv", ".mp4", ".y4m"))
+    source.write_bytes(small.read_bytes())
+    fast = ("--codec", "hevc", "--preset", "ultrafast")
+    tools.tds("encode", source, pair, *fast, env=env, encoding="latin-1")
+    tools.tds("decode", pair, back, "--backend", "bicubic", env=env, encoding="latin-1")
+    tools.tds("info", pair, "--no-decode", env=env, encoding="latin-1")
+    raw = folder / (folder.name + ".json")
+    tools.tds("encode", source, raw, *fast, env=env, encoding="latin-1")
+    again = folder / "again.y4m"
+    tools.tds(
+        *("postdec", "--hr", raw.with_suffix(".hr.265"), "--lr", raw.with_suffix(".lr.265")),
+        *("--sidecar", raw, again, "--backend", "bicubic"),
+        env=env,
+        encoding="latin-1",
+    )
+    assert again.read_bytes() == back.read_bytes()
+    lines = tools.tds("info", folder / "none.mp4", status=1, env=env, encoding="latin-1").stderr
+    assert len(lines.splitlines()) == 1
+
+
 def test_an_error_of_ffmpeg_s_own_is_a_sentence_too() -> None:
     code = (
         "import argparse, av, sys, tds.cli\n"

@@ -1,30 +1,46 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command ``tds``: finds its subcommands in tds.commands, prints errors as sentences."""
+"""The command ``tds``: finds its subcommands in tds.commands, prints errors as sentences.
+
+Little is imported with this module: before ``main`` runs, Ctrl-C prints a traceback.
+"""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import importlib
 import os
-import pkgutil
 import signal
 import sys
-from types import FrameType
+from typing import TYPE_CHECKING
 
-from . import commands
+if TYPE_CHECKING:
+    import argparse
+    from types import FrameType
 
 
 def build_parser(argv: list[str]) -> argparse.ArgumentParser:
     """The parser for these arguments: only the command they name is imported, so that a
     short job does not wait for what other commands need."""
+    import argparse
+    import importlib
+    import pkgutil
+
+    from . import commands
+
+    class Version(argparse.Action):
+        """As argparse's own, but reading the version, which is slow, only when asked."""
+
+        def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+            from . import __version__
+
+            print(f"tds-codec {__version__}")
+            parser.exit()
+
     parser = argparse.ArgumentParser(
         prog="tds",
         description="Temporal down-sampling video coding: key frames at full size, the frames "
         "between them smaller, rebuilt after decoding.",
     )
     parser.add_argument(
-        "--version", action=_Version, nargs=0, help="show the program's version number and exit"
+        "--version", action=Version, nargs=0, help="show the program's version number and exit"
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     names = sorted(m.name for m in pkgutil.iter_modules(commands.__path__) if m.name[0] != "_")
@@ -38,29 +54,51 @@ def main(argv: list[str] | None = None) -> int:
     usage, 129, 130 and 143 after SIGHUP, Ctrl-C and SIGTERM, 141 when the reader of our pipe
     went away."""
     argv = sys.argv[1:] if argv is None else argv
-    args = build_parser(argv).parse_args(argv)
-    # These unwind like Ctrl-C, so that temporary files go. Under nohup a closed terminal is
-    # to be ignored, and stays so.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # While what the command needs is imported, nothing has begun that would have to be ended in
+    # order: Ctrl-C simply ends the process.
+    interrupts = signal.getsignal(signal.SIGINT)
+    if interrupts is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        args = build_parser(argv).parse_args(argv)
+    finally:
+        signal.signal(signal.SIGINT, interrupts)
+    # These unwind, so that temporary files go. Under nohup a closed terminal is to be ignored,
+    # and stays so; so does Ctrl-C in a shell's background.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _terminate)
+    _print_any_name()
     try:
         return int(args.func(args) or 0)
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return 130
-    except _Terminated as e:
-        _say(f"ended by {e.signal.name}")
-        return 128 + e.signal
-    except BrokenPipeError:
+    except BaseException as e:
+        return _status(e)
+
+
+def _status(error: BaseException) -> int:
+    """What a command ended by, as an exit status and a sentence; raises what has neither."""
+    if _ended_by:  # whatever became of the exception on its way, in an import for one
+        number = _ended_by[0]
+        _say("interrupted" if number == signal.SIGINT else f"ended by {number.name}")
+        return 128 + number
+    if isinstance(error, BrokenPipeError):
         # Standard output is gone: keep Python from failing again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except _with_a_sentence() as e:
-        if os.environ.get("TDS_DEBUG"):
-            raise
-        _say(_sentence(e))
-        return 1
+    if not isinstance(error, _with_a_sentence()) or os.environ.get("TDS_DEBUG"):
+        raise error
+    _say(_sentence(error))
+    return 1
+
+
+def _print_any_name() -> None:
+    """File names need not be in the terminal's encoding: they are printed as they are where that
+    is UTF-8, else with escapes."""
+    import io
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
 
 
 def _with_a_sentence() -> tuple[type[BaseException], ...]:
@@ -73,28 +111,22 @@ def _with_a_sentence() -> tuple[type[BaseException], ...]:
 
 def _say(text: str) -> None:
     """On standard error, which may be a terminal that was closed."""
-    with contextlib.suppress(OSError):
+    try:
         print(f"tds: {text}", file=sys.stderr, flush=True)
-
-
-class _Version(argparse.Action):
-    """As argparse's own, but reading the package's metadata, which is slow, only when asked."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from . import __version__
-
-        print(f"tds-codec {__version__}")
-        parser.exit()
+    except OSError:
+        pass
 
 
 class _Terminated(BaseException):
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.signal = signal.Signals(number)
+    """SIGTERM or SIGHUP."""
+
+
+_ended_by: list[signal.Signals] = []
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated(number)
+    _ended_by.append(signal.Signals(number))
+    raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
 
 
 def _sentence(error: BaseException) -> str:

@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import av
 
 from . import __version__, _tds
 from .codecs import ADAPTERS, ReferenceEncoder
+from .errors import MissingError
 from .media.decoding import in_process, program_that_decodes
-from .media.programs import ffmpeg_version
+from .media.programs import ffmpeg_version, find_ffmpeg
+from .models.registry import torch_version
+
+# The engine's torch backend is built where torch is found, so not in pip's isolated build.
+_REBUILD = "in the source tree pip install --no-build-isolation --force-reinstall --no-deps ."
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ def examine() -> list[Finding]:
         Finding("processors", str(os.cpu_count())),
         Finding("PyAV", f"{av.__version__}, FFmpeg libavcodec {_dotted('libavcodec')}"),
     ]
+    findings.append(_ffmpeg())
     findings += [_decoder(name) for name in ("vvc", "hevc")]
     findings += [_encoder(name) for name in ADAPTERS]
     findings += [_torch(), _backend("bicubic"), _backend("torchscript")]
@@ -48,6 +54,14 @@ def _dotted(library: str) -> str:
     return ".".join(str(n) for n in av.library_versions.get(library, ()))
 
 
+def _ffmpeg() -> Finding:
+    try:
+        program = find_ffmpeg()
+    except MissingError as e:
+        return Finding("ffmpeg program", "missing", False, str(e))
+    return Finding("ffmpeg program", f"{ffmpeg_version(program)} ({program})")
+
+
 def _decoder(name: str) -> Finding:
     if name not in av.codecs_available:
         return Finding(
@@ -57,7 +71,9 @@ def _decoder(name: str) -> Finding:
     if not wrong:
         return Finding(f"decoder {name}", "in PyAV")
     depths = " and ".join(str(depth) for depth in wrong)
-    program = program_that_decodes(wrong[0])
+    program = None
+    with contextlib.suppress(MissingError):  # of which the ffmpeg program's line tells
+        program = program_that_decodes(wrong[0])
     if program is None:
         return Finding(
             f"decoder {name}",
@@ -84,12 +100,10 @@ def _encoder(name: str) -> Finding:
 
 
 def _torch() -> Finding:
-    try:
-        return Finding("torch", version("torch"))
-    except PackageNotFoundError:
-        return Finding(
-            "torch", "missing", False, "pip install torch, then reinstall tds-codec, for models"
-        )
+    if found := torch_version():
+        return Finding("torch", found)
+    advice = f"models need it: pip install torch==2.13.0, then {_REBUILD}"
+    return Finding("torch", "missing", False, advice)
 
 
 def _backend(name: str) -> Finding:
@@ -97,7 +111,10 @@ def _backend(name: str) -> Finding:
         _tds.backend_available(name)
         devices = ", ".join(_tds.backend_devices(name))
     except (RuntimeError, OSError, ValueError, NotImplementedError) as e:
-        return Finding(f"backend {name}", "not usable", False, str(e))
+        advice = str(e)
+        if name == "torchscript" and torch_version():
+            advice += f"; this package was built without this torch: {_REBUILD}"
+        return Finding(f"backend {name}", "not usable", False, advice)
     advice = ""
     if name == "torchscript" and "cuda" not in devices:
         advice = "no CUDA device is seen; models run on the CPU"

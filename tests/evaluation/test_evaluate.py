@@ -12,6 +12,10 @@ import math
 import os
 import re
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -779,6 +783,51 @@ def test_bad_input_gets_one_sentence(clips, tmp_path, changes, says):
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "index.html").exists()
+
+
+def _descendants(pid):
+    """Of a process, with their start times, by which a pid that is used again is told."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [(child, _started(child)), *_descendants(child)]
+    return found
+
+
+def _started(pid):
+    """None: it has ended, or is only waiting to be waited for."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def test_workers_end_with_the_process_that_started_them(city, tmp_path):
+    """Also when that was killed, and cannot tell them."""
+    codecs = [{"codec": "hevc", "preset": "veryslow"}]
+    _config(tmp_path, city, codecs=codecs, frames=25, configs=["ra"])
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tds", "evaluate", str(tmp_path / "config.yaml")]
+        + ["--out", str(out), "--workers", "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("**/making-*"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)  # so that the encoders run
+    started = _descendants(process.pid)
+    assert len(started) > 3
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while left := [pid for pid, begun in started if begun and _started(pid) == begun]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    assert list(out.glob("**/making-*")) == [], "what was half done is gone"
 
 
 def test_a_cache_is_put_aside_only_for_a_run_that_can_start(clips, tmp_path):

@@ -139,7 +139,21 @@ class LocalExecutor(Executor):
             process.join(10)
 
 
+_at_work = threading.Event()  # of a worker: a job is under way
+
+
 def _run_here(folder: Path, job: Job, files: dict[str, Path], threads: int) -> None:
+    try:
+        _at_work.set()
+        try:
+            _run_job(folder, job, files, threads)
+        finally:
+            _at_work.clear()
+    except SystemExit as e:  # which the pool would take for the job's result, and go on
+        os._exit(int(e.code or 0))
+
+
+def _run_job(folder: Path, job: Job, files: dict[str, Path], threads: int) -> None:
     cache = Cache(folder, tidy=False)
     with cache.making(job) as out:
         scratch = out / "scratch"
@@ -153,7 +167,9 @@ def _prepare_worker() -> None:
     """Workers end in order when told to, and when the process that started them is gone."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)  # unwinds, so encoders are stopped and temporary folders go
+        if _at_work.is_set():
+            sys.exit(128 + number)  # unwinds, so encoders are stopped and temporary folders go
+        os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides

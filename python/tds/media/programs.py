@@ -13,8 +13,15 @@ from ..errors import MissingError
 
 
 def candidates() -> list[str]:
-    """Paths of the ffmpeg programs at hand: $TDS_FFMPEG, imageio-ffmpeg's, the one on PATH."""
-    found = [os.environ.get("TDS_FFMPEG")]
+    """Paths of the ffmpeg programs at hand: $TDS_FFMPEG, imageio-ffmpeg's, the one on PATH.
+
+    Raises MissingError when TDS_FFMPEG names none: whoever set it means that one."""
+    given = os.environ.get("TDS_FFMPEG")
+    if given and not encoders_of(given):
+        raise MissingError(
+            f"TDS_FFMPEG is {given}, which is no ffmpeg program that runs; name one, or unset it"
+        )
+    found = [given]
     try:
         import imageio_ffmpeg
 
