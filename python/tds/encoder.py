@@ -19,6 +19,7 @@ from ._tds import lr_size
 from .codecs import (
     ADAPTERS,
     DEFAULT,
+    PAIRED,
     Codec,
     CodedSegment,
     Config,
@@ -224,6 +225,9 @@ def encode(
     OSError; nothing is left behind then.
     """
     settings = make_settings(settings, **options)
+    if settings.codec not in PAIRED:
+        known = " or ".join(c.value for c in PAIRED)
+        raise InputError(f"a pair is coded with {known}, not {settings.codec.value}")
     path = os.fspath(source)
     check_output(output, overwrite, [path])
     if is_sidecar(output):

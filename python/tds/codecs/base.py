@@ -18,10 +18,15 @@ from ..media.sources import ColorTags
 class Codec(Enum):
     VVC = "vvc"
     HEVC = "hevc"
+    H264 = "h264"  # plain streams, to be enhanced and compared with
 
     @property
     def max_qp(self) -> int:
         return 63 if self is Codec.VVC else 51
+
+
+PAIRED = (Codec.VVC, Codec.HEVC)
+"""What pairs are coded with (docs/container.md)."""
 
 
 class Config(Enum):

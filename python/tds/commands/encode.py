@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..codecs import ADAPTERS, Codec, Config
+from ..codecs import ADAPTERS, PAIRED, Config
 from ..container.annexb import is_sidecar
 from ..encoder import EncodeResult, encode
 from ..errors import InputError
@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
         help="the MP4 file to write; NAME.json instead writes the raw streams NAME.hr.266 and "
         "NAME.lr.266 (.265) and NAME.json, the sidecar that pairs them",
     )
-    p.add_argument("--codec", choices=[c.value for c in Codec], default="vvc")
+    p.add_argument("--codec", choices=[c.value for c in PAIRED], default="vvc")
     p.add_argument(
         "--config",
         choices=[c.value for c in Config],
@@ -46,7 +46,11 @@ def add_parser(subparsers: Any) -> None:
         help="each group its own two HR frames (default, the paper), or shared by neighbours",
     )
     p.add_argument("--scale", type=int, choices=(2, 4), default=2, help="k (default 2)")
-    p.add_argument("--encoder", choices=sorted(ADAPTERS), help="default: the codec's")
+    p.add_argument(
+        "--encoder",
+        choices=sorted(a.name for a in ADAPTERS.values() if a.codec in PAIRED),
+        help="default: the codec's",
+    )
     p.add_argument("--encoder-path", help="of the encoders vtm and hm: the program, or its folder")
     p.add_argument(
         "--encoder-cfg",

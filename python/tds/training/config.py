@@ -22,7 +22,7 @@ ALIGN = 16
 """Luma samples; a cut's sides are multiples of it."""
 
 Qps = list[Annotated[int, Field(ge=0, le=63)]]
-CodecName = Literal["hevc", "vvc"]
+CodecName = Literal["hevc", "vvc", "h264"]
 ConfigName = Literal["ai", "ra", "ldp"]
 Part = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[int, Field(ge=0)]
