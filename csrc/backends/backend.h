@@ -37,7 +37,8 @@ typedef struct tds_backend_model {
     const char *path; /* for messages only: `data` is what was hashed */
     const void *data; /* the whole file, valid during open() */
     size_t size;
-    int32_t contract; /* 1 or 2 */
+    const char *torch; /* the version that made it; "" when the file does not say */
+    int32_t contract;  /* 1 or 2 */
     int32_t alignment;
     int32_t references;   /* R, slots of a job: 1..8; in contract 1 the two, before and after */
     int32_t features;     /* contract 1; in contract 2 there always are */

@@ -3,6 +3,7 @@
 
 #include "session/error.h"
 #include "session/json.h"
+#include "session/torch_archive.h"
 
 #include <cerrno>
 #include <cmath>
@@ -19,144 +20,6 @@ constexpr int32_t kMaxOffset = 8;
 [[noreturn]] void fail(const std::string &path, const std::string &what) {
     throw Error(TDS_ERROR_MODEL, "model file " + path + ": " + what);
 }
-
-// ----------------------------------------------------------------- zip --
-//
-// A TorchScript archive is a zip file (APPNOTE.TXT, PKWARE) whose entries are
-// stored, not compressed, mostly with 64-bit records. Only its directory is
-// needed here.
-
-class Zip {
-  public:
-    struct Entry {
-        std::string name;
-        uint16_t method;
-        uint64_t size, offset;
-    };
-
-    // False when `data` is no zip archive that can be read.
-    bool open(const std::vector<char> &data) {
-        data_ = reinterpret_cast<const uint8_t *>(data.data());
-        size_ = data.size();
-        constexpr uint64_t end_size = 22;
-        if (size_ < end_size) {
-            return false;
-        }
-        // The end record is last, before a comment of at most 65535 bytes.
-        uint64_t end = size_ - end_size;
-        const uint64_t stop = end > 65535 ? end - 65535 : 0;
-        while (number(end, 4) != 0x06054b50) {
-            if (end == stop) {
-                return false;
-            }
-            end--;
-        }
-        uint64_t count = number(end + 10, 2);
-        uint64_t at = number(end + 16, 4);
-        if (end >= 20 && number(end - 20, 4) == 0x07064b50) {
-            const uint64_t end64 = number(end - 20 + 8, 8);
-            if (!fits(end64, 56) || number(end64, 4) != 0x06064b50) {
-                return false;
-            }
-            count = number(end64 + 32, 8);
-            at = number(end64 + 48, 8);
-        }
-        for (uint64_t i = 0; i < count; i++) {
-            if (!fits(at, 46) || number(at, 4) != 0x02014b50) {
-                return false;
-            }
-            Entry entry;
-            entry.method = static_cast<uint16_t>(number(at + 10, 2));
-            uint64_t packed = number(at + 20, 4);
-            entry.size = number(at + 24, 4);
-            const uint64_t name = number(at + 28, 2);
-            const uint64_t extra = number(at + 30, 2);
-            const uint64_t comment = number(at + 32, 2);
-            entry.offset = number(at + 42, 4);
-            if (!fits(at, 46 + name + extra + comment)) {
-                return false;
-            }
-            entry.name.assign(reinterpret_cast<const char *>(data_ + at + 46), name);
-            wide(at + 46 + name, extra, entry, packed);
-            entries_.push_back(entry);
-            at += 46 + name + extra + comment;
-        }
-        return true;
-    }
-
-    // The entry FOLDER/`suffix`, where FOLDER is the archive's own single folder.
-    const Entry *find(const std::string &suffix) const {
-        for (const Entry &entry : entries_) {
-            const size_t slash = entry.name.find('/');
-            if (slash != std::string::npos &&
-                entry.name.compare(slash + 1, std::string::npos, suffix) == 0) {
-                return &entry;
-            }
-        }
-        return nullptr;
-    }
-
-    bool has_folder(const std::string &folder) const {
-        for (const Entry &entry : entries_) {
-            const size_t slash = entry.name.find('/');
-            if (slash != std::string::npos &&
-                entry.name.compare(slash + 1, folder.size(), folder) == 0) {
-                return true;
-            }
-        }
-        return false;
-    }
-
-    bool read(const Entry &entry, std::string &out) const {
-        if (entry.method != 0 || !fits(entry.offset, 30) || number(entry.offset, 4) != 0x04034b50) {
-            return false;
-        }
-        const uint64_t begin =
-            entry.offset + 30 + number(entry.offset + 26, 2) + number(entry.offset + 28, 2);
-        if (!fits(begin, entry.size)) {
-            return false;
-        }
-        out.assign(reinterpret_cast<const char *>(data_ + begin), entry.size);
-        return true;
-    }
-
-  private:
-    bool fits(uint64_t at, uint64_t size) const { return at <= size_ && size <= size_ - at; }
-
-    uint64_t number(uint64_t at, int bytes) const {
-        uint64_t value = 0;
-        for (int i = bytes - 1; i >= 0; i--) {
-            value = value << 8 | data_[at + static_cast<uint64_t>(i)];
-        }
-        return value;
-    }
-
-    // The 64-bit values of the extra field 0x0001 stand in for those that are all ones.
-    void wide(uint64_t at, uint64_t size, Entry &entry, uint64_t packed) const {
-        const uint64_t end = at + size;
-        while (at + 4 <= end) {
-            const uint64_t id = number(at, 2);
-            const uint64_t length = number(at + 2, 2);
-            uint64_t field = at + 4;
-            at += 4 + length;
-            if (id != 1 || at > end) {
-                continue;
-            }
-            for (uint64_t *value : {&entry.size, &packed, &entry.offset}) {
-                if (*value == 0xffffffff && field + 8 <= at) {
-                    *value = number(field, 8);
-                    field += 8;
-                }
-            }
-        }
-    }
-
-    const uint8_t *data_ = nullptr;
-    uint64_t size_ = 0;
-    std::vector<Entry> entries_;
-};
-
-// ------------------------------------------------------------ metadata --
 
 [[noreturn]] void wrong_kind(const ModelFile &file, const char *key, const char *kind) {
     fail(file.path, std::string("\"") + key + "\" in its tds.json is not " + kind);
@@ -247,6 +110,7 @@ void read_metadata(ModelFile &file) {
             fail(file.path, std::string("its tds.json has no \"") + key + "\"");
         }
     }
+    read_string(file, json, "torch", file.torch);
     const Json *scale = find(json, "scale");
     if (!scale) {
         fail(file.path, "its tds.json has no \"scale\"");
@@ -315,18 +179,17 @@ ModelFile parse_model(const std::string &path, std::vector<char> data) {
     ModelFile file;
     file.path = path;
     file.data = std::move(data);
-    Zip zip;
-    if (!zip.open(file.data) || !zip.find("constants.pkl") || !zip.has_folder("code/")) {
-        fail(path, "not a TorchScript archive, or a damaged one: export the model with "
-                   "torch.jit.save");
-    }
-    const Zip::Entry *entry = zip.find("extra/tds.json");
-    if (!entry) {
-        fail(path, "a TorchScript archive without tds.json inside, so not a TDS model: save it "
-                   "with _extra_files={\"tds.json\": ...}");
-    }
-    if (!zip.read(*entry, file.json)) {
-        fail(path, "its tds.json cannot be read: the file is damaged");
+    try {
+        const TorchArchive archive({file.data.data(), file.data.size()});
+        const Zip::Entry *entry = archive.find("extra/tds.json");
+        if (!entry) {
+            throw std::runtime_error("a TorchScript archive without tds.json inside, so not a TDS "
+                                     "model: save it with _extra_files={\"tds.json\": ...}");
+        }
+        archive.check();
+        read(*entry, file.json);
+    } catch (const std::runtime_error &error) {
+        fail(path, error.what());
     }
     read_metadata(file);
     return file;

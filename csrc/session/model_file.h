@@ -24,6 +24,7 @@ struct ModelFile {
     std::string json; // tds.json as it stands in the file
 
     std::string name, version;
+    std::string torch;    // the version that made it; "" when the file does not say
     int32_t contract = 0; // 1 or 2
     int32_t scale = 0;
     std::vector<int32_t> bit_depths{8};

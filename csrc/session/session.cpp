@@ -193,6 +193,7 @@ Session::Session(const tds_settings &settings) : settings_(settings) {
         model.path = file.path.c_str();
         model.data = file.data.data();
         model.size = file.data.size();
+        model.torch = file.torch.c_str();
         model.contract = file.contract;
         model.alignment = file.alignment;
         model.references = static_cast<int32_t>(file.references.size());

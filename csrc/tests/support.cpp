@@ -11,6 +11,17 @@ void put(std::string &out, uint64_t value, int bytes) {
     }
 }
 
+uint32_t checksum(const std::string &data) {
+    uint32_t crc = 0xffffffff;
+    for (const char c : data) {
+        crc ^= static_cast<uint8_t>(c);
+        for (int bit = 0; bit < 8; bit++) {
+            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320U : 0);
+        }
+    }
+    return ~crc;
+}
+
 } // namespace
 
 std::string zip_archive(const std::vector<std::pair<std::string, std::string>> &entries) {
@@ -23,7 +34,7 @@ std::string zip_archive(const std::vector<std::pair<std::string, std::string>> &
         put(common, 0, 2);
         put(common, 0, 2); // stored
         put(common, 0, 4);
-        put(common, 0, 4); // the checksum is not read
+        put(common, checksum(data), 4);
         put(common, data.size(), 4);
         put(common, data.size(), 4);
         put(common, name.size(), 2);
@@ -65,7 +76,7 @@ std::string model_file(const std::string &name, int scale, bool no_reference) {
     const std::string json =
         "{\"tds_model\": 1, \"name\": \"empty\", \"version\": \"1\", \"scale\": " +
         std::to_string(scale) + ", \"no_reference\": " + (no_reference ? "true" : "false") + "}";
-    return write_file(
-        name,
-        zip_archive({{"m/constants.pkl", "x"}, {"m/code/a.py", "x"}, {"m/extra/tds.json", json}}));
+    return write_file(name, zip_archive({{"m/constants.pkl", kEmptyPickle},
+                                         {"m/code/a.py", "x"},
+                                         {"m/extra/tds.json", json}}));
 }

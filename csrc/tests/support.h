@@ -293,6 +293,8 @@ inline std::string text(const std::vector<Output> &outputs) {
     return out;
 }
 
+// A pickled (), what torch writes where there is nothing.
+constexpr const char *kEmptyPickle = "\x80\x02).";
 // A file the engine takes for a model: the zip archive of a TorchScript model
 // with nothing in it to run. Returns its path.
 std::string model_file(const std::string &name, int scale, bool no_reference);

@@ -2,9 +2,11 @@
 //
 // Model files, whole, wrong and hostile; JSON; SHA-256.
 #include "session/error.h"
+#include "session/inflate.h"
 #include "session/json.h"
 #include "session/model_file.h"
 #include "session/sha256.h"
+#include "session/zip.h"
 #include "tests/check.h"
 #include "tests/support.h"
 
@@ -21,7 +23,7 @@ namespace {
 const char *kWhole = R"({"tds_model": 1, "name": "m", "version": "2", "scale": 2})";
 
 std::vector<std::pair<std::string, std::string>> archive(const std::string &json) {
-    return {{"m/constants.pkl", "x"}, {"m/code/a.py", "x"}, {"m/extra/tds.json", json}};
+    return {{"m/constants.pkl", kEmptyPickle}, {"m/code/a.py", "x"}, {"m/extra/tds.json", json}};
 }
 
 tds::ModelFile parsed(const std::string &bytes) {
@@ -124,7 +126,7 @@ TEST("files that are no TorchScript archive") {
           std::string::npos);
     CHECK(refusal(zip_archive({{"m/data.pkl", "x"}})).find("not a TorchScript") !=
           std::string::npos); // what torch.save writes
-    CHECK(refusal(zip_archive({{"m/constants.pkl", "x"}, {"m/code/a.py", "x"}}))
+    CHECK(refusal(zip_archive({{"m/constants.pkl", kEmptyPickle}, {"m/code/a.py", "x"}}))
               .find("without tds.json") != std::string::npos);
 }
 
@@ -140,6 +142,150 @@ TEST("a file cut anywhere, or with any byte changed, is read or refused, never c
             refusal(changed);
         }
     }
+}
+
+// A pickle as torch writes it, of one float tensor: its storage is record "0".
+std::string tensor(uint8_t elements, uint8_t offset, const std::vector<uint8_t> &size,
+                   const std::vector<uint8_t> &strides) {
+    const auto text = [](const std::string &t) {
+        return std::string("X") + static_cast<char>(t.size()) + std::string(3, '\0') + t;
+    };
+    const auto number = [](uint8_t n) { return std::string("K") + static_cast<char>(n); };
+    const auto numbers = [&](const std::vector<uint8_t> &all) {
+        std::string out = "(";
+        for (const uint8_t n : all) {
+            out += number(n);
+        }
+        return out + "t";
+    };
+    return "\x80\x02"
+           "ctorch._utils\n_rebuild_tensor_v2\nq\x01((" +
+           text("storage") + "q\x02" + "ctorch\nFloatStorage\n" + text("0") + text("cpu") +
+           number(elements) + "tQ" + number(offset) + numbers(size) + numbers(strides) + "\x89" +
+           "ccollections\nOrderedDict\n)RtR.";
+}
+
+std::string with_tensor(const std::string &pickle, size_t bytes) {
+    auto entries = archive(kWhole);
+    entries.emplace_back("m/data.pkl", pickle);
+    entries.emplace_back("m/data/0", std::string(bytes, 'w'));
+    return refusal(zip_archive(entries));
+}
+
+TEST("a record without its checksum is refused, and named") {
+    auto entries = archive(kWhole);
+    entries.emplace_back("m/data/0", std::string(1000, 'w'));
+    std::string bytes = zip_archive(entries);
+    CHECK_EQ(refusal(bytes), "");
+    const size_t at = bytes.find("wwww") + 500;
+    bytes[at] = static_cast<char>(bytes[at] ^ 4);
+    CHECK(refusal(bytes).find("data/0") != std::string::npos);
+    CHECK(refusal(bytes).find("checksum") != std::string::npos);
+}
+
+// From hexadecimal digits.
+std::string bytes_of(const std::string &digits) {
+    std::string out;
+    for (size_t i = 0; i < digits.size(); i += 2) {
+        out += static_cast<char>(std::stoi(digits.substr(i, 2), nullptr, 16));
+    }
+    return out;
+}
+
+TEST("deflate: what zlib wrote, by codes of its own, by fixed ones and stored") {
+    std::string text;
+    for (int i = 0; i < 40; i++) {
+        text += "line " + std::to_string(i * i * 7919 % 1009) + " of some code, " +
+                std::to_string(i * i * i % 97) + "\n";
+    }
+    const std::string dynamic =
+        bytes_of("75934b6ec4300c43f73d850fd045f497cfd3a6408199c9a2f707da22f28686b679884851f4e3fb75"
+                 "8e635c5fe3e77a9ee3e3fa3cdfc7f1f6f8ff9ce600e806320340dec0950070dcc4620271bd09d3f6"
+                 "4f4d33457de635cd8058119ed9380856fc67eda948a4881b4e8b22e4e82d668513188e4b794b6e36"
+                 "cd892788724d294d06b4275a3a19e89a563a8e0e7cb9569ca65e3a7234c409730babac27ea683970"
+                 "efaec09b4e85a313ad5199d66d9d2c42349b93ea16dbb2668251cbaa68521368083735c8ad06ba8a"
+                 "48deecc3db11eac16962df67dd40c99a61b2d5a3f465abeedfe3f905");
+    const std::string fixed = bytes_of(
+        "cbc9cc4b553050c84f5328cecf4d5548ce4f49d55130e0ca01095b989aa1491842248c2dcd411200");
+    const std::string stored =
+        bytes_of("013c00c3ff6c696e652030206f6620736f6d6520636f64652c20300a6c696e6520383536206f6620"
+                 "736f6d6520636f64652c20310a6c696e6520333937206f6620");
+    std::string out;
+    CHECK(tds::inflate(fixed, 60, out));
+    CHECK_EQ(out, text.substr(0, 60));
+    out.clear();
+    CHECK(tds::inflate(stored, 60, out));
+    CHECK_EQ(out, text.substr(0, 60));
+    for (const auto *packed : {&fixed, &stored}) {
+        for (size_t i = 0; i < packed->size(); i++) {
+            for (int value = 0; value < 256; value++) {
+                std::string changed = *packed;
+                changed[i] = static_cast<char>(value);
+                out.clear();
+                tds::inflate(changed, 60, out); // whatever it gives, within bounds
+                CHECK(out.size() <= 60);
+            }
+        }
+    }
+
+    tds::Zip::Entry entry;
+    entry.stored = dynamic;
+    entry.size = text.size();
+    entry.crc = tds::crc32(text);
+    entry.deflated = true;
+    CHECK(tds::read(entry, out));
+    CHECK(out == text);
+    CHECK(tds::intact(entry));
+    for (const uint64_t size : {text.size() - 1, text.size() + 1, size_t{0}}) {
+        entry.size = size;
+        CHECK(!tds::intact(entry));
+    }
+    entry.size = text.size();
+    for (size_t bit = 0; bit < 8 * (dynamic.size() - 1); bit++) { // the last byte is not full
+        std::string changed = dynamic;
+        changed[bit / 8] = static_cast<char>(changed[bit / 8] ^ 1 << bit % 8);
+        entry.stored = changed;
+        CHECK(!tds::intact(entry));
+    }
+    for (size_t size = 0; size < dynamic.size(); size++) {
+        entry.stored = std::string_view(dynamic).substr(0, size);
+        CHECK(!tds::intact(entry));
+    }
+}
+
+TEST("a tensor lies within its record, or the file is refused") {
+    CHECK_EQ(with_tensor(tensor(6, 0, {2, 3}, {3, 1}), 24), "");
+    CHECK_EQ(with_tensor(tensor(6, 2, {2, 2}, {1, 2}), 24), "");
+    CHECK_EQ(with_tensor(tensor(0, 0, {0, 9}, {9, 1}), 0), "");
+    CHECK_EQ(with_tensor(tensor(1, 0, {}, {}), 4), "");
+    CHECK(with_tensor(tensor(6, 0, {2, 3}, {3, 1}), 23)
+              .find("has 23 bytes and the tensor in it 24") != std::string::npos);
+    CHECK(with_tensor(tensor(6, 1, {2, 3}, {3, 1}), 24).find("reaches beyond the 6 numbers") !=
+          std::string::npos);
+    CHECK(with_tensor(tensor(6, 0, {2, 3}, {4, 1}), 24).find("reaches beyond") !=
+          std::string::npos);
+    CHECK(with_tensor(tensor(6, 0, {7}, {1}), 24).find("reaches beyond") != std::string::npos);
+    CHECK(with_tensor(tensor(6, 0, {2, 3}, {3}), 24).find("not what torch writes") !=
+          std::string::npos);
+    std::string other = tensor(6, 0, {2, 3}, {3, 1});
+    other.replace(other.find("X\x01"), 6, std::string("X\x01\0\0\0", 5) + "1");
+    CHECK(with_tensor(other, 24).find("data/1 is missing") != std::string::npos);
+}
+
+TEST("a pickle changed anywhere, its checksum made to fit, is read or refused, never crashes") {
+    const std::string whole = tensor(6, 0, {2, 3}, {3, 1});
+    for (size_t i = 0; i < whole.size(); i++) {
+        with_tensor(whole.substr(0, i), 24);
+        for (int value = 0; value < 256; value++) {
+            std::string changed = whole;
+            changed[i] = static_cast<char>(value);
+            with_tensor(changed, 24);
+        }
+    }
+    // What would nest, or need memory, without end.
+    CHECK(!with_tensor("\x80\x02" + std::string(1000000, '(') + ".", 24).empty());
+    CHECK_EQ(with_tensor("\x80\x02)" + std::string(1000000, '\x85') + ".", 24), "");
+    CHECK(!with_tensor("\x80\x02)r\xff\xff\xff\xff.", 24).empty());
 }
 
 TEST("a model for another k, or with another hash, opens no session") {

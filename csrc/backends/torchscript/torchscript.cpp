@@ -9,8 +9,10 @@
 
 #include <ATen/Parallel.h>
 #include <c10/core/StreamGuard.h>
+#include <caffe2/serialize/read_adapter_interface.h>
 #include <torch/cuda.h>
 #include <torch/script.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -20,7 +22,6 @@
 #include <mutex>
 #include <new>
 #include <optional>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -30,10 +31,15 @@ namespace {
 
 using at::Tensor;
 
-// Torch's messages carry a stack trace; people get the first line.
+// Torch's messages carry source code or a stack trace; people get the first line.
 std::string first_line(const std::string &text) {
-    const std::string line = text.substr(0, text.find('\n'));
-    return line.empty() ? text.substr(0, 200) : line;
+    const size_t begin = text.find_first_not_of(" \n");
+    std::string line =
+        begin == std::string::npos ? "" : text.substr(begin, text.find('\n', begin) - begin);
+    while (!line.empty() && (line.back() == ':' || line.back() == '.')) {
+        line.pop_back();
+    }
+    return line;
 }
 
 // An error of the TorchScript interpreter: the useful line is the last one.
@@ -78,6 +84,14 @@ template <typename Function> tds_result guarded(tds_backend_error *error, Functi
     } catch (...) {
         return say(TDS_ERROR_BACKEND, "the model failed for a reason torch does not name");
     }
+}
+
+std::string sizes_text(at::IntArrayRef sizes) {
+    std::string out;
+    for (const int64_t size : sizes) {
+        out += (out.empty() ? "[" : ", ") + std::to_string(size);
+    }
+    return out.empty() ? "[]" : out + "]";
 }
 
 // The number of CPU threads is torch's own and belongs to the whole process:
@@ -218,6 +232,23 @@ struct Handle {
     std::vector<Tensor> tensors;
 };
 
+// The model file for torch's reader. Not as a stream: a stream made here has the locales of
+// the C++ runtime here, which may be another than torch's.
+class Bytes : public caffe2::serialize::ReadAdapterInterface {
+  public:
+    Bytes(const void *data, size_t size) : data_(static_cast<const char *>(data)), size_(size) {}
+    size_t size() const override { return size_; }
+    size_t read(uint64_t at, void *out, size_t count, const char *) const override {
+        count = at < size_ ? std::min<size_t>(count, size_ - at) : 0;
+        std::memcpy(out, data_ + at, count);
+        return count;
+    }
+
+  private:
+    const char *data_;
+    size_t size_;
+};
+
 class TorchScript {
   public:
     explicit TorchScript(const tds_backend_config &config)
@@ -321,15 +352,18 @@ class TorchScript {
 
     void load(const tds_backend_model &model) {
         try {
-            std::istringstream stream(
-                std::string(static_cast<const char *>(model.data), model.size));
-            module_ = torch::jit::load(stream, device_);
+            module_ = torch::jit::load(std::make_shared<Bytes>(model.data, model.size), device_);
         } catch (const std::exception &e) {
             if (is_out_of_memory(e)) {
                 throw;
             }
+            const std::string made = model.torch;
             throw Failure(TDS_ERROR_MODEL,
-                          "model file " + path_ + ": torch cannot load it: " + last_line(e.what()));
+                          "model file " + path_ + ", made by torch " +
+                              (made.empty() ? "of a version it does not name" : made) +
+                              ": torch " TORCH_VERSION " cannot load it (" + first_line(e.what()) +
+                              "); install the torch that made it, or export the model again from "
+                              "its weights, with: tds export");
         }
         if (!module_.find_method("forward")) {
             throw Failure(TDS_ERROR_MODEL,
@@ -461,10 +495,9 @@ class TorchScript {
         const std::vector<int64_t> wanted = {count, 6, full_.padded_height / 2,
                                              full_.padded_width / 2};
         if (pictures.sizes() != at::IntArrayRef(wanted)) {
-            std::ostringstream text;
-            text << "the model gave a tensor of " << pictures.sizes() << " where "
-                 << at::IntArrayRef(wanted) << " is due";
-            throw Failure(TDS_ERROR_BACKEND, text.str());
+            throw Failure(TDS_ERROR_BACKEND, "the model gave a tensor of " +
+                                                 sizes_text(pictures.sizes()) + " where " +
+                                                 sizes_text(wanted) + " is due");
         }
         for (int32_t i = 0; i < count; i++) {
             const Tensor picture = pictures.slice(0, i, i + 1);
