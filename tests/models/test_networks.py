@@ -107,6 +107,7 @@ def test_exported_archive_has_its_metadata_and_no_warning(network, tmp_path):
         name = next(n for n in archive.namelist() if n.endswith("extra/tds.json"))
         found = json.loads(archive.read(name))
     assert found["version"] == "7" and found["precision"] == "float32"
+    assert found["torch"] == torch.__version__
     assert [p.name for p in tmp_path.iterdir()] == ["x.pt"]
 
 
