@@ -298,3 +298,25 @@ def test_doctor_finds_what_the_demo_needs() -> None:
     out = tools.tds("doctor").stdout
     for name in ("decoder vvc", "decoder hevc", "encoder libvvenc", "encoder libx265"):
         assert f"ok  {name}" in out
+
+
+def test_text_of_a_file_does_not_reach_the_terminal_as_it_is(tmp_path: Path, coded: Coded) -> None:
+    """A preset that clears the line, fakes another one and sets the window's title."""
+    source, evil = coded(codec="hevc").path, tmp_path / "evil\x1b[2Jname.mp4"
+    fake = "fast\x1b[2K\r  decodes whole\n  yes\x1b]0;title\x07\u202e\x9b1m"
+    with av.open(str(source)) as file:
+        tag = json.loads(file.metadata["tds"])
+    tag.update(preset=fake, encoder=fake, codec=fake, config=fake)
+    tools.ffmpeg(
+        *("-i", source, "-map", 0, "-c", "copy", "-movflags", "use_metadata_tags"),
+        *("-metadata", f"tds={json.dumps(tag)}", "-movie_timescale", 16000, evil),
+    )
+    for done in (
+        tools.tds("info", "--no-decode", evil),
+        tools.tds("info", tmp_path / "no\x1b[2Jsuch.mp4", status=1),
+        tools.tds("decode", evil, tmp_path / "o.y4m", "--backend", "bicubic"),
+    ):
+        shown = done.stdout + done.stderr
+        assert "\\x1b[2" in shown or not done.stdout
+        assert all(c.isprintable() or c == "\n" for c in shown), repr(shown)
+        assert "\n  decodes whole\n" not in shown

@@ -111,8 +111,10 @@ def _with_a_sentence() -> tuple[type[BaseException], ...]:
 
 def _say(text: str) -> None:
     """On standard error, which may be a terminal that was closed."""
+    from .commands._text import printable
+
     try:
-        print(f"tds: {text}", file=sys.stderr, flush=True)
+        print(f"tds: {printable(text)}", file=sys.stderr, flush=True)
     except OSError:
         pass
 

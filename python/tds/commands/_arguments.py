@@ -10,6 +10,7 @@ from ..decoder import EnhanceSettings
 from ..errors import InputError
 from ..media.opening import RawFormat
 from ..media.sources import parse_rate, parse_size
+from ._text import printable
 
 
 def add_raw(parser: argparse.ArgumentParser) -> None:
@@ -84,4 +85,4 @@ def add_overwrite(group: argparse._ActionsContainer) -> None:
 def remark(args: argparse.Namespace, text: str) -> None:
     """A sentence for a person, on standard error."""
     if not args.quiet:
-        print(f"tds: {text}", file=sys.stderr)
+        print(f"tds: {printable(text)}", file=sys.stderr)

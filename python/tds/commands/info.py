@@ -10,6 +10,7 @@ from typing import Any
 from ..container.mp4 import PairedFile
 from ..describe import describe
 from ._progress import progress_bar
+from ._text import printable
 
 
 def add_parser(subparsers: Any) -> None:
@@ -78,4 +79,4 @@ def _text(f: dict[str, Any]) -> str:
                 f"{d['damaged']} damaged"
                 for role, d in f["decodes"].items()
             ]
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
