@@ -8,12 +8,12 @@ import heapq
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import av
 import numpy as np
@@ -29,7 +29,7 @@ from .errors import ExternalError, InputError, OutputError
 from .files import whole_file
 from .media.extras import subtitles_for
 from .media.opening import ffmpeg_name, open_container, reason
-from .media.planar import pix_fmt_of
+from .media.planar import at_depth, frame_of, pix_fmt_of
 from .session import Picture
 
 Y4M, YUV, VIDEO = "y4m", "yuv", "video"
@@ -58,9 +58,31 @@ class OutputFormat:
     full_range: bool = False
 
 
+class Shown(Protocol):
+    """What a sink takes of a picture; ``tds.Picture`` is one."""
+
+    @property
+    def planes(self) -> Sequence[Any]: ...
+    @property
+    def pts(self) -> int: ...
+    def to_av(self) -> VideoFrame: ...
+
+
+class AtDepth:
+    """A picture with samples of another depth than it was made with."""
+
+    def __init__(self, picture: Picture, bit_depth: int) -> None:
+        self.pts = picture.pts
+        self.planes = at_depth(picture.planes, picture.bit_depth, bit_depth)
+        self._bit_depth = bit_depth
+
+    def to_av(self) -> VideoFrame:
+        return frame_of(self.planes, self._bit_depth)
+
+
 class Sink(ABC):
     @abstractmethod
-    def write(self, picture: Picture) -> None: ...
+    def write(self, picture: Shown) -> None: ...
 
     @abstractmethod
     def close(self) -> None: ...
@@ -124,7 +146,7 @@ class YUVSink(Sink):
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
-    def write(self, picture: Picture) -> None:
+    def write(self, picture: Shown) -> None:
         for plane in picture.planes:
             # Copies only where rows have padding.
             self._put(memoryview(np.ascontiguousarray(plane)).cast("B"))  # type: ignore[arg-type]
@@ -152,7 +174,7 @@ class Y4MSink(YUVSink):
             f"Ip A{aspect.numerator}:{aspect.denominator} C{chroma}{full}\n".encode()
         )
 
-    def write(self, picture: Picture) -> None:
+    def write(self, picture: Shown) -> None:
         self._put(b"FRAME\n")
         super().write(picture)
 
@@ -309,7 +331,7 @@ class VideoSink(Sink):
         self._out.mux(self._next)
         self._next = next(self._left, None)
 
-    def write(self, picture: Picture) -> None:
+    def write(self, picture: Shown) -> None:
         frame = picture.to_av()
         frame.pts = picture.pts
         frame.time_base = self._what.time_base

@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -295,22 +295,25 @@ def by_plan(files: FilePair, plan: RegularPlan) -> tuple[Streams, Fraction, Frac
     group is, so an HR picture that ends a group waits for the LR pictures before it."""
     inner = plan.group - 2
     lr_count = _Counter()
+    check = _CountsCheck(plan)
 
     def lr() -> Iterator[Item]:
-        pictures = files.lr.pictures()
+        count = -plan.lead
         try:
-            if plan.lead and (first := next(pictures, None)) is not None:
-                first.pts = 0
-                yield first
-            for i, frame in enumerate(pictures):
-                frame.pts = _start(i // inner, plan) + 1 + i % inner
-                lr_count.up()
+            for count, frame in enumerate(files.lr.pictures(), 1 - plan.lead):
+                if count == 0:
+                    frame.pts = 0
+                else:
+                    frame.pts = _start((count - 1) // inner, plan) + 1 + (count - 1) % inner
+                    lr_count.up()
                 yield frame
+            check.ended(Role.LR, count + plan.lead)
         finally:  # also when the decoder is closed early: HR's thread may be waiting
             lr_count.end()
 
     def hr() -> Iterator[Item]:
         shared = plan.boundaries is Boundaries.SHARED
+        j = -1
         for j, frame in enumerate(files.hr.pictures()):
             if shared:
                 group, ends = (j - 1, True) if j else (0, False)
@@ -322,6 +325,7 @@ def by_plan(files: FilePair, plan: RegularPlan) -> tuple[Streams, Fraction, Frac
             else:
                 frame.pts = _start(group, plan)
             yield frame
+        check.ended(Role.HR, j + 1)
 
     rate = plan.rate
     return {Role.HR: hr(), Role.LR: lr()}, 1 / rate, rate
@@ -330,6 +334,67 @@ def by_plan(files: FilePair, plan: RegularPlan) -> tuple[Streams, Fraction, Frac
 def _start(group: int, plan: RegularPlan) -> int:
     shared = plan.boundaries is Boundaries.SHARED
     return group * (plan.group - 1 if shared else plan.group)
+
+
+class _CountsCheck:
+    """Whether the two streams can be of this plan, told once both have ended."""
+
+    def __init__(self, plan: RegularPlan) -> None:
+        self._plan = plan
+        self._counts: dict[Role, int] = {}
+        self._lock = threading.Lock()
+
+    def ended(self, role: Role, count: int) -> None:
+        """Raises InputError when both have ended and their numbers of pictures do not go together;
+        the pictures then had wrong times."""
+        with self._lock:
+            self._counts[role] = count
+            if len(self._counts) < len(Role):
+                return
+        hr, lr, plan = self._counts[Role.HR], self._counts[Role.LR], self._plan
+        least, most = lr_counts(hr, plan)
+        if least <= lr <= most:
+            return
+        wanted = f"{least}" if least == most else f"{least} to {most}"
+        lead = ", and one more as the lead," if plan.lead else ""
+        raise InputError(
+            f"{_count(hr, 'HR picture')} make {wanted} LR{lead} in groups of {plan.group} with "
+            f"{plan.boundaries.value} boundaries, and {lr} came; {_way_out(hr, lr, plan)}"
+        )
+
+
+def lr_counts(hr: int, plan: RegularPlan) -> tuple[int, int]:
+    """(fewest, most) pictures of an LR stream that goes with ``hr`` HR pictures: the last group
+    may be short."""
+    inner = plan.group - 2
+    if plan.boundaries is Boundaries.SHARED:
+        whole, short = max(0, hr - 2), hr > 1
+    else:
+        whole, short = max(0, (hr - 1) // 2), hr > 0 and hr % 2 == 0
+    least = whole * inner + plan.lead
+    return least, least + inner * short
+
+
+def _way_out(hr: int, lr: int, plan: RegularPlan) -> str:
+    """Which other plan the counts go with, as the end of a sentence."""
+
+    def fits(other: RegularPlan) -> bool:
+        least, most = lr_counts(hr, other)
+        return least <= lr <= most
+
+    if fits(replace(plan, lead=not plan.lead)):
+        return "is there no lead?" if plan.lead else "is --lead missing?"
+    for boundaries in Boundaries:
+        if fits(replace(plan, boundaries=boundaries)):
+            return f"are the boundaries {boundaries.value}?"
+    for group in range(3, 66, 2):
+        if fits(replace(plan, group=group)):
+            return f"is it --group {group}?"
+    return "give --group, --boundaries and --lead as they were encoded, or --sidecar"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n != 1 else ''}"
 
 
 class _Counter:

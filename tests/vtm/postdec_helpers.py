@@ -91,6 +91,13 @@ def children() -> set[int]:
     return found
 
 
+def child_with(text: str) -> int:
+    """The one process started by this one whose command line holds ``text``."""
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children()}
+    (found,) = (pid for pid, line in lines.items() if text in line.replace(b"\0", b" ").decode())
+    return found
+
+
 def running_with(text: str) -> list[str]:
     """Command lines of all running processes that mention ``text``, but for this one's."""
     out = []

@@ -8,6 +8,8 @@ same header); cat, head and ffmpeg stand where unpatched ones do.
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import hashlib
 import os
 import signal
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from postdec_helpers import MakePair, Pair, Planes, running_with
+from postdec_helpers import MakePair, Pair, Planes, child_with, running_with
 
 import tds
 import tools
@@ -28,6 +30,7 @@ from tds.errors import ExternalError, InputError, MissingError
 from tds.media.programs import find_ffmpeg
 from tds.plan import Boundaries, Role
 from tds.postdec import PostdecSettings, postdec
+from tds.two_files import lr_counts
 
 NothingLeft = Callable[[Pair], None]
 BICUBIC = tds.EnhanceSettings(backend="bicubic")
@@ -119,6 +122,74 @@ def test_a_decoder_that_writes_raw_yuv_is_read_by_the_sidecar(
     assert_same(run(pair, decoder), reference(pair))
 
 
+@pytest.mark.parametrize("sidecar", [None, 8, 10])
+@pytest.mark.parametrize("depth", [8, 10])
+def test_an_unpatched_decoder_is_told_the_depth_of_the_stream(
+    make_pair: MakePair, tmp_path: Path, depth: int, sidecar: int | None
+) -> None:
+    """Its raw output says nothing of it: without -d, 10 bits were read as twice the pictures."""
+    pair = make_pair(depth=depth)
+    streams = []
+    for source in (pair.hr, pair.lr):
+        streams.append(source.with_suffix(".265"))
+        tools.ffmpeg(
+            *("-i", source, "-c:v", "libx265", "-preset", "ultrafast", "-x265-params"),
+            *("lossless=1:log-level=none", "-f", "hevc", streams[-1]),
+        )
+    program = tmp_path / "TAppDecoder"
+    program.write_text(
+        "#!/bin/sh\n[ $1 = --help ] && exit\n"
+        "case $6 in 8) format=yuv420p;; 10) format=yuv420p10le;; *) exit 2;; esac\n"
+        f'exec {tools.FFMPEG} -loglevel error -i "$2" -f rawvideo -pix_fmt $format -y "$4"\n'
+    )
+    program.chmod(0o755)
+    times: dict[str, object] = {"plan": tds.RegularPlan(5), "size": (64, 48), "sidecar": None}
+    if sidecar is not None:
+        times = {"sidecar": dataclasses.replace(pair.metadata, bit_depth=sidecar)}
+    options = settings(pair, "hm", decoder_path=str(program), **times)
+    assert_same(drain(postdec(*map(str, streams), options)), reference(pair))
+
+
+def test_raw_yuv_of_another_depth_is_told_so(make_pair: MakePair, tmp_path: Path) -> None:
+    pair = make_pair(depth=10)
+    sidecar = dataclasses.replace(pair.metadata, bit_depth=8)
+    decoder = f"{find_ffmpeg()} -loglevel error -i {{input}} -f rawvideo -y {{output}}"
+    with pytest.raises(InputError, match=r"raw yuv of another depth.*--bit-depth"):
+        run(pair, decoder, sidecar=sidecar)
+    assert_same(run(pair, decoder, sidecar=sidecar, bit_depth=10), reference(pair))
+
+
+def test_an_error_s_own_line_is_what_is_told_of_a_log(make_pair: MakePair, tmp_path: Path) -> None:
+    """VTM and HM end with their use of time and memory, whatever happened."""
+    pair = make_pair()
+    program = tmp_path / "decoder"
+    program.write_text(
+        "#!/bin/sh\n"
+        "echo 'POC    0 LId:  0 TId: 0 ( IDR_W_RADL, I-SLICE, QP 32 )'\n"
+        "echo\n"
+        "echo \"ERROR: In function 'decode' in DecApp.cpp:88: bitstream file not read\" >&2\n"
+        "echo ' finished @ Thu Jan  1'\n"
+        "echo ' Total Time:  0.1 sec. [user]  0.2 sec. [elapsed]'\n"
+        "echo ' Used memory (peak): 10 MB'\n"
+        "exit 1\n"
+    )
+    program.chmod(0o755)
+    with pytest.raises(ExternalError, match=r"its last words: ERROR: In function.*not read$"):
+        run(pair, f"{program} {{input}} {{output}}")
+
+
+def test_more_arguments_may_name_the_stream(make_pair: MakePair, tmp_path: Path) -> None:
+    pair = make_pair()
+    program = tmp_path / "cat_and_note"
+    program.write_text(f'#!/bin/sh\ncat "$1"; shift; echo "$@" > {tmp_path}/noted.$1\n')
+    program.chmod(0o755)
+    arguments = ("{role}", "log-of-{role}", "{input}.txt")
+    run(pair, f"{program} {{input}}", decoder_arguments=arguments)
+    for role, source in (("hr", pair.hr), ("lr", pair.lr)):
+        noted = (tmp_path / f"noted.{role}").read_text().strip()
+        assert noted == f"{role} log-of-{role} {source}.txt"
+
+
 def test_fifos_fed_by_someone_else(make_pair: MakePair, tmp_path: Path) -> None:
     pair = make_pair(frames=20)
     fifos = [tmp_path / "a.fifo", tmp_path / "b.fifo"]
@@ -178,6 +249,70 @@ def test_a_regular_plan_stands_in_for_the_sidecar(pusher: str, make_pair: MakePa
 
 
 # -- order and back-pressure --------------------------------------------------
+
+
+def with_plan(pair: Pair, **plan: object) -> PostdecSettings:
+    return PostdecSettings(
+        decoder="none",
+        plan=tds.RegularPlan(**{"group": 5, **plan}),  # type: ignore[arg-type]
+        enhance=BICUBIC,
+    )
+
+
+SHARED, INDEPENDENT = Boundaries.SHARED, Boundaries.INDEPENDENT
+
+
+@pytest.mark.parametrize(
+    "coded, given, says",
+    [
+        (
+            {"frames": 25, "lead": True},
+            {},
+            "10 HR pictures make 12 to 15 LR in groups of 5 with independent boundaries, and 16 "
+            "came; is --lead missing?",
+        ),
+        ({"frames": 23}, {"group": 7}, "20 to 25 LR in groups of 7.* and 13 came; is it --group 5"),
+        (
+            {"frames": 21, "boundaries": SHARED},
+            {},
+            "6 HR pictures make 6 to 9 LR .*, and 15 came; are the boundaries shared?",
+        ),
+        (
+            {"frames": 25},
+            {"boundaries": SHARED},
+            "10 HR pictures make 24 to 27 LR in groups of 5 with shared .* are the boundaries "
+            "independent?",
+        ),
+        ({"frames": 26}, {"lead": True}, "11 HR pictures make 16 LR, .*15 came; is there no lead?"),
+        ({"frames": 4}, {"group": 3, "boundaries": SHARED}, "2 HR pictures make 0 to 1 LR"),
+    ],
+)
+def test_a_plan_that_the_streams_are_not_of_is_refused(
+    make_pair: MakePair, coded: dict[str, object], given: dict[str, object], says: str
+) -> None:
+    """Such a run used to give a video of the wrong times and to say nothing."""
+    pair = make_pair(**coded)
+    with pytest.raises(InputError, match=says):
+        drain(postdec(str(pair.hr), str(pair.lr), with_plan(pair, **given)))
+    options = {k: v for k, v in coded.items() if k != "frames"}
+    right = drain(postdec(str(pair.hr), str(pair.lr), with_plan(pair, **options)))
+    assert [pts for _, pts, _ in right] == list(range(pair.frames))
+    plan = tds.RegularPlan(**{"group": 5, **given})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=says):
+        drain(tds.enhance(str(pair.hr), str(pair.lr), plan=plan, settings=BICUBIC))
+
+
+@pytest.mark.parametrize("boundaries", [SHARED, INDEPENDENT])
+@pytest.mark.parametrize("frames", range(3, 18))
+def test_streams_of_every_length_are_of_their_plan(
+    make_pair: MakePair, frames: int, boundaries: Boundaries
+) -> None:
+    for lead in (False, True):
+        pair = make_pair(frames=frames, boundaries=boundaries, lead=lead)
+        least, most = lr_counts(
+            pair.roles.count(Role.HR), tds.RegularPlan(5, boundaries, lead=lead)
+        )
+        assert least <= pair.roles.count(Role.LR) + lead <= most
 
 
 @pytest.mark.parametrize("slow", [Role.HR, Role.LR])
@@ -249,8 +384,7 @@ def test_a_decoder_killed_from_outside_is_named(
     pair = make_pair(frames=60)
     with postdec(str(pair.hr), str(pair.lr), settings(pair, f"{pusher} slow=30")) as decoder:
         next(decoder)
-        process = next(p for p in decoder._pair._processes if p.role is role)
-        os.kill(process.pid, signal.SIGKILL)
+        os.kill(child_with(f" {role.value} "), signal.SIGKILL)
         with pytest.raises(ExternalError, match=rf"the {role.name} decoder .*SIGKILL"):
             list(decoder)
     nothing_left(pair)
@@ -263,7 +397,7 @@ def test_a_decoder_stopped_by_sigstop_counts_as_hanging(
     wanted = settings(pair, f"{pusher} slow=30", timeout=3.0)
     with postdec(str(pair.hr), str(pair.lr), wanted) as decoder:
         next(decoder)
-        os.kill(decoder._pair._processes[0].pid, signal.SIGSTOP)
+        os.kill(child_with(" hr "), signal.SIGSTOP)
         with pytest.raises(ExternalError, match=r"the HR decoder .* wrote nothing for 3 s"):
             list(decoder)
     nothing_left(pair)
@@ -375,6 +509,47 @@ def test_files_and_pipes_have_the_same_bytes(pusher: str, make_pair: MakePair, d
     subprocess.run(command(pair, pusher, str(pair.folder / "out.yuv")), check=True, timeout=60)
     size = 64 * 48 * 3 // 2 * (1 if depth == 8 else 2)
     assert (pair.folder / "out.yuv").stat().st_size == size * pair.frames
+
+
+def test_a_line_is_logged_for_each_picture(make_pair: MakePair, tmp_path: Path) -> None:
+    pair = make_pair(frames=12)
+    log = tmp_path / "log.csv"
+    out = str(tmp_path / "out.y4m")
+    subprocess.run([*command(pair, "none", out), "--log", str(log)], check=True)
+    with log.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [int(line["frame"]) for line in lines] == list(range(12))
+    assert [float(line["seconds"]) for line in lines] == [i / 25 for i in range(12)]
+    ways = ["passed" if role is Role.HR else "upsampled" for role in pair.roles]
+    assert [line["status"] for line in lines] == ways
+    done = subprocess.run(
+        [*command(pair, "none", out), "--overwrite", "--log", out], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "out.y4m is the" in done.stderr
+
+
+@pytest.mark.parametrize("depth, wanted", [(10, 8), (8, 10), (8, 8)])
+@pytest.mark.parametrize("suffix", [".yuv", ".mkv"])
+def test_the_output_has_the_depth_that_is_asked_for(
+    make_pair: MakePair, tmp_path: Path, depth: int, wanted: int, suffix: str
+) -> None:
+    """As VTM's and HM's -d: a source of 8 bits is coded at 10 by the common test conditions."""
+    pair = make_pair(depth=depth, scale=1)
+    out = tmp_path / f"out{suffix}"
+    codec = ["--vcodec", "ffv1"] if suffix == ".mkv" else []
+    more = ["--output-bit-depth", str(wanted), *codec]
+    subprocess.run([*command(pair, "none", str(out)), *more], check=True)
+    name = "yuv420p" if wanted == 8 else "yuv420p10le"
+    raw = () if suffix == ".mkv" else ("-f", "rawvideo", "-pix_fmt", name, "-s", "64x48")
+    back = tmp_path / "back.yuv"
+    tools.ffmpeg(*raw, "-i", out, "-f", "rawvideo", "-pix_fmt", name, back)
+    got = np.fromfile(back, np.uint8 if wanted == 8 else np.uint16)
+    samples = np.concatenate([p.ravel() for planes in pair.source for p in planes]).astype(int)
+    if wanted < depth:
+        samples = np.minimum((samples + 2) >> 2, 255)
+    elif wanted > depth:
+        samples = samples << 2
+    assert np.array_equal(got, samples)
 
 
 def test_a_reader_of_our_pipe_that_goes_away_ends_everything(

@@ -22,6 +22,7 @@ import pytest
 from postdec_helpers import pictures, write_y4m
 
 import tds
+import tools
 from tds.codecs import ADAPTERS
 from tds.container.sidecar import read_sidecar
 from tds.errors import ExternalError, MissingError
@@ -210,6 +211,15 @@ def test_the_mp4_has_the_times_of_the_source(tmp_path: Path, hm_bin: Path) -> No
     with tds.decode(coded.mp4, settings=BICUBIC) as decoder:
         factor = decoder.time_base / metadata.timeline.time_base
         assert [p.pts * factor for p in decoder] == list(metadata.timeline.times())
+
+
+def test_an_encoder_says_which_codec_is_meant(tmp_path: Path, small: Path) -> None:
+    env = {**os.environ, "TDS_HM_BIN": "", "PATH": "/nowhere"}
+    done = tools.tds("encode", small, tmp_path / "x.mp4", "--encoder", "hm", status=1, env=env)
+    assert "no TAppEncoder was found" in done.stderr
+    tools.tds("encode", small, tmp_path / "x.mp4", "--encoder", "libx265", "--preset", "ultrafast")
+    metadata = tds.open(tmp_path / "x.mp4").metadata
+    assert metadata is not None and metadata.codec == "hevc"
 
 
 def test_an_encoder_that_is_not_there(tmp_path: Path) -> None:

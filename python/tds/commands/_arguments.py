@@ -65,6 +65,18 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--format", choices=("y4m", "yuv", "video"), help="default: by the suffix")
     group.add_argument(
+        "--output-bit-depth",
+        type=int,
+        choices=(8, 10),
+        help="of its samples (default: the streams'), as for a source of 8 bits coded at 10",
+    )
+    group.add_argument(
+        "--log",
+        metavar="FILE",
+        help="also write a line for each picture: its time, how it was made and from which others "
+        "(CSV)",
+    )
+    group.add_argument(
         "--vcodec", help="FFmpeg's name of the encoder of a video file (default libx264, crf 16)"
     )
     group.add_argument(

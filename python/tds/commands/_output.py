@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from ..decoder import Decoder, check_complete
 from ..errors import InputError
-from ..files import check_output
-from ..sinks import VIDEO, Y4M, OutputFormat, kind_of, open_sink
+from ..files import check_output, whole_file
+from ..session import Picture
+from ..sinks import VIDEO, Y4M, AtDepth, OutputFormat, kind_of, open_sink
 from ._arguments import remark
 
 
@@ -29,6 +34,10 @@ def write_pictures(
     kind = kind_of(args.output, args.format)
     if args.output != "-":
         check_output(args.output, args.overwrite, inputs)
+    if args.log is not None:
+        check_output(args.log, args.overwrite, (*inputs, args.output))
+        if Path(args.log).absolute() == Path(args.output).absolute():
+            raise InputError(f"{args.log} is the output too; name another file for --log")
     ways: Counter[str] = Counter()
     lost = 0
     with open_decoder() as decoder:
@@ -36,10 +45,11 @@ def write_pictures(
 
         for notice in decoder.notices:
             remark(args, notice)
+        depth = args.output_bit_depth or decoder.bit_depth
         what = OutputFormat(
             decoder.width,
             decoder.height,
-            decoder.bit_depth,
+            depth,
             decoder.time_base,
             decoder.rate,
             args.vcodec,
@@ -51,9 +61,11 @@ def write_pictures(
         with (
             open_sink(args.output, kind, what, args.overwrite) as sink,
             progress_bar("decode", args.quiet) as progress,
+            _picture_log(args, decoder) as log,
         ):
             for picture in decoder:
-                sink.write(picture)
+                sink.write(picture if depth == decoder.bit_depth else AtDepth(picture, depth))
+                log(picture)
                 ways[picture.status] += 1
                 lost += bool(picture.reason & {"lost", "ref-lost", "corrupt"})
                 progress(sum(ways.values()), total)
@@ -65,6 +77,31 @@ def write_pictures(
         if kind == Y4M and ways:
             _warn_variable(args, decoder)
     return 0
+
+
+@contextmanager
+def _picture_log(args: argparse.Namespace, decoder: Decoder) -> Iterator[Callable[[Picture], None]]:
+    """Writes one line for each picture to ``--log``, whole or not at all."""
+    if args.log is None:
+        yield lambda picture: None
+        return
+
+    def seconds(time: int) -> str:
+        return f"{float(time * decoder.time_base):.6f}"
+
+    with whole_file(args.log, args.overwrite) as beside, beside.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["frame", "seconds", "status", "reason", "references"])
+        frames = itertools.count()
+
+        def write(picture: Picture) -> None:
+            references = [seconds(t) for t in picture.references if t is not None]
+            lines.writerow(
+                [next(frames), seconds(picture.pts), picture.status]
+                + [" ".join(sorted(picture.reason)), " ".join(references)]
+            )
+
+        yield write
 
 
 def _warn_variable(args: argparse.Namespace, decoder: Decoder) -> None:

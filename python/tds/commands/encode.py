@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..codecs import ADAPTERS, PAIRED, Config
+from ..codecs import ADAPTERS, PAIRED, Codec, Config
 from ..container.annexb import is_sidecar
 from ..encoder import EncodeResult, encode
 from ..errors import InputError
@@ -29,7 +29,9 @@ def add_parser(subparsers: Any) -> None:
         help="the MP4 file to write; NAME.json instead writes the raw streams NAME.hr.266 and "
         "NAME.lr.266 (.265) and NAME.json, the sidecar that pairs them",
     )
-    p.add_argument("--codec", choices=[c.value for c in PAIRED], default="vvc")
+    p.add_argument(
+        "--codec", choices=[c.value for c in PAIRED], help="default: the encoder's, else vvc"
+    )
     p.add_argument(
         "--config",
         choices=[c.value for c in Config],
@@ -104,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
             raw=raw,
             overwrite=args.overwrite,
             progress=progress,
-            codec=args.codec,
+            codec=args.codec or (ADAPTERS[args.encoder].codec if args.encoder else Codec.VVC),
             config=config,
             qp=args.qp,
             lr_qp_offset=args.lr_qp_offset,

@@ -38,7 +38,8 @@ def add_parser(subparsers: Any) -> None:
         "--decoder-args",
         default="",
         metavar="ARGS",
-        help="more arguments for it, in one string",
+        help="more arguments for it, in one string; {role} in it becomes hr or lr, {input} the "
+        "stream's path",
     )
     group.add_argument(
         "--listen",
@@ -53,10 +54,17 @@ def add_parser(subparsers: Any) -> None:
     )
     plan = add_times(p, "times (raw streams have none)")
     plan.add_argument("--rate", default="25", help="frames a second, without a sidecar")
-    raw = p.add_argument_group("raw yuv from the decoder, without a sidecar")
-    raw.add_argument("--size", help="WIDTHxHEIGHT of HR in luma samples")
-    raw.add_argument("--bit-depth", type=int, choices=(8, 10), default=8)
-    raw.add_argument("--scale", type=int, choices=(1, 2, 4), default=2, help="k")
+    raw = p.add_argument_group("raw yuv from the decoder")
+    raw.add_argument("--size", help="WIDTHxHEIGHT of HR in luma samples, without a sidecar")
+    raw.add_argument(
+        "--bit-depth",
+        type=int,
+        choices=(8, 10),
+        help="of its samples; default: the stream's with VTM and HM, else the sidecar's, else 8",
+    )
+    raw.add_argument(
+        "--scale", type=int, choices=(1, 2, 4), default=2, help="k, without a sidecar (2)"
+    )
     add_enhancer(p)
     add_output(p)
     p.set_defaults(func=run)

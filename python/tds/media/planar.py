@@ -85,6 +85,19 @@ def frame_of(planes: Sequence[Plane], bit_depth: int) -> VideoFrame:
     )
 
 
+def at_depth(planes: Sequence[Plane], bit_depth: int, wanted: int) -> list[Plane]:
+    """The same pictures with samples of another depth, 8 or 10: shifted, and rounded on the
+    way down as VTM and HM do with ``-d``."""
+    if bit_depth == wanted:
+        return list(planes)
+    if wanted > bit_depth:
+        return [np.left_shift(p, wanted - bit_depth, dtype=np.uint16) for p in planes]
+    shift = bit_depth - wanted
+    top = (1 << wanted) - 1
+    rounded = [(p.astype(np.uint32) + (1 << shift >> 1)) >> shift for p in planes]
+    return [np.minimum(p, top).astype(sample_type(wanted)) for p in rounded]
+
+
 def picture_bytes(picture: VideoFrame | Sequence[Plane]) -> bytes:
     """A picture's bytes, of a frame or of planes."""
     if isinstance(picture, VideoFrame):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -36,12 +37,14 @@ TERM_GRACE = 1.0  # and after SIGTERM: it has nothing to save
 class Start:
     """How one decoder is started: its command, and by what it hands over pictures.
 
-    command: with {input}, {session} ("fd:N"), {output} ("/dev/fd/N") and {role}
-    ("hr", "lr") still in it. channel: "socket", "fd" or "stdout".
+    command: with {input}, {session} ("fd:N"), {output} ("/dev/fd/N"), {role}
+    ("hr", "lr") and {depth} (8, 10) still in it. channel: "socket", "fd" or "stdout".
+    asks_depth: it writes raw yuv of the depth it is told.
     """
 
     command: tuple[str, ...]
     channel: str
+    asks_depth: bool = False
 
 
 def find_program(decoder: str, path: str | None) -> str:
@@ -94,16 +97,11 @@ def start_of(decoder: str, path: str | None, extra: Sequence[str] = (), vvc: boo
     if decoder in ("vtm", "hm"):
         program = find_program(decoder, path)
         if is_patched(program):
-            command = (
-                program,
-                "-b",
-                "{input}",
-                "--TdsSession={session}",
-                "--TdsRole={role}",
-            )
-            return Start((*command, *extra), "socket")
-        # Without -d, raw output has the bit depth of the stream.
-        return Start((program, "-b", "{input}", "-o", "{output}", *extra), "fd")
+            pushes = (program, "-b", "{input}", "--TdsSession={session}", "--TdsRole={role}")
+            return Start((*pushes, *extra), "socket")
+        # Raw output says nothing of its bit depth, so it has the one that is read.
+        writes = (program, "-b", "{input}", "-o", "{output}", "-d", "{depth}")
+        return Start((*writes, *extra), "fd", asks_depth=True)
     if decoder == "vvdec":
         program = find_program(decoder, path)
         return Start((program, "-b", "{input}", "--y4m", "-o", "-", *extra), "stdout")
@@ -157,7 +155,7 @@ class DecoderProcess:
     does not reach it before we have ended in order.
     """
 
-    def __init__(self, start: Start, role: Role, path: str) -> None:
+    def __init__(self, start: Start, role: Role, path: str, depth: int = 8) -> None:
         self.role = role
         self.ended = False
         self._words = ""
@@ -171,6 +169,7 @@ class DecoderProcess:
                 "session": f"fd:{theirs}",
                 "output": f"/dev/fd/{theirs}",
                 "role": role.value,
+                "depth": str(depth),
             }
             command = [_fill(word, words) for word in start.command]
             to_stdout = start.channel == "stdout"
@@ -222,7 +221,9 @@ class DecoderProcess:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4096))
         text = self._log.read().decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return " / ".join(lines[-2:])[-300:]
+        # A decoder may end with what it always says: VTM with its use of memory.
+        faults = [line for line in lines if _FAULT.search(line)]
+        return " / ".join(faults[-1:] or lines[-2:])[-300:]
 
     def end(self) -> None:
         """Ends it and whatever it started; never raises, leaves no zombie. Again is allowed."""
@@ -239,6 +240,9 @@ class DecoderProcess:
         self._words = self.last_words()
         self.ended = True
         self._log.close()
+
+
+_FAULT = re.compile(r"ERROR|\*\*\*|[Aa]ssert")
 
 
 def _channel(kind: str) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .._tds import lr_size, scale_of
@@ -17,7 +17,7 @@ from ..media.sources import VideoSource
 from ..pair import QUEUED_PICTURES, Item, Pair
 from ..plan import Role
 from ..two_files import RegularPlan, by_plan, by_sidecar
-from .decoders import DecoderProcess, Listener, start_of
+from .decoders import DecoderProcess, Listener, Start, start_of
 from .streams import Format, Picture, PictureStream, Stopped, StreamEnded
 
 # Decoded pictures that wait, per stream: a decoder in random access gives a
@@ -34,8 +34,9 @@ class PostdecSettings:
     (the inputs are decoded already: y4m or yuv files, FIFOs, "-"). decoder_path:
     its program or folder. decoder_arguments: more for it. sidecar: the metadata
     ``tds encode`` wrote beside the raw streams; plan stands in for it. size (of
-    HR), bit_depth, scale: of raw yuv without a sidecar. listen: path of a unix
-    socket to which two decoders started by someone else connect. timeout:
+    HR), scale: of raw yuv without a sidecar. bit_depth: of raw yuv; None: that of the
+    bitstream where the decoder can be told so, else the sidecar's, else 8. listen: path of a
+    unix socket to which two decoders started by someone else connect. timeout:
     seconds after which a decoder that gives nothing counts as hanging.
     """
 
@@ -45,7 +46,7 @@ class PostdecSettings:
     sidecar: Metadata | None = None
     plan: RegularPlan | None = None
     size: tuple[int, int] | None = None
-    bit_depth: int = 8
+    bit_depth: int | None = None
     scale: int = 2
     listen: str | None = None
     timeout: float = 120.0
@@ -216,15 +217,15 @@ class _Decoders:
                 raise MissingError(f"{path}: there is no such file")
             if Path(path).is_dir():
                 raise InputError(f"{path} is a folder, not a bitstream")
-            formats[role] = self._known_format(role)
-            if formats[role] is None and start.channel == "fd":
-                formats[role] = _probe(path)
+            formats[role] = self._format_of(role, path, start)
         for role, path in self._paths.items():
             assert path is not None
-            process = DecoderProcess(start, role, str(Path(path).resolve()))
+            format = formats[role]
+            depth = format.bit_depth if format is not None else 8
+            process = DecoderProcess(start, role, str(Path(path).resolve()), depth)
             self._processes.append(process)
             expects = role if start.channel == "socket" else None
-            self._add(role, process.fd, process.name, formats[role], expects, process)
+            self._add(role, process.fd, process.name, format, expects, process)
 
     def _accept(self, path: str) -> None:
         timeout = self._settings.timeout
@@ -267,14 +268,29 @@ class _Decoders:
         """Of this stream's pictures, from the sidecar or from --size; None: not known."""
         s, m = self._settings, self._settings.sidecar
         if m is not None:
-            size, depth, scale = (m.width, m.height), m.bit_depth, m.scale
+            size, scale = (m.width, m.height), m.scale
         elif s.size is not None:
-            size, depth, scale = s.size, s.bit_depth, s.scale
+            size, scale = s.size, s.scale
         else:
             return None
         if role is Role.LR:
             size = (lr_size(size[0], scale), lr_size(size[1], scale))
-        return Format(*size, depth)
+        return Format(*size, s.bit_depth or (m.bit_depth if m else 8))
+
+    def _format_of(self, role: Role, path: str, start: Start) -> Format | None:
+        """Of what a decoder writes of this bitstream, should that be raw yuv."""
+        known = self._known_format(role)
+        if start.channel != "fd" or (known and not start.asks_depth):
+            return known
+        try:
+            probed = _probe(path)
+        except InputError:  # FFmpeg need not know all that a reference decoder does
+            if known is None:
+                raise
+            return known
+        given = self._settings.bit_depth
+        depth = given if given is not None else probed.bit_depth
+        return replace(known or probed, bit_depth=depth)
 
     def _check_formats(self) -> None:
         hr, lr = self.hr.format, self.lr.format
@@ -340,6 +356,12 @@ def _then_close(items: Iterator[Item], stream: PictureStream) -> Iterator[Item]:
     """``items``, and once they or their reader have ended, no descriptor of their stream."""
     try:
         yield from items
+    except InputError as e:
+        if not stream.is_raw:
+            raise
+        raise InputError(
+            f"{e} (or is its raw yuv of another depth? --bit-depth says which)"
+        ) from None
     finally:
         stream.close()
 

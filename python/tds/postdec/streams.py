@@ -106,6 +106,8 @@ class PictureStream:
         """As y4m says it; the other forms do not."""
         self.program = ""
         """What a decoder that speaks the protocol calls itself."""
+        self.is_raw = False
+        """Its pictures are raw yuv, of which somebody else has said what they are."""
         self._fd = fd
         self.timeout = timeout
         self._format = format
@@ -228,6 +230,7 @@ class PictureStream:
                 f"{self.name} writes raw yuv, which says nothing of its size; give --sidecar, or "
                 "--size and --bit-depth, or let the decoder write y4m"
             )
+        self.is_raw = True
         while True:
             data = np.empty(format.size, np.uint8)
             data[: len(start)] = np.frombuffer(start, np.uint8)
