@@ -4,6 +4,8 @@
 // caller's (the object is kept alive), pictures received are views of the
 // engine's memory. Written against tds.h alone.
 #include "bindings/dlpack.h"
+#include "bindings/errors.h"
+#include "bindings/tag.h"
 #include "tds/tds.h"
 
 #include <pybind11/functional.h>
@@ -11,10 +13,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <sys/stat.h>
-
 #include <atomic>
-#include <cerrno>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -29,40 +28,8 @@ namespace py = pybind11;
 
 namespace {
 
-// -------------------------------------------------------------- errors --
-
-[[noreturn]] void raise(PyObject *type, const std::string &text) {
-    PyErr_SetString(type, text.c_str());
-    throw py::error_already_set();
-}
-
-bool is_missing(const std::string &path) {
-    struct stat info {};
-    return stat(path.c_str(), &info) != 0 && errno == ENOENT;
-}
-
-[[noreturn]] void raise(tds_result result, const std::string &text, const std::string &path = "") {
-    switch (result) {
-    case TDS_ERROR_MEMORY:
-        raise(PyExc_MemoryError, text);
-    case TDS_ERROR_UNSUPPORTED:
-        raise(PyExc_NotImplementedError, text);
-    case TDS_ERROR_MODEL:
-        raise(!path.empty() && is_missing(path) ? PyExc_FileNotFoundError : PyExc_ValueError, text);
-    case TDS_ERROR_INVALID:
-    case TDS_ERROR_ORDER:
-        raise(PyExc_ValueError, text);
-    default:
-        raise(PyExc_RuntimeError, text);
-    }
-}
-
-tds_result check(tds_result result, const std::string &path = "") {
-    if (result < 0) {
-        raise(result, tds_last_error(), path);
-    }
-    return result;
-}
+using tds_python::check;
+using tds_python::raise;
 
 std::string type_name(const py::handle &object) {
     return py::str(py::type::of(object).attr("__name__"));
@@ -950,6 +917,7 @@ PYBIND11_MODULE(_tds, m) {
     m.def("backend_devices", &backend_devices, py::arg("backend"));
     m.def("model_metadata", &model_metadata, py::arg("path"));
     m.def("version", &tds_version);
+    tds_python::bind_tag(m);
     m.def("native_dir", [] {
         const py::object path = py::module_::import("os.path");
         const py::object self = py::module_::import("tds._tds").attr("__file__");

@@ -2,9 +2,8 @@
 //
 // The C header's functions: arguments are checked and exceptions end here.
 #include "session/backend_loader.h"
-#include "session/error.h"
+#include "session/guard.h"
 #include "session/model_file.h"
-#include "session/model_find.h"
 #include "session/session.h"
 
 #include <cstdio>
@@ -18,36 +17,23 @@ struct tds_session {
     tds::Session session;
 };
 
+using tds::guarded;
+using tds::missing;
+
 namespace {
 
 // Fixed size: reporting "out of memory" must not need memory.
 thread_local char last_error[2048] = "";
 
-tds_result report(tds_result code, const char *text) {
-    std::snprintf(last_error, sizeof(last_error), "%s", text);
-    return code;
-}
-
-template <typename Function> tds_result guarded(Function function) {
-    try {
-        return function();
-    } catch (const tds::Error &error) {
-        return report(error.code(), error.what());
-    } catch (const std::bad_alloc &) {
-        return report(TDS_ERROR_MEMORY, "out of memory");
-    } catch (const std::exception &error) {
-        return report(TDS_ERROR_BACKEND, error.what());
-    }
-}
-
-tds_result missing(const char *what) {
-    return report(TDS_ERROR_INVALID, (std::string(what) + " is NULL").c_str());
-}
-
 #define TDS_STRING_(x) #x
 #define TDS_STRING(x) TDS_STRING_(x)
 
 } // namespace
+
+tds_result tds::report_error(tds_result code, const char *text) {
+    std::snprintf(last_error, sizeof(last_error), "%s", text);
+    return code;
+}
 
 const char *tds_last_error(void) {
     return last_error;
@@ -270,21 +256,4 @@ tds_result tds_model_metadata(const char *path, char **json) {
 
 void tds_free(void *memory) {
     std::free(memory);
-}
-
-tds_result tds_model_find(const char *name, int32_t scale, const char *device, char *path,
-                          size_t size) {
-    if (!path || size == 0) {
-        return missing("path");
-    }
-    path[0] = '\0';
-    return guarded([&] {
-        const std::string found = tds::find_model(name, scale, device);
-        if (found.size() >= size) {
-            tds::invalid("the path of the model has " + std::to_string(found.size()) +
-                         " characters and the buffer only " + std::to_string(size));
-        }
-        std::memcpy(path, found.c_str(), found.size() + 1);
-        return TDS_OK;
-    });
 }

@@ -417,7 +417,8 @@ TEST("a model is found by file, by name and by default") {
     CHECK_EQ(found(nullptr, 2, "cuda:0"), (folder / "two/standard-k2.pt").string());
     CHECK_EQ(found("late", 2, nullptr).find("late-k2-") != std::string::npos, true);
     const std::string file = (folder / "two/fast-k2.pt").string();
-    CHECK_EQ(found(file.c_str(), 4, nullptr), file); // a file is not judged by its name
+    CHECK_EQ(found(file.c_str(), 2, nullptr), none); // a file is looked into
+    CHECK(std::string(tds_last_error()).find("not a TorchScript archive") != std::string::npos);
     CHECK_EQ(found("fast", 4, nullptr), none);
     CHECK(std::string(tds_last_error()).find((folder / "two").string()) != std::string::npos);
     CHECK_EQ(found(nullptr, 4, "cpu"), none); // nor is any model taken that was not meant to be
@@ -427,6 +428,134 @@ TEST("a model is found by file, by name and by default") {
     CHECK_EQ(found("fast", 3, nullptr), "error " + std::to_string(TDS_ERROR_INVALID));
     CHECK_EQ(tds_model_find("fast", 2, nullptr, path, 4), TDS_ERROR_INVALID);
     CHECK_EQ(tds_model_find("fast", 2, nullptr, nullptr, 0), TDS_ERROR_INVALID);
+    fs::remove_all(folder);
+}
+
+namespace {
+
+// A tag that names a model, or none.
+tds_tag *tag_of(const std::string &more) {
+    const std::string text =
+        R"({"tds":1,"scale":2,"width":64,"height":48,"boundaries":"shared","groups":[[-5,1]],)"
+        R"("timeline":{"time_base":"1/25","frames":5,"rate":"25"})" +
+        more + "}";
+    tds_tag *tag = nullptr;
+    CHECK_EQ(tds_tag_parse(text.data(), text.size(), "x", &tag), TDS_OK);
+    return tag;
+}
+
+} // namespace
+
+TEST("which model is used, and what is said about it") {
+    namespace fs = std::filesystem;
+    const fs::path folder = fs::temp_directory_path() / ("tds_choose_" + std::to_string(getpid()));
+    const auto put = [&](const std::string &name, const std::string &bytes) {
+        fs::create_directories((folder / name).parent_path());
+        std::ofstream(folder / name, std::ios::binary) << bytes;
+        return tds::sha256_hex(bytes.data(), bytes.size());
+    };
+    const auto model = [&](const std::string &name, int scale, const std::string &weights) {
+        return zip_archive(archive(R"({"tds_model": 1, "name": ")" + name +
+                                   R"(", "version": "1", "scale": )" + std::to_string(scale) +
+                                   R"(, "weights_sha256": ")" + weights + "\"}"));
+    };
+    const std::string weights = put("first/fast-k2.safetensors", "weights");
+    const std::string mine = put("second/mine-k2.pt", model("mine", 2, std::string(64, 'b')));
+    put("second/mine-k1.pt", model("mine", 1, std::string(64, 'c')));
+    put("second/fast-k2.pt", model("fast", 2, std::string(64, 'd')));
+    put("cache/exported/fast-k2-" + weights.substr(0, 16) + "-00000000.pt",
+        model("fast", 2, weights));
+    put("cache/exported/fast-k2-0123456789abcdef-00000000.pt", "of other weights");
+    setenv("TDS_MODEL_PATH", (folder / "first").c_str(), 1);
+    setenv("TDS_CACHE", (folder / "cache").c_str(), 1);
+    const std::string second = (folder / "second").string();
+    tds_model_request request{};
+    request.scale = 2;
+    request.device = "cpu";
+    request.folders = second.c_str();
+    tds_model_choice choice;
+    const auto chosen = [&] {
+        const tds_result result = tds_model_choose(&request, &choice);
+        return result == TDS_OK ? fs::path(choice.path).lexically_relative(folder).string()
+                                : std::string("error: ") + tds_last_error();
+    };
+    const auto says = [&](const char *part) {
+        return std::string(choice.notices).find(part) != std::string::npos;
+    };
+
+    // By default: the archive of the installed weights, or the weights for who can use them.
+    const std::string exported = "cache/exported/fast-k2-" + weights.substr(0, 16) + "-00000000.pt";
+    CHECK_EQ(chosen(), exported);
+    CHECK_EQ(std::string(choice.name), "fast");
+    CHECK_EQ(std::string(choice.notices), "");
+    request.weights = 1;
+    CHECK_EQ(chosen(), "first/fast-k2.safetensors");
+    request.weights = 0;
+
+    // By a person: a name, a file, with a hash of either kind.
+    request.model = "mine";
+    request.refine_hr = 1;
+    CHECK_EQ(chosen(), "second/mine-k2.pt");
+    CHECK_EQ(fs::path(choice.hr_path).filename().string(), "mine-k1.pt");
+    CHECK_EQ(choice.of_tag, 0);
+    const std::string file = (folder / "second/mine-k2.pt").string();
+    request.model = file.c_str();
+    CHECK_EQ(chosen(), "second/mine-k2.pt");
+    CHECK_EQ(fs::path(choice.hr_path).filename().string(), "mine-k1.pt");
+    request.sha256 = mine.c_str();
+    CHECK_EQ(chosen(), "second/mine-k2.pt");
+    const std::string of_weights(64, 'B');
+    request.sha256 = of_weights.c_str();
+    CHECK_EQ(chosen(), "second/mine-k2.pt");
+    const std::string wrong(64, '0');
+    request.sha256 = wrong.c_str();
+    CHECK_EQ(tds_model_choose(&request, &choice), TDS_ERROR_INVALID);
+    request.sha256 = nullptr;
+    request.scale = 4;
+    CHECK(chosen().find("is a model for k = 2, and this video needs one for k = 4") !=
+          std::string::npos);
+    request.scale = 2;
+    request.model = nullptr;
+    request.refine_hr = 0;
+
+    // By the tag: the same, another version, none of that name.
+    const std::string same = ",\"model\":\"mine\",\"model_sha256\":\"" + mine + "\"";
+    const std::string strengths = ",\"strengths\":[[1,5]]";
+    tds_tag *tag = tag_of(same + strengths);
+    request.tag = tag;
+    CHECK_EQ(chosen(), "second/mine-k2.pt");
+    CHECK_EQ(choice.of_tag, 1);
+    CHECK_EQ(std::string(choice.notices), "");
+    request.model = "fast"; // a person's word goes first
+    CHECK_EQ(chosen(), exported);
+    CHECK_EQ(choice.of_tag, 0);
+    CHECK(says("for the model mine alone and are not used"));
+    request.model = nullptr;
+    tds_tag_free(tag);
+
+    request.tag = tag =
+        tag_of(",\"model\":\"mine\",\"model_sha256\":\"" + wrong + "\"" + strengths);
+    CHECK_EQ(chosen(), "second/mine-k2.pt");
+    CHECK_EQ(choice.of_tag, 0);
+    CHECK(says("another version") && says("strengths"));
+    tds_tag_free(tag);
+
+    request.tag = tag = tag_of(",\"model\":\"lost\"");
+    CHECK_EQ(chosen(), exported);
+    CHECK(says("made for the model lost, which is not here"));
+    request.refine_hr = 1;
+    CHECK_EQ(chosen(), exported);
+    CHECK_EQ(std::string(choice.hr_path), "");
+    CHECK(says("they pass as they are"));
+    tds_tag_free(tag);
+    request.tag = nullptr;
+
+    // None at all.
+    fs::remove(folder / exported);
+    fs::remove(folder / "second/fast-k2.pt");
+    fs::remove(folder / "cache/exported/fast-k2-0123456789abcdef-00000000.pt");
+    CHECK(chosen().find("no model is installed for k = 2") != std::string::npos);
+    CHECK(chosen().find("there is: mine") != std::string::npos);
     fs::remove_all(folder);
 }
 

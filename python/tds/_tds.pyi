@@ -270,3 +270,158 @@ def version() -> str:
 
 def native_dir() -> str:
     """The prefix with the engine's include, lib, lib/pkgconfig and lib/cmake folders."""
+
+MAX_TAG: int
+"""Bytes of a tag's JSON at most; MAX_FRAMES, MAX_RUNS: source frames of one tag and entries of
+one of its run-length lists."""
+MAX_FRAMES: int
+MAX_RUNS: int
+RATE_PICTURES: int
+"""How many times ``frame_rate`` looks at."""
+
+class Tag:
+    """The JSON that pairs two streams (docs/container.md), read and checked.
+
+    json: its text. where: names the file in messages. Raises ValueError for what is damaged
+    or beyond the limits, NotImplementedError for another version, each with one sentence.
+    What the attributes mean is said in tds.h, tds_tag_values; fractions are (num, den), run
+    lengths (value, count)."""
+
+    def __init__(self, json: str | bytes, where: str) -> None: ...
+    @property
+    def scale(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def bit_depth(self) -> int: ...
+    @property
+    def codec(self) -> str: ...
+    @property
+    def config(self) -> str: ...
+    @property
+    def encoder(self) -> str: ...
+    @property
+    def preset(self) -> str: ...
+    @property
+    def hr_qp(self) -> int: ...
+    @property
+    def lr_qp(self) -> int: ...
+    @property
+    def group(self) -> int: ...
+    @property
+    def shared(self) -> bool: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def model_sha256(self) -> str | None: ...
+    @property
+    def refine_hr(self) -> bool: ...
+    @property
+    def has_strengths(self) -> bool: ...
+    @property
+    def times_known(self) -> bool: ...
+    @property
+    def regular(self) -> bool: ...
+    @property
+    def time_base(self) -> tuple[int, int]: ...
+    @property
+    def rate(self) -> tuple[int, int]: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int:
+        """The last frame's time, in ticks."""
+
+    @property
+    def n_frames(self) -> int: ...
+    @property
+    def n_hr(self) -> int: ...
+    @property
+    def n_lr(self) -> int: ...
+    @property
+    def n_leads(self) -> int: ...
+    @property
+    def groups(self) -> list[tuple[int, int]]: ...
+    @property
+    def leads(self) -> list[tuple[int, int]]: ...
+    @property
+    def deltas(self) -> list[tuple[int, int]]: ...
+    @property
+    def strengths(self) -> list[tuple[int, int]]: ...
+    def frames(
+        self, first: int = 0, count: int | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]:
+        """Of ``count`` source frames (None: all) from ``first`` on: times in ticks (the lowest
+        int64 when not known), whether it is LR, whether the LR stream has a small copy of it,
+        strength (0, 0.5, 1). Memory is what is asked for: a tag may tell of 10 million."""
+
+class Times:
+    """The times of two tracks against the plan of their tag (tds.h, tds_times): says what to
+    send to a session. All times are in ``unit`` seconds; ``hr_clock`` and ``lr_clock`` are the
+    tracks' time bases. offset: what is known to have been added to both tracks' times."""
+
+    def __init__(
+        self,
+        tag: Tag | None,
+        unit: tuple[int, int],
+        hr_clock: tuple[int, int],
+        lr_clock: tuple[int, int],
+        offset: int = 0,
+    ) -> None: ...
+    def show(self, role: Role, pts: int) -> None:
+        """The track has a picture at this time, whether it decodes or not; before any next."""
+
+    def push(self, role: Role, pts: int) -> None:
+        """The next decoded picture of a track. Raises ValueError when times do not increase."""
+
+    def end(self, role: Role) -> None: ...
+    def next(self, role: Role) -> tuple[bool, int, int, float] | tuple[()] | None:
+        """What to send next for a stream: (lost, pts, frame, strength), where not lost means the
+        oldest picture that was pushed and not given; frame: of the plan, -1: none; strength: -1
+        when the tag says none. (): push more, of ``wants(role)``. None: the stream has ended."""
+
+    def wants(self, role: Role) -> frozenset[str]: ...
+    def report(self) -> dict[str, int]:
+        """lost_hr, lost_lr, unplanned_hr, unplanned_lr, shift_hr, shift_lr, late, early,
+        planned: as in tds_times_report."""
+
+    @property
+    def notices(self) -> list[str]:
+        """What is to be said, complete once both streams have ended."""
+
+def frame_rate(times: Sequence[int], time_base: tuple[int, int]) -> tuple[int, int]:
+    """The nominal rate, as (num, den), of pictures at these times (tds.h, tds_frame_rate): give
+    the first pictures of both streams, in any order."""
+
+class ModelChoice:
+    """path: of an archive, or of weights where they were allowed. name: "" for a file. hr_path:
+    of the k = 1 model of that name. of_tag: its name and hash are those of the tag."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def hr_path(self) -> str | None: ...
+    @property
+    def of_tag(self) -> bool: ...
+    @property
+    def notices(self) -> list[str]: ...
+
+def choose_model(
+    scale: int,
+    model: str | None = None,
+    *,
+    sha256: str | None = None,
+    tag: Tag | None = None,
+    device: str = "auto",
+    folders: Sequence[str] = (),
+    weights: bool = False,
+    refine_hr: bool = False,
+) -> ModelChoice:
+    """Which model is used (tds.h, tds_model_choose): ``model`` as a person named it, else the
+    tag's, else the default for k and device.
+
+    Raises FileNotFoundError when there is none, ValueError when a file does not fit."""

@@ -295,14 +295,197 @@ TDS_API tds_result tds_backend_devices(const char *backend, char *buffer, size_t
 TDS_API tds_result tds_model_metadata(const char *path, char **json);
 TDS_API void tds_free(void *memory);
 
-/* Finds an exported model (a TorchScript archive) by name and writes its path,
- * for tds_settings.model, into `path`. `name` with a '/' or ending in .pt is a
- * file and only checked to be there. Else NAME-kK.pt is looked for in the folders of
- * TDS_MODEL_PATH (separated by ':'), in share/tds/models beside the folder of
- * libtds, and in what Python exported into the user's cache (TDS_CACHE, else
- * tds in XDG_CACHE_HOME or ~/.cache). NULL: the default for k and `device` (as in
- * tds_settings; NULL: auto): "standard" on CUDA, "fast" on the CPU, or the other of the two.
- * TDS_ERROR_MODEL when there is none; TDS_ERROR_INVALID when `size` is too small. */
+/* ----------------------------------------------------------------- tag -- */
+
+/* The JSON that pairs the two streams (docs/container.md): the value of a container's
+ * global key `tds`, or a sidecar. All readers read it here, so all refuse the same. */
+typedef struct tds_tag tds_tag;
+
+#define TDS_MAX_TAG (1 << 20)   /* bytes of JSON */
+#define TDS_MAX_FRAMES 10000000 /* source frames of one tag: 46 hours at 60 fps */
+#define TDS_MAX_RUNS 20000      /* entries of one run-length list */
+#define TDS_MAX_MODEL_NAME 64   /* characters of a model's name in a tag */
+
+/* A positive fraction in lowest terms: seconds a tick, or frames a second. */
+typedef struct tds_rational {
+    int32_t num, den;
+} tds_rational;
+
+typedef struct tds_tag_values {
+    int32_t scale;         /* k: 1, 2 or 4 */
+    int32_t width, height; /* of the source and of HR, luma samples */
+    int32_t bit_depth;     /* 8 or 10 */
+    const char *codec;     /* these four for people; never NULL */
+    const char *config;
+    const char *encoder;
+    const char *preset;
+    int32_t hr_qp, lr_qp;     /* -1: not known */
+    int32_t group;            /* N, as it was asked for */
+    int32_t shared;           /* not 0: groups share a boundary */
+    const char *model;        /* a plain name; NULL: none is named */
+    const char *model_sha256; /* 64 hex digits in lower case; NULL: not said */
+    int32_t refine_hr;        /* not 0: HR pictures are to be enhanced too ("hr": "refine") */
+    int32_t has_strengths;    /* not 0: some frame's strength is not 1 */
+
+    int32_t times_known; /* 0: too irregular to be kept; frames and roles are still known */
+    int32_t regular;     /* not 0: a constant rate, no list of differences */
+    tds_rational time_base;
+    tds_rational rate;  /* nominal */
+    int64_t start, end; /* time of the first and of the last frame, in ticks */
+    int64_t frames, hr_frames, lr_frames, leads;
+} tds_tag_values;
+
+/* One source frame, in display order. */
+typedef struct tds_tag_frame {
+    int64_t time; /* ticks of time_base; TDS_NO_PTS when times are not known */
+    tds_role role;
+    int32_t lead;   /* not 0: an HR frame of which the LR stream has a small copy too */
+    float strength; /* 0, 0.5 or 1 */
+} tds_tag_frame;
+
+typedef enum tds_runs {
+    TDS_RUNS_GROUPS = 0,   /* size (negative: shares no boundary with the one before), count */
+    TDS_RUNS_LEADS = 1,    /* distance, count */
+    TDS_RUNS_DELTAS = 2,   /* ticks from a frame to the next, count; empty when regular */
+    TDS_RUNS_STRENGTHS = 3 /* halves (0, 1, 2), count */
+} tds_runs;
+
+/* Reads a tag. `where` names the file or option in messages. TDS_ERROR_UNSUPPORTED for
+ * another version of the specification, TDS_ERROR_INVALID for what is damaged or beyond
+ * the limits. Costs no more than the text is long, whatever it claims. */
+TDS_API tds_result tds_tag_parse(const char *json, size_t size, const char *where, tds_tag **tag);
+TDS_API void tds_tag_free(tds_tag *tag); /* NULL is allowed */
+
+/* Strings live as long as the tag. */
+TDS_API tds_result tds_tag_read(const tds_tag *tag, tds_tag_values *values);
+/* Writes up to `count` frames from frame `first` on; returns how many, 0 at the end. */
+TDS_API size_t tds_tag_frames(const tds_tag *tag, int64_t first, tds_tag_frame *frames,
+                              size_t count);
+/* A run-length list as it stands in the tag: *pairs has 2 * (what is returned) numbers. */
+TDS_API size_t tds_tag_runs(const tds_tag *tag, tds_runs which, const int64_t **pairs);
+
+/* --------------------------------------------------------------- times -- */
+
+/* The nominal frame rate of pictures at these times, in ticks of `time_base`, in any
+ * order: give the first pictures of both streams (HR alone shows the rate of key frames).
+ * The first TDS_RATE_PICTURES different times count, so that all readers agree. Exact
+ * where they are evenly spaced, else (times once rounded to milliseconds) the highest usual
+ * rate that they allow: at a rate that is too low a program would drop pictures. 25 when
+ * fewer than two times are given. */
+#define TDS_RATE_PICTURES 8
+TDS_API tds_result tds_frame_rate(const int64_t *times, size_t count, tds_rational time_base,
+                                  tds_rational *rate);
+
+/* Compares the times of two tracks with the plan of their tag and says what to send to a
+ * session. The plan never overrules what the tracks show without a word:
+ *
+ * - A picture belongs to the plan's frame whose time is within half a tick of the coarser
+ *   of the two clocks, or half a millisecond, which files may have been through.
+ * - Where the times of the tracks are moved against the plan's (a part cut out), or those of
+ *   LR against those of HR (a fragmented MP4, which has no edit lists), the shift is found
+ *   from the first times. LR pictures come out moved to HR's times.
+ * - A picture of the plan that is missing within the span of the tracks is said to be lost.
+ *   Before their first and after their last picture nothing is: the plan begins late or
+ *   ends early, with a notice.
+ * - Pictures at times that the plan does not know stay where they are. After 8 of them in
+ *   a row, or when the first times fit badly, the plan is left aside, with a notice.
+ *
+ * Without a tag, or when its times are not known, every picture comes out as it went in.
+ * Memory is bounded by what was pushed and has not come out. */
+typedef struct tds_times tds_times;
+
+typedef struct tds_times_settings {
+    const tds_tag *tag;    /* NULL: none. Must outlive the tds_times */
+    tds_rational unit;     /* of all times in and out here */
+    tds_rational clock[2]; /* by role: the time base of the track, for the tolerance */
+    int64_t offset;        /* what is known to have been added to both tracks' times (a seek); the
+                              first shift that is tried; default 0 */
+} tds_times_settings;
+
+typedef enum tds_event_kind {
+    TDS_EVENT_PICTURE = 0, /* the oldest picture that was pushed and has not come out */
+    TDS_EVENT_LOST = 1     /* for tds_session_send_lost() */
+} tds_event_kind;
+
+typedef struct tds_event {
+    tds_event_kind kind;
+    int64_t pts;    /* in `unit`; what the session gets */
+    int64_t frame;  /* of the plan, from 0; -1: none */
+    float strength; /* 0, 0.5 or 1 by the tag; -1: it says none, or its frames are not certain */
+} tds_event;
+
+typedef struct tds_times_report {
+    int64_t lost[2];      /* by role: pictures missing within the span */
+    int64_t unplanned[2]; /* pictures at times that the plan does not know */
+    int64_t shift[2];     /* by role: what the track's times are behind the plan's, in `unit` */
+    int64_t late, early;  /* frames of the plan before and after the span (at the end only) */
+    int32_t planned;      /* not 0: the plan is used (still) */
+} tds_times_report;
+
+TDS_API tds_result tds_times_open(const tds_times_settings *settings, tds_times **times);
+TDS_API void tds_times_close(tds_times *times);
+
+/* Optional, before the first push: that a track has a picture at this time, whether or not it
+ * decodes. Any order, any number; the first ones and the very last tell most: with them a
+ * picture that does not decode at either end is still lost rather than beyond the span. */
+TDS_API tds_result tds_times_show(tds_times *times, tds_role role, int64_t pts);
+
+/* The next decoded picture of a track; times must increase (else TDS_ERROR_ORDER). */
+TDS_API tds_result tds_times_push(tds_times *times, tds_role role, int64_t pts);
+TDS_API tds_result tds_times_end(tds_times *times, tds_role role);
+
+/* What to send next for a stream. TDS_AGAIN: push a picture, or the end, of a track of
+ * tds_times_wants() first. TDS_END: all of this stream was given. */
+TDS_API tds_result tds_times_next(tds_times *times, tds_role role, tds_event *event);
+/* The tracks, bit (1 << role), that tds_times_next(role) waits for. */
+TDS_API unsigned tds_times_wants(const tds_times *times, tds_role role);
+
+TDS_API tds_result tds_times_info(const tds_times *times, tds_times_report *report);
+/* What is to be said so far, a sentence each with a line feed after it; "" when nothing is.
+ * Complete once both streams gave TDS_END. Lives until the next call on `times`. */
+TDS_API const char *tds_times_notices(tds_times *times);
+
+/* -------------------------------------------------------------- models -- */
+
+/* Which model is asked for. All may be NULL or 0 but `scale`. */
+typedef struct tds_model_request {
+    const char *model;   /* what a person asked for: a name, or a file (with a '/' or ending in .pt,
+                            .ts, .pth or .safetensors) */
+    const char *sha256;  /* 64 hex digits the file, or the weights it was made of, must have */
+    const tds_tag *tag;  /* names a model and its hash when no person does */
+    int32_t scale;       /* k: 1 (HR pictures, plain streams), 2 or 4 */
+    const char *device;  /* as in tds_settings, for the default */
+    const char *folders; /* further folders to search after TDS_MODEL_PATH, with ':' between */
+    int32_t weights;     /* not 0: the caller makes archives of weights (.safetensors) itself */
+    int32_t refine_hr;   /* not 0: the k = 1 model of the same name is wanted too */
+} tds_model_request;
+
+typedef struct tds_model_choice {
+    char path[4096]; /* for tds_settings.model; weights only where the request allows them */
+    char
+        hr_path[4096]; /* of the k = 1 model of the same name; "" when not asked for or not there */
+    char name[TDS_MAX_MODEL_NAME + 1]; /* "" for a file */
+    int32_t of_tag;     /* not 0: name and hash are those of the tag, so its strengths hold */
+    char notices[2048]; /* a sentence each with a line feed after it; "" when there is none */
+} tds_model_choice;
+
+/* Chooses the model: the one a person asked for; else the one the tag names, or, with a notice,
+ * the one of that name that is installed, or the default; else the default, "standard" on
+ * CUDA, "fast" on the CPU, or the other of the two.
+ *
+ * Names are looked for as NAME-kK.pt (and .safetensors) in the folders of TDS_MODEL_PATH
+ * (with ':' between), in `folders`, in share/tds/models beside the folder of libtds, and in
+ * `models` in the user's cache (TDS_CACHE, else tds in XDG_CACHE_HOME or ~/.cache); the first
+ * one counts. Where it is weights and the caller wants an archive, it is the one that Python
+ * made of them into the cache.
+ *
+ * Where only Python has it, what Python exported last of that name is taken.
+ *
+ * TDS_ERROR_MODEL when there is none that fits; the sentence says what there is.
+ * TDS_ERROR_INVALID when the file has another hash than the request asks for. */
+TDS_API tds_result tds_model_choose(const tds_model_request *request, tds_model_choice *choice);
+
+/* tds_model_choose() of a name or a file alone. TDS_ERROR_INVALID when `size` is too small. */
 TDS_API tds_result tds_model_find(const char *name, int32_t scale, const char *device, char *path,
                                   size_t size);
 
