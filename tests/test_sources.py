@@ -230,7 +230,7 @@ def test_raw_options_only_for_raw_video(tmp_path: Path, small: Path) -> None:
     out, y4m = tmp_path / "o.mp4", tmp_path / "in.y4m"
     tools.ffmpeg("-i", small, "-frames:v", 3, y4m)
     refused(tmp_path, small, out, "--size", "64x64", says="a .mkv file says itself")
-    refused(tmp_path, y4m, out, "--rate", 50, says="--rate without --size")
+    refused(tmp_path, y4m, out, "--rate", 50, says="has times of its own, so --rate does not")
     refused(tmp_path, y4m, out, "--pix-fmt", "nv12", says="--pix-fmt without --size")
 
 

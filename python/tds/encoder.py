@@ -29,17 +29,16 @@ from .codecs import (
 )
 from .container.annexb import check_mp4_name, is_sidecar, raw_paths, write_raw_pair
 from .container.metadata import MAX_FRAMES, Metadata, Timeline, check_model
-from .container.mp4 import CodedStream, write_paired
+from .container.mp4 import MUXER, MUXER_OPTIONS, CodedStream, write_paired
 from .errors import InputError, MissingError
 from .files import check_output, whole_file
-from .media.extras import collect
+from .media.extras import Extras, plan_extras
 from .media.opening import RawFormat
 from .media.pictures import (
     SCENE_CUT,
     FilterChain,
     down_sample,
     scene_score,
-    to_planar,
 )
 from .media.planar import picture_bytes
 from .media.sources import VideoSource
@@ -208,16 +207,18 @@ def encode(
     settings: EncodeSettings | None = None,
     *,
     raw: RawFormat | None = None,
+    video_track: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> EncodeResult:
     """Codes a video as an HR and an LR stream in one MP4 file, or as two raw streams.
 
-    source: any file FFmpeg reads ("-": standard input); raw planar yuv with
-    ``raw``. output: the MP4 file, written whole or not at all; with the suffix
-    .json or .yaml a sidecar, beside which the two raw streams go
-    (container.annexb.raw_paths). settings, or its fields as keywords
+    source: any file FFmpeg reads ("-": standard input); raw planar yuv, or the rate of a raw
+    coded stream, with ``raw``. video_track: number of the track among the file's video streams,
+    as in FFmpeg's ``0:v:N`` (None: the one that is shown by default). output: the MP4 file,
+    written whole or not at all; with the suffix .json or .yaml a sidecar, beside which the two
+    raw streams go (container.annexb.raw_paths). settings, or its fields as keywords
     (``codec="vvc"``, ``qp=32``, ...).
 
     Raises InputError (a ValueError), MissingError (a FileNotFoundError),
@@ -235,15 +236,23 @@ def encode(
             check_output(beside, overwrite, [path])
     else:
         check_mp4_name(output)
-    with whole_file(output, overwrite) as beside, VideoSource(path, raw) as video:
+    with whole_file(output, overwrite) as beside, VideoSource(path, raw, video_track) as video:
+        if video.is_pair and video_track is None:
+            raise InputError(
+                f"{path} is a TDS pair, HR and LR, already; tds decode makes one video of it, and "
+                "--video-track 0 codes its key frames alone"
+            )
+        # Before any picture is coded: what this refuses, it refuses at once.
+        extras, notices = _extras_of(video, is_sidecar(output))
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
             coded = code_streams(video, settings, Path(folder), progress)
             if is_sidecar(output):
                 write_raw_pair(Path(output), beside, coded.hr, coded.lr, coded.metadata, overwrite)
-                notices = ["raw streams hold pictures alone: sound and tags stay behind"]
             else:
-                extras, notices = collect(video, Path(folder))
-                write_paired(beside, coded.hr, coded.lr, coded.metadata, extras)
+                write_paired(
+                    *(beside, coded.hr, coded.lr, coded.metadata),
+                    *(extras, video.clock(), video.display_matrix),
+                )
             return EncodeResult(
                 Path(output),
                 settings,
@@ -253,6 +262,14 @@ def encode(
                 frozenset(coded.restarts),
                 (*video.notices, *notices),
             )
+
+
+def _extras_of(video: VideoSource, raw_streams: bool) -> tuple[Extras, list[str]]:
+    """What comes along, and in sentences what does not or is changed."""
+    if raw_streams:
+        return Extras(), ["raw streams hold pictures alone: sound and tags stay behind"]
+    extras = plan_extras(video.path, video.container, [video.index], MUXER, MUXER_OPTIONS)
+    return extras, extras.notices
 
 
 def make_settings(settings: EncodeSettings | None = None, **options: Any) -> EncodeSettings:
@@ -290,12 +307,7 @@ def code_streams(
     adapter = settings.adapter()
     version = adapter.version()
     planner: Planner[tuple[int, bytes, bytes]] = Planner(settings.plan())
-    full = FilterChain(
-        to_planar(
-            video.pix_fmt, video.bit_depth, video.colors.range == "pc", settings.scene_cut > 0
-        ),
-        video.time_base,
-    )
+    full = video.planar(detect_cuts=settings.scene_cut > 0)
     lower = FilterChain(down_sample(video.width, video.height, settings.scale), video.time_base)
     times: list[int] = []
     restarts: list[int] = []
@@ -377,10 +389,7 @@ def code_plain(
     """The anchor: every frame at full size, same encoder, preset, QP and configuration,
     restarted at the times ``restarts`` (so random access costs both the same)."""
     adapter = settings.adapter()
-    full = FilterChain(
-        to_planar(video.pix_fmt, video.bit_depth, video.colors.range == "pc", False),
-        video.time_base,
-    )
+    full = video.planar()
     total = video.frames
     with StreamCoder(adapter, settings.stream(video, None), folder, "plain") as coder:
         for frame in video:

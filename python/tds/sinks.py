@@ -23,11 +23,11 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from .container.copying import copied_packets, decoding_time
+from .container.copying import copied_packets
 from .container.metadata import KEY
 from .errors import ExternalError, InputError, OutputError
 from .files import whole_file
-from .media.extras import subtitles_for
+from .media.extras import decoding_time, subtitles_for
 from .media.opening import ffmpeg_name, open_container, reason
 from .media.planar import at_depth, frame_of, pix_fmt_of
 from .session import Picture

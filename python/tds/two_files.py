@@ -192,7 +192,7 @@ class _Files:
                 "file, which has both streams"
             )
         lr_raw = None
-        if raw is not None:
+        if raw is not None and raw.size is not None:
             size = (lr_size(raw.size[0], scale), lr_size(raw.size[1], scale))
             lr_raw = RawFormat(size, raw.rate, raw.pix_fmt)
         self._pipes = [PipeReader(path) if is_pipe(path) else None for path in (hr, lr)]

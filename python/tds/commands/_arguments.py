@@ -14,27 +14,42 @@ from ._text import printable
 
 
 def add_raw(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("raw planar video (.yuv) as input")
-    group.add_argument("--size", help="WIDTHxHEIGHT in luma samples, as in 1920x1080")
-    group.add_argument("--rate", help="frames a second, as in 25 or 30000/1001 (default 25)")
-    group.add_argument("--pix-fmt", help="FFmpeg's name (default yuv420p)")
+    group = parser.add_argument_group("raw video as input")
+    group.add_argument(
+        "--size", help="of planar video (.yuv): WIDTHxHEIGHT in luma samples, as in 1920x1080"
+    )
+    group.add_argument(
+        "--rate",
+        help="frames a second, as in 25 or 30000/1001, of planar video (default 25) or of a "
+        "stream without times (.264, .265, .266; default: what the stream says)",
+    )
+    group.add_argument(
+        "--pix-fmt", help="of planar video: FFmpeg's name of the format (default yuv420p)"
+    )
 
 
 def raw_format(args: argparse.Namespace, rate_alone: bool = False) -> RawFormat | None:
-    """From --size, --rate, --pix-fmt; None without --size.
+    """From --size, --rate, --pix-fmt; None where none is given.
 
-    rate_alone: --rate also means something without it."""
-    if args.size is None:
-        given = [("--rate", args.rate and not rate_alone), ("--pix-fmt", args.pix_fmt)]
-        names = " and ".join(name for name, is_given in given if is_given)
-        if names:
-            raise InputError(
-                f"{names} without --size: raw planar video needs its size too, and other files "
-                "say themselves what they are; give --size, or leave the rest out"
-            )
+    rate_alone: without --size, --rate is not about the input."""
+    if args.size is None and args.pix_fmt is not None:
+        raise InputError(
+            "--pix-fmt without --size: raw planar video needs its size too, and other files say "
+            "themselves what they are; give --size, or leave --pix-fmt out"
+        )
+    if args.size is None and (args.rate is None or rate_alone):
         return None
-    return RawFormat(
-        parse_size(args.size), parse_rate(args.rate or "25"), args.pix_fmt or "yuv420p"
+    size = None if args.size is None else parse_size(args.size)
+    return RawFormat(size, parse_rate(args.rate or "25"), args.pix_fmt or "yuv420p")
+
+
+def add_video_track(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--video-track",
+        type=int,
+        metavar="N",
+        help="which of the input's video tracks, counted from 0 (default: the one that is to be "
+        "shown by default)",
     )
 
 

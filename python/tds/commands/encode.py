@@ -12,7 +12,7 @@ from ..encoder import EncodeResult, encode
 from ..errors import InputError
 from ..measuring.measure import check_measurable, measure, table
 from ..plan import Boundaries
-from ._arguments import add_overwrite, add_raw, raw_format, remark
+from ._arguments import add_overwrite, add_raw, add_video_track, raw_format, remark
 from ._progress import progress_bar
 
 
@@ -78,6 +78,7 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="also code the plain full-size stream and print bits and PSNR of both",
     )
+    add_video_track(p)
     add_raw(p)
     add_overwrite(p.add_argument_group("output"))
     p.set_defaults(func=run)
@@ -104,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
             args.input,
             args.output,
             raw=raw,
+            video_track=args.video_track,
             overwrite=args.overwrite,
             progress=progress,
             codec=args.codec or (ADAPTERS[args.encoder].codec if args.encoder else Codec.VVC),
@@ -127,7 +129,10 @@ def run(args: argparse.Namespace) -> int:
         print(summary(result))
     if args.measure:
         with progress_bar("measure", args.quiet) as progress:
-            print(table(measure(args.input, result, raw=raw, progress=progress)))
+            measured = measure(
+                args.input, result, raw=raw, video_track=args.video_track, progress=progress
+            )
+        print(table(measured))
     return 0
 
 

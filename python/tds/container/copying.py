@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -43,9 +42,3 @@ def copied_packets(
                     yield packet
 
     return packets()
-
-
-def decoding_time(packet: Packet[Any]) -> Fraction:
-    """In seconds, of a packet that has one (of the caller's making, or checked)."""
-    assert packet.dts is not None
-    return packet.dts * Fraction(packet.time_base)

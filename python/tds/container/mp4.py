@@ -26,11 +26,11 @@ from .._tds import scale_of
 from ..codecs.base import CodedSegment
 from ..errors import ExternalError, InputError
 from ..media.extent import file_size, indexed_end
-from ..media.extras import Extras
+from ..media.extras import Extras, decoding_time
 from ..media.opening import ffmpeg_name, is_read_once, open_container, video_streams
 from ..media.planar import depth_of
+from ..media.times import SourceClock
 from ..plan import Role
-from .copying import copied_packets, decoding_time
 from .metadata import KEY, Metadata
 
 # ------------------------------------------------------------------ writing --
@@ -57,10 +57,29 @@ class CodedStream:
         return 8 * total
 
 
+MUXER = "mp4"
+MUXER_OPTIONS = {
+    # Global keys that FFmpeg does not know (ours) are kept only so; the index goes first
+    # so that a cut file is known as cut and a player can start at once.
+    "movflags": "use_metadata_tags+faststart",
+    # A tag that says a time code stays a tag; FFmpeg would make a track of it.
+    "write_tmcd": "0",
+}
+
+
 def write_paired(
-    path: Path, hr: CodedStream, lr: CodedStream, metadata: Metadata, extras: Extras
+    path: Path,
+    hr: CodedStream,
+    lr: CodedStream,
+    metadata: Metadata,
+    extras: Extras,
+    clock: SourceClock | None = None,
+    display_matrix: Sequence[int] | None = None,
 ) -> None:
     """Writes the paired file. ``path`` must be fresh (files.whole_file).
+
+    extras: planned for MUXER and MUXER_OPTIONS. clock: moves their times. display_matrix: of
+    both tracks, as of media.pictures.display_matrix.
 
     Raises ExternalError when a segment does not hold what it says, OSError when
     it cannot be written."""
@@ -68,29 +87,22 @@ def write_paired(
     nominal = max(1, round(1 / (metadata.timeline.rate * time_base)))
     timescale = _timescale(time_base)
     options = {
-        # Global keys that FFmpeg does not know (ours) are kept only so; the index goes first
-        # so that a cut file is known as cut and a player can start at once.
-        "movflags": "use_metadata_tags+faststart",
+        **MUXER_OPTIONS,
         "video_track_timescale": str(timescale),
         # Edit lists count in movie ticks: with the default 1000 the first LR picture
         # of a 29.97 fps video lands on the wrong tick.
         "movie_timescale": str(timescale),
     }
-    with av.open(ffmpeg_name(path), "w", format="mp4", options=options) as out:
-        out.metadata.update(extras.metadata)
+    with av.open(ffmpeg_name(path), "w", format=MUXER, options=options) as out:
         out.metadata[KEY] = metadata.to_json()
         sources = []
         for role, coded in ((Role.HR, hr), (Role.LR, lr)):
             stream = _add_video(out, coded.segments[0].path)
             stream.metadata["handler_name"] = f"TDS {role.name}"
             stream.disposition = Disposition.default if role is Role.HR else Disposition(0)
-            if extras.rotation:
-                stream.set_display_rotation(extras.rotation)
+            stream.set_display_matrix(display_matrix)
             sources.append(_timed_packets(coded, stream, time_base, nominal))
-        if extras.path is not None:
-            sources.append(copied_packets(out, str(extras.path), ("audio", "subtitle")))
-        if extras.chapters:
-            out.set_chapters(extras.chapters)  # type: ignore[arg-type]
+        sources.append(extras.add_to(out, clock))
         for packet in heapq.merge(*sources, key=decoding_time):
             out.mux(packet)
 

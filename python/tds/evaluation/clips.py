@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from ..errors import InputError
 from ..files import sha256_of
-from ..media.pictures import FilterChain, scene_score, to_planar
+from ..media.pictures import scene_score
 from ..media.planar import PicturesMD5
 from ..media.sources import VideoSource
 
@@ -74,7 +74,7 @@ class Clip:
 def examine(path: Path, limit: int, group: str | None = None) -> Clip:
     """Reads a clip once. group: the class it is averaged in (None: by its size)."""
     with ClipSource(str(path), 0) as video:
-        full = planar(video, detect_cuts=True)
+        full = video.planar(detect_cuts=True)
         times: list[int] = []
         scores: list[float] = []
         digest = PicturesMD5()
@@ -101,14 +101,6 @@ def examine(path: Path, limit: int, group: str | None = None) -> Clip:
             tuple(times),
             tuple(scores),
         )
-
-
-def planar(video: VideoSource, detect_cuts: bool = False) -> FilterChain:
-    """The source as it goes to the encoders."""
-    return FilterChain(
-        to_planar(video.pix_fmt, video.bit_depth, video.colors.range == "pc", detect_cuts),
-        video.time_base,
-    )
 
 
 def size_class(width: int, height: int) -> str:

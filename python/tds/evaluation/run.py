@@ -21,7 +21,7 @@ from ..errors import ExternalError, InputError
 from ..media.planar import planes_of
 from ..plan import Role
 from .cache import Cache, Job
-from .clips import Clip, ClipSource, planar
+from .clips import Clip, ClipSource
 from .config import FULL, Evaluation
 from .execution import Executor, left_to_do
 from .graph import Graph, Point, build, examine_clips, find_enhancers
@@ -286,7 +286,7 @@ def _anchor_at(p: Point, qp: int) -> Job:
 
 def _box(clip: Clip, index: int) -> tuple[int, int, int, int]:
     with ClipSource(str(clip.path), index + 1) as video:
-        full = planar(video)
+        full = video.planar()
         for frame in video:
             last = frame
         return busiest_box(planes_of(full(last)), *CROP)

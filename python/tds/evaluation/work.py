@@ -43,7 +43,7 @@ from ..media.sources import VideoSource
 from ..pair import Pair
 from ..plan import Role
 from .cache import write_record
-from .clips import ClipSource, planar
+from .clips import ClipSource
 from .layout import from_plain
 from .metrics import compare, metrics_version
 
@@ -106,7 +106,7 @@ def _stream(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
     coded_frames = [i for s in segments for i in s.coded()]
     with ClipSource(str(place.files[spec["clip"]]), spec["frames"]) as video:
         settings = _settings(spec, video)
-        full = planar(video)
+        full = video.planar()
         down = down_sample(video.width, video.height, spec["scale"]) if spec["scale"] > 1 else []
         lower = FilterChain(down, video.time_base)
         begins = {s.frames[0]: s for s in segments}
@@ -225,7 +225,7 @@ _kept: dict[tuple[str, int], list[list[Plane]]] = {}  # one clip at most
 
 def _read_sources(path: Path, frames: int) -> Iterator[list[Plane]]:
     with ClipSource(str(path), frames) as video:
-        full = planar(video)
+        full = video.planar()
         for frame in video:
             data = picture_bytes(full(frame))
             yield planes_in(data, video.width, video.height, video.bit_depth)

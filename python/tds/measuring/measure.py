@@ -25,7 +25,6 @@ from ..encoder import EncodeResult, Progress, code_plain
 from ..errors import ExternalError, InputError
 from ..media.decoding import frames
 from ..media.opening import STANDARD_INPUT, RawFormat, ffmpeg_name, is_read_once
-from ..media.pictures import FilterChain, to_planar
 from ..media.planar import Plane, depth_of, planes_of
 from ..media.sources import VideoSource
 from ..plan import Role
@@ -77,44 +76,49 @@ def measure(
     result: EncodeResult,
     *,
     raw: RawFormat | None = None,
+    video_track: int | None = None,
     enhance: EnhanceSettings | None = None,
     progress: Progress | None = None,
     anchor_folder: Path | None = None,
 ) -> Measurement:
     """Codes the anchor, decodes everything and compares with the source.
 
-    anchor_folder: where the plain stream is kept; None: nowhere.
+    raw, video_track: as encode() was given them. anchor_folder: where the plain stream is kept;
+    None: nowhere.
     """
     settings = result.settings
+
+    def original() -> Iterator[list[Plane]]:
+        return (planes for _, planes in source_planes(source, raw, video_track))
+
     with tempfile.TemporaryDirectory(prefix="tds-measure-") as temporary:
         folder = anchor_folder or Path(temporary)
-        with VideoSource(source, raw) as video:
+        with VideoSource(source, raw, video_track) as video:
             anchor = code_plain(video, settings, result.restarts, folder, progress)
         kept = anchor if anchor_folder is not None else None
         out = Measurement(result.hr.bits, result.lr.bits, anchor.bits(), 0)
         out.anchor_stream = kept
         out.encoder = f"{result.metadata.encoder}, preset {result.metadata.preset}"
         roles = list(result.metadata.roles())
-        _compare_anchor(source, raw, anchor, roles, out)
+        _compare_anchor(original(), anchor, roles, out)
         with decode(result.path, settings=EnhanceSettings(backend="bicubic")) as pictures:
             start = time.perf_counter()
-            _compare(source, raw, pictures, out.hr, out.lr_bicubic)
+            _compare(original(), pictures, out.hr, out.lr_bicubic)
         out.bicubic_fps = len(roles) / (time.perf_counter() - start)
         with decode(result.path, settings=enhance) as pictures:
             start = time.perf_counter()  # loading a model takes longer than a short clip
             out.model = pictures.model
-            _compare(source, raw, pictures, PSNR(), out.lr_enhanced)
+            _compare(original(), pictures, PSNR(), out.lr_enhanced)
         out.fps = len(roles) / (time.perf_counter() - start)
     return out
 
 
-def source_planes(source: str, raw: RawFormat | None) -> Iterator[tuple[int, list[Plane]]]:
+def source_planes(
+    source: str, raw: RawFormat | None, video_track: int | None = None
+) -> Iterator[tuple[int, list[Plane]]]:
     """(time, planes) of each source frame as it went to the encoder."""
-    with VideoSource(source, raw) as video:
-        full = FilterChain(
-            to_planar(video.pix_fmt, video.bit_depth, video.colors.range == "pc", False),
-            video.time_base,
-        )
+    with VideoSource(source, raw, video_track) as video:
+        full = video.planar()
         for frame in video:
             picture = full(frame)
             assert picture.pts is not None
@@ -122,28 +126,25 @@ def source_planes(source: str, raw: RawFormat | None) -> Iterator[tuple[int, lis
 
 
 def _compare(
-    source: str,
-    raw: RawFormat | None,
+    originals: Iterator[list[Plane]],
     pictures: Decoder,
     hr: PSNR,
     lr: PSNR,
 ) -> None:
     depth = pictures.bit_depth
-    originals = source_planes(source, raw)
-    for (_, original), picture in zip(originals, pictures, strict=True):
+    for original, picture in zip(originals, pictures, strict=True):
         (hr if picture.status == "passed" else lr).add(original, picture.planes, depth)
 
 
 def _compare_anchor(
-    source: str,
-    raw: RawFormat | None,
+    originals: Iterator[list[Plane]],
     anchor: CodedStream,
     roles: Sequence[Role],
     out: Measurement,
 ) -> None:
     decoded = decode_segments(anchor)
     depth = None
-    for i, (_, original) in enumerate(source_planes(source, raw)):
+    for i, original in enumerate(originals):
         frame = next(decoded, None)
         if frame is None:
             raise ExternalError("the plain stream decodes to fewer frames than the source has")

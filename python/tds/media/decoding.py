@@ -17,13 +17,16 @@ import fcntl
 import functools
 import os
 import subprocess
+from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -42,26 +45,60 @@ def frames(
     container: InputContainer,
     stream: VideoStream,
     damaged: Callable[[], None] | None = None,
+    packets: Iterator[Packet[Any]] | None = None,
 ) -> Iterator[VideoFrame]:
     """Decodes a stream of an open container; ``pts`` in the stream's time base.
 
     path: of the file, for when another program must decode it. damaged: called for
     each packet that does not decode, which is then passed over; None: the first
-    one raises FFmpegError. Raw Annex-B has no times, and none should be read from it.
+    one raises FFmpegError. packets: of the container (those of other streams are passed
+    over), their times moved as SourceClock does; None: as the file has them.
+    Raw Annex-B has no times, and none should be read from it.
     """
     depth = bit_depth(stream)
     if stream.codec_context.name != "vvc" or in_process(depth):
         stream.codec_context.thread_type = "AUTO"
-        yield from _decode(container, stream, damaged)
+        yield from _decode(packets or container.demux(stream), stream, damaged)
         return
     timed = container.format.name not in ("vvc", "hevc")
     with _by_program(path, stream.index, depth, timed) as decoded:
         raw = decoded.streams.video[0]
         factor = Fraction(raw.time_base or 1) / Fraction(stream.time_base or 1)
-        for frame in _decode(decoded, raw, damaged):
+        moved = _MovedTimes(packets, stream) if packets is not None and timed else None
+        for frame in _decode(decoded.demux(raw), raw, damaged):
             if frame.pts is not None:
                 frame.pts = round(frame.pts * factor)
+                if moved is not None:
+                    frame.pts = moved(frame.pts)
+            frame.dts = None
             yield frame
+
+
+class _MovedTimes:
+    """The moved times of pictures that come with those of the file, in display order."""
+
+    def __init__(self, packets: Iterator[Packet[Any]], stream: VideoStream) -> None:
+        self._packets, self._stream = packets, stream
+        self._waiting: deque[tuple[int, int]] = deque(maxlen=64)  # (as in the file, ticks added)
+        self._ticks = 0
+
+    def __call__(self, pts: int) -> int:
+        while pts not in (own for own, _ in self._waiting) and self._read():
+            pass
+        for entry in self._waiting:
+            if entry[0] == pts:
+                self._waiting.remove(entry)
+                self._ticks = entry[1]
+                break
+        return pts + self._ticks
+
+    def _read(self) -> bool:
+        for packet in self._packets:
+            if packet.stream.index == self._stream.index and packet.pts is not None:
+                ticks = int(packet.opaque or 0)  # type: ignore[call-overload]
+                self._waiting.append((packet.pts - ticks, ticks))
+                return True
+        return False
 
 
 def bit_depth(stream: VideoStream) -> int:
@@ -71,21 +108,22 @@ def bit_depth(stream: VideoStream) -> int:
 
 
 def _decode(
-    container: InputContainer, stream: VideoStream, damaged: Callable[[], None] | None
+    packets: Iterator[Packet[Any]], stream: VideoStream, damaged: Callable[[], None] | None
 ) -> Iterator[VideoFrame]:
     try:
-        yield from _decode_packets(container, stream, damaged)
+        yield from _decode_packets(packets, stream, damaged)
     except Interrupted as e:  # of a pipe
         raise e.pending from None
 
 
 def _decode_packets(
-    container: InputContainer, stream: VideoStream, damaged: Callable[[], None] | None
+    packets: Iterator[Packet[Any]], stream: VideoStream, damaged: Callable[[], None] | None
 ) -> Iterator[VideoFrame]:
     if damaged is None:
-        yield from container.decode(stream)
+        for packet in packets:
+            if packet.stream.index == stream.index:
+                yield from packet.decode()
         return
-    packets = container.demux(stream)
     while True:
         try:
             packet = next(packets)
@@ -94,6 +132,8 @@ def _decode_packets(
         except av.error.FFmpegError:  # a file that ends inside a packet
             damaged()
             return
+        if packet.stream.index != stream.index:
+            continue
         try:
             yield from packet.decode()
         except av.error.EOFError:

@@ -1,47 +1,40 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What of a source comes along beside its video: audio, subtitles, chapters, tags, rotation."""
+"""What of a file comes along beside its video into another: one table, known beforehand.
+
+``plan_extras`` opens the real muxer for every stream, with the stream's own first packets, so
+the table says what will happen and why before any picture is coded: a stream is copied, or
+coded anew in the first way that the container holds, or left out. ``Extras.add_to`` then
+does what the table says.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
+from av.subtitles.stream import SubtitleStream
 
 from ..errors import ExternalError
-from .opening import STANDARD_INPUT, ffmpeg_name, is_read_once
+from .opening import STANDARD_INPUT, ffmpeg_name, is_read_once, open_container
 from .programs import find_ffmpeg
-from .sources import VideoSource
+from .times import SourceClock
 
-# What FFmpeg's MP4 muxer takes as it is; other audio is coded to AAC, other text to mov_text.
-_AUDIO = frozenset(
-    [
-        "aac",
-        "ac3",
-        "eac3",
-        "alac",
-        "dts",
-        "flac",
-        "mp1",
-        "mp2",
-        "mp3",
-        "opus",
-        "truehd",
-        "vorbis",
-        "pcm_s16le",
-        "pcm_s16be",
-        "pcm_s24le",
-        "pcm_s24be",
-        "pcm_s32le",
-        "pcm_s32be",
-        "pcm_f32le",
-        "pcm_f32be",
-    ]
-)
-_TEXT = frozenset(["ass", "mov_text", "ssa", "srt", "subrip", "text", "webvtt"])
-# Keys of the source's container that describe that container, not the video.
+# Keys of a file that describe its container, and not what is in it.
 _TECHNICAL = frozenset(
     [
         "tds",
@@ -55,88 +48,407 @@ _TECHNICAL = frozenset(
         "_statistics_writing_app",
     ]
 )
+# Of a stream's own tags, those that name it to a person.
+_NAMING = ("language", "title", "handler_name")
+# Encoders to try, in order, where a container does not hold a stream as it is.
+_ENCODERS = {
+    "audio": ("aac", "libopus", "libvorbis", "libmp3lame", "flac", "pcm_s16le"),
+    "subtitle": ("mov_text", "srt", "webvtt", "ass"),
+}
+_WORDS = {
+    "audio": "sound track",
+    "subtitle": "text track",
+    "video": "video track",
+    "data": "data track",
+    "attachment": "attachment",
+}
+_SAMPLED = 4  # packets of a stream that are muxed to see whether its container takes them
+_SEARCHED = 400  # packets among which they are looked for
+
+_REFUSALS = (av.error.FFmpegError, ValueError, OSError, RuntimeError, NotImplementedError)
+
+
+class Way(Enum):
+    """What becomes of a stream."""
+
+    COPY = "copied"
+    CODE = "coded anew"
+    LEAVE = "left out"
+
+
+@dataclass(frozen=True)
+class Extra:
+    """One stream beside the video, and what becomes of it.
+
+    index: among all streams of the file. number: among those of its kind, as in FFmpeg's
+    ``0:a:N``. kind: FFmpeg's ("audio", "subtitle", "video", "data", "attachment").
+    codec: FFmpeg's name of the codec, "" for none that it knows. encoder: the one that codes it
+    anew, else "". why: for a person, why it is not copied.
+    """
+
+    index: int
+    number: int
+    kind: str
+    codec: str
+    title: str
+    way: Way
+    encoder: str = ""
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        """ "sound track 1 (dts, Commentary)"."""
+        about = ", ".join(text for text in (self.codec, self.title) if text)
+        return f"{_WORDS.get(self.kind, 'stream')} {self.number}" + (f" ({about})" if about else "")
+
+    @property
+    def notice(self) -> str:
+        """A sentence; "" for a stream that is copied, or plain text that changes its form."""
+        plain_text = self.kind == "subtitle" and self.codec != "ass"  # which has styles to lose
+        if self.way is Way.COPY or (self.way is Way.CODE and plain_text):
+            return ""
+        what = f"coded as {self.encoder}" if self.way is Way.CODE else self.way.value
+        return f"{self.name} is {what}: {self.why}"
 
 
 @dataclass
 class Extras:
-    """What comes along from the source.
+    """What comes along from ``path``: the table, and the file's own tags and chapters."""
 
-    path: a file whose audio and subtitle streams are copied (all MP4 can carry).
-    """
-
-    path: Path | None = None
+    path: str = ""
+    table: tuple[Extra, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     chapters: list[dict[str, Any]] = field(default_factory=list)
-    rotation: int = 0
+
+    @property
+    def notices(self) -> list[str]:
+        return [extra.notice for extra in self.table if extra.notice]
+
+    def add_to(
+        self, out: OutputContainer, clock: SourceClock | None = None
+    ) -> Iterator[Packet[Any]]:
+        """Adds tags, chapters and the streams of the table to ``out`` now, and gives their
+        packets, to be muxed in the order of ``decoding_time`` with all others.
+
+        clock: moves their times as those of the pictures were (VideoSource.clock)."""
+        out.metadata.update(self.metadata)
+        if self.chapters:
+            shift = clock.shift if clock is not None else Fraction(0)
+            out.set_chapters([_moved(c, shift) for c in self.chapters])  # type: ignore[misc]
+        coming = [extra for extra in self.table if extra.way is not Way.LEAVE]
+        if not coming:
+            return iter(())
+        source = open_container(self.path)
+        try:
+            ways = {e.index: _way(out, source.streams[e.index], e.encoder) for e in coming}
+        except BaseException:
+            source.close()
+            raise
+        return _packets(source, ways, clock)
 
 
-def collect(video: VideoSource, folder: Path) -> tuple[Extras, list[str]]:
-    """What comes along of a source whose frames were read, and in sentences what does not.
+def decoding_time(packet: Packet[Any]) -> Fraction:
+    """In seconds, of a packet that has one (of the caller's making, or checked)."""
+    assert packet.dts is not None
+    return packet.dts * Fraction(packet.time_base)
 
-    folder: where a file with the copied streams may be put.
-    """
+
+def plan_extras(
+    path: str,
+    container: InputContainer,
+    video: Collection[int],
+    muxer: str,
+    options: Mapping[str, str] | None = None,
+) -> Extras:
+    """The table for an open file. What cannot come along is in it with the reason.
+
+    video: indices of the streams that are the video itself. muxer, options: FFmpeg's, of the
+    file that will be written."""
     extras = Extras(
-        metadata={k: v for k, v in video.metadata.items() if k.lower() not in _TECHNICAL},
-        chapters=video.chapters,
-        rotation=video.rotation,
+        path,
+        metadata={k: v for k, v in container.metadata.items() if k.lower() not in _TECHNICAL},
+        chapters=[dict(c) for c in container.chapters()],
     )
-    notices: list[str] = []
-    audio, subtitles = video.audio, video.subtitles
-    if not audio and not subtitles:
-        return extras, notices
-    if is_read_once(video.path):
-        kinds = [k for k, names in (("audio", audio), ("subtitles", subtitles)) if names]
-        what = "standard input" if video.path == STANDARD_INPUT else video.path
-        notices.append(
-            f"{what} can be read only once, and its pictures were; left out: its "
-            f"{' and '.join(kinds)}; name a file to keep them"
-        )
-        return extras, notices
-    extras.path = _copy_streams(video.path, audio, subtitles, folder / "extras.mp4", notices)
-    return extras, notices
-
-
-def _copy_streams(
-    path: str, audio: list[str], subtitles: list[str], out: Path, notices: list[str]
-) -> Path | None:
-    command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
-    command += ["-copyts", "-i", ffmpeg_name(path), "-map_metadata", "-1", "-map_chapters", "-1"]
-    kept = 0
-    for i, name in enumerate(audio):
-        command += ["-map", f"0:a:{i}", f"-c:a:{i}", "copy" if name in _AUDIO else "aac"]
-        command += [f"-map_metadata:s:a:{i}", f"0:s:a:{i}"]
-        kept += 1
-        if name not in _AUDIO:
-            notices.append(f"audio stream {i} is {name}, which MP4 cannot hold; coded as AAC")
-    text = 0
-    for i, name in enumerate(subtitles):
-        if name not in _TEXT:
-            notices.append(f"subtitle stream {i} is {name}, which MP4 cannot hold; left out")
+    others = [s for s in container.streams if s.index not in video]
+    once = is_read_once(path)
+    candidates = [] if once else [s for s in others if s.type in _ENCODERS]
+    samples = _samples(path, [s.index for s in candidates])
+    target = _Target(muxer, {k: v for k, v in (options or {}).items() if k != "movflags"})
+    rows = []
+    numbers: dict[str, int] = {}
+    for stream in container.streams:
+        number = numbers[stream.type] = numbers.get(stream.type, -1) + 1
+        if stream.index in video:
             continue
-        command += [
-            "-map",
-            f"0:s:{i}",
-            f"-c:s:{text}",
-            "copy" if name == "mov_text" else "mov_text",
-        ]
-        command += [f"-map_metadata:s:s:{text}", f"0:s:s:{i}"]
-        text += 1
-    if not kept and not text:
-        return None
-    done = subprocess.run(
-        [*command, "-strict", "experimental", "-f", "mp4", ffmpeg_name(out)],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise ExternalError(
-            f"{path}: its audio and subtitles could not be copied "
-            f"({' / '.join(done.stderr.strip().splitlines()[-2:])})"
+        way, encoder, why = Way.LEAVE, "", _left(path, stream, once)
+        if stream in candidates:
+            way, encoder, why = target.way_of(stream, samples[stream.index])
+        title = stream.metadata.get("title", "") or stream.metadata.get("filename", "")
+        rows.append(
+            Extra(stream.index, number, stream.type, _codec(stream), title, way, encoder, why)
         )
-    with av.open(ffmpeg_name(out)) as made:
-        if not made.streams:
-            return None
-    return out
+    extras.table = tuple(rows)
+    return extras
+
+
+def _left(path: str, stream: Stream, once: bool) -> str:
+    """Why a stream that is neither sound nor text, or that cannot be read, stays behind."""
+    if stream.type in _ENCODERS and once:
+        what = "standard input" if path == STANDARD_INPUT else path
+        kind = "audio" if stream.type == "audio" else "subtitles"
+        return f"{what} can be read only once, and its pictures are; name a file to keep its {kind}"
+    if stream.type == "video":
+        if stream.disposition & Disposition.attached_pic:
+            return "it is a cover picture"
+        return "one video is taken, and --video-track names another"
+    return "only sound and text come along beside the video"
+
+
+def _codec(stream: Stream) -> str:
+    if stream.codec_context is not None:
+        return str(stream.codec_context.codec.canonical_name)
+    with contextlib.suppress(AttributeError, ValueError):
+        tag = stream.codec_tag
+        if tag and tag.isprintable():
+            return tag.strip()
+    return stream.metadata.get("mimetype", "")
+
+
+def _samples(path: str, indices: Collection[int]) -> dict[int, list[_Sample]]:
+    """The first packets of each stream, as far as they come near the beginning."""
+    found: dict[int, list[_Sample]] = {index: [] for index in indices}
+    if not found:
+        return found
+    with open_container(path) as container:
+        for stream in container.streams:
+            if stream.index not in found:
+                stream.discard = Discard.all
+        for count, packet in enumerate(container.demux()):
+            sample = found.get(packet.stream.index)
+            if sample is not None and packet.size and len(sample) < _SAMPLED:
+                sample.append(_Sample.of(packet))
+            if count > _SEARCHED or all(len(s) == _SAMPLED for s in found.values()):
+                break
+    return found
+
+
+@dataclass(frozen=True)
+class _Sample:
+    data: bytes
+    pts: int | None
+    dts: int | None
+    duration: int | None
+    time_base: Fraction
+    key: bool
+
+    @classmethod
+    def of(cls, p: Packet[Any]) -> _Sample:
+        return cls(bytes(p), p.pts, p.dts, p.duration, Fraction(p.time_base), p.is_keyframe)
+
+    def packet(self) -> Packet[Any]:
+        packet: Packet[Any] = Packet(self.data)
+        packet.pts, packet.dts, packet.duration = self.pts, self.dts, self.duration or 0
+        packet.time_base, packet.is_keyframe = self.time_base, self.key
+        return packet
+
+
+@dataclass(frozen=True)
+class _Target:
+    muxer: str
+    options: dict[str, str]
+
+    def way_of(self, stream: Stream, samples: list[_Sample]) -> tuple[Way, str, str]:
+        """(way, encoder, why) for a sound or text stream."""
+        if self._takes(stream, "", samples):
+            return Way.COPY, "", ""
+        why = f"{self.muxer} files do not hold it"
+        if stream.codec_context is None:
+            return Way.LEAVE, "", f"{why}, and FFmpeg has no decoder for it"
+        if stream.type == "subtitle" and not stream.codec_context.codec.text_sub:
+            return Way.LEAVE, "", f"{why}, and it is made of pictures, not of text"
+        for encoder in _ENCODERS[stream.type]:
+            if self._takes(stream, encoder, samples):
+                return Way.CODE, encoder, why
+        return Way.LEAVE, "", f"{why}, nor anything it could be coded to"
+
+    def _takes(self, stream: Stream, encoder: str, samples: list[_Sample]) -> bool:
+        """Whether a file with this stream can be begun, filled and ended."""
+        try:
+            with av.open(io.BytesIO(), "w", format=self.muxer, options=self.options) as out:
+                way = _way(out, stream, encoder)
+                out.start_encoding()
+                for sample in samples:
+                    packet = sample.packet()
+                    packet.stream = stream
+                    for made in way.give(packet):
+                        out.mux(made)
+        except _REFUSALS:
+            return False
+        return True
+
+
+# ----------------------------------------------------------------- the ways --
+
+
+class _Copied:
+    """A stream that comes along packet by packet."""
+
+    def __init__(self, out: OutputContainer, source: Stream) -> None:
+        self.stream = out.add_stream_from_template(source, opaque=True)
+        if isinstance(self.stream, AudioStream):
+            self.stream.codec_context.layout = _layout(self.stream)
+        _name(self.stream, source)
+        self._last: int | None = None
+
+    def give(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
+        if packet.dts is None:
+            if packet.pts is None:
+                return []
+            packet.dts = packet.pts
+        if self._last is not None and packet.dts <= self._last:  # which no muxer takes
+            packet.dts = self._last + 1
+        self._last = packet.dts
+        if packet.pts is None or packet.pts < packet.dts:
+            packet.pts = packet.dts
+        packet.stream = self.stream
+        return [packet]
+
+    def finish(self) -> Iterable[Packet[Any]]:
+        return []
+
+
+class _Sound:
+    """A sound stream that is decoded and coded anew, with the rate and the channels it has
+    where the encoder takes them."""
+
+    def __init__(self, out: OutputContainer, source: AudioStream, encoder: str) -> None:
+        context = source.codec_context
+        codec = av.Codec(encoder, "w")
+        rates = codec.audio_rates or [context.sample_rate]
+        least = min(context.sample_rate, max(rates))
+        rate = min((r for r in rates if r >= least), default=max(rates))
+        stream = out.add_stream(encoder, rate=rate)
+        assert isinstance(stream, AudioStream)
+        self.stream = stream
+        self.stream.codec_context.layout = layout = _layout(source)
+        self.stream.codec_context.bit_rate = 64_000 * max(2, layout.nb_channels)
+        _name(self.stream, source)
+        self.stream.codec_context.open()
+        self._resampler: AudioResampler | None = None
+        self._takes: tuple[str, str, int] | None = None
+
+    def give(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
+        try:
+            frames = packet.decode()
+        except (av.error.FFmpegError, ValueError):  # damaged: passed over, as by ffmpeg
+            return
+        for frame in frames:
+            if isinstance(frame, AudioFrame):
+                yield from self._code(frame)
+
+    def _code(self, frame: AudioFrame) -> Iterator[Packet[Any]]:
+        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if shape != self._takes:
+            yield from self._flush()
+            context = self.stream.codec_context
+            self._resampler = AudioResampler(context.format, context.layout, context.sample_rate)
+            self._takes = shape
+        assert self._resampler is not None
+        for resampled in self._resampler.resample(frame):
+            yield from self.stream.encode(resampled)
+
+    def _flush(self) -> Iterator[Packet[Any]]:
+        if self._resampler is not None:
+            for resampled in self._resampler.resample(None):
+                yield from self.stream.encode(resampled)
+
+    def finish(self) -> Iterable[Packet[Any]]:
+        yield from self._flush()
+        yield from self.stream.encode(None)
+
+
+class _Text:
+    """Text that is written anew in another form."""
+
+    def __init__(self, out: OutputContainer, source: SubtitleStream, encoder: str) -> None:
+        self._decoder = source.codec_context
+        self._decoder.open(strict=False)
+        stream = out.add_stream(encoder)
+        assert isinstance(stream, SubtitleStream)
+        self.stream = stream
+        self._encoder = self.stream.codec_context
+        self.stream.time_base = self._encoder.time_base = Fraction(source.time_base or 1)
+        self._encoder.subtitle_header = self._decoder.subtitle_header
+        _name(self.stream, source)
+        self._encoder.open()
+
+    def give(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
+        if packet.pts is None or not packet.size:
+            return []
+        try:
+            text = self._decoder.decode2(packet)
+            if text is None or not len(text):  # a pause, which other forms do not write down
+                return []
+            made = self._encoder.encode_subtitle(text)
+        except (av.error.FFmpegError, ValueError):
+            return []
+        made.pts = made.dts = packet.pts
+        made.duration, made.time_base = packet.duration or 0, packet.time_base
+        made.stream = self.stream
+        return [made]
+
+    def finish(self) -> Iterable[Packet[Any]]:
+        return []
+
+
+def _way(out: OutputContainer, source: Stream, encoder: str) -> _Copied | _Sound | _Text:
+    if not encoder:
+        return _Copied(out, source)
+    if isinstance(source, AudioStream):
+        return _Sound(out, source, encoder)
+    assert isinstance(source, SubtitleStream)
+    return _Text(out, source, encoder)
+
+
+# Of channels that a file counts and does not name (WAV's, for one), as FFmpeg guesses them.
+_LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
+
+
+def _layout(stream: AudioStream) -> AudioLayout:
+    layout = stream.codec_context.layout
+    named = not layout.name.endswith(" channels")
+    if named or not 1 <= layout.nb_channels <= len(_LAYOUTS):
+        return layout
+    return AudioLayout(_LAYOUTS[layout.nb_channels - 1])
+
+
+def _name(stream: Stream, source: Stream) -> None:
+    for key in _NAMING:
+        if source.metadata.get(key):
+            stream.metadata[key] = source.metadata[key]
+    stream.disposition = source.disposition
+
+
+def _packets(
+    source: InputContainer,
+    ways: Mapping[int, _Copied | _Sound | _Text],
+    clock: SourceClock | None,
+) -> Iterator[Packet[Any]]:
+    with source:
+        # All streams: the clock has to see what it saw when the pictures were read.
+        for packet in source.demux():
+            if clock is not None:
+                clock.move(packet)
+            way = ways.get(packet.stream.index)
+            if way is not None and packet.size:
+                yield from way.give(packet)
+        for way in ways.values():
+            yield from way.finish()
+
+
+def _moved(chapter: dict[str, Any], shift: Fraction) -> dict[str, Any]:
+    ticks = round(shift / Fraction(chapter["time_base"]))
+    return {**chapter, "start": chapter["start"] + ticks, "end": chapter["end"] + ticks}
 
 
 # How containers other than MP4 hold text; those not named hold none.

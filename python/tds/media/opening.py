@@ -8,10 +8,11 @@ import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 from av.container import InputContainer
-from av.format import ContainerFormat
+from av.format import ContainerFormat, Flags
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -22,12 +23,14 @@ from .pipes import Interrupted, PipeReader, is_pipe
 
 @dataclass(frozen=True)
 class RawFormat:
-    """What a raw planar file does not say itself.
+    """What a raw file does not say itself.
 
-    size: luma (width, height). rate: frames a second. pix_fmt: FFmpeg's name.
+    size: luma (width, height) of planar video; None: a coded stream without times (.264,
+    .265, .266, ...), of which only the rate is said. rate: frames a second. pix_fmt:
+    FFmpeg's name, of planar video.
     """
 
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     rate: Fraction = Fraction(25)
     pix_fmt: str = "yuv420p"
 
@@ -70,7 +73,8 @@ def open_container(
     Raises MissingError or InputError with a sentence in place of FFmpeg's codes."""
     # FFmpeg guesses raw streams by their content, which a short one has too little of.
     format_name = _ANNEX_B.get(Path(path).suffix.lower())
-    if raw is not None:
+    planar = raw is not None and raw.size is not None
+    if raw is not None and raw.size is not None:
         _check_raw_name(path)
         format_name = "rawvideo"
         options = {
@@ -88,19 +92,21 @@ def open_container(
     try:
         if pipe is None and is_pipe(path):
             pipe = PipeReader(path)
-        return av.open(
+        container = av.open(
             ffmpeg_name(path) if pipe is None else pipe,
             "r",
             format=format_name,
             options=options or {},
             buffer_size=1 << 18,
+            # Tags come from anywhere; bytes that are no UTF-8 must not keep a video unread.
+            metadata_errors="replace",
         )
     except Interrupted as e:
         raise e.pending from None
     except PermissionError as e:
         raise InputError(f"{path}: not allowed to read it") from e
     except av.error.FFmpegError as e:
-        if raw is None and Path(path).suffix.lower() in {".yuv", ".raw", ".rgb"}:
+        if not planar and Path(path).suffix.lower() in {".yuv", ".raw", ".rgb"}:
             raise InputError(
                 f"{path}: raw video says nothing of itself; give --size (and --rate, --pix-fmt)"
             ) from e
@@ -109,10 +115,61 @@ def open_container(
             f"({reason(e)}); check it with ffprobe"
         ) from e
 
+    if raw is not None and not planar and not has_flag(container, Flags.no_timestamps):
+        container.close()
+        raise InputError(
+            f"{path} has times of its own, so --rate does not apply; leave it out, or give --size "
+            "too for raw planar video"
+        )
+    return container
+
 
 def video_streams(container: InputContainer) -> list[VideoStream]:
     """Its video streams, in order; cover pictures, which FFmpeg also calls video, are none."""
     return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+
+
+def choose_video(path: str, container: InputContainer, track: int | None) -> VideoStream:
+    """The video stream to code: number ``track`` of the file's, or (None) of those that are
+    to be shown by default the largest. Raises InputError."""
+    videos = video_streams(container)
+    if not videos:
+        raise InputError(f"{path} has no video stream")
+    if track is None:
+        return max(videos, key=_precedence)
+    numbered = list(container.streams.video)
+    if 0 <= track < len(numbered) and numbered[track] in videos:
+        return numbered[track]
+    known = ", ".join(
+        f"{i} ({s.codec_context.width}x{s.codec_context.height})"
+        for i, s in enumerate(numbered)
+        if s in videos
+    )
+    raise InputError(f"{path} has no video track {track}; it has {known}")
+
+
+def _precedence(stream: VideoStream) -> tuple[bool, bool, int]:
+    small = Disposition.timed_thumbnails | Disposition.still_image
+    context = stream.codec_context
+    return (
+        bool(stream.disposition & Disposition.default),
+        not stream.disposition & small,
+        context.width * context.height,
+    )
+
+
+def is_pair(container: InputContainer) -> bool:
+    """Whether a file is what ``tds encode`` writes."""
+    videos = video_streams(container)
+    if len(videos) < 2:
+        return False
+    names = [stream.metadata.get("handler_name", "") for stream in videos]
+    return "tds" in map(str.lower, container.metadata) or "TDS HR" in names
+
+
+def has_flag(container: InputContainer, flag: Flags) -> bool:
+    """Whether a container's format has one of FFmpeg's AVFMT flags."""
+    return bool(container.format.flags & cast(int, flag.value))
 
 
 def _check_raw_name(path: str) -> None:

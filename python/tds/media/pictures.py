@@ -7,10 +7,13 @@ All of it is FFmpeg's own filters, the down-sampling being the paper's
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 
 import av
+from av.buffer import Buffer
 from av.filter import Graph
 from av.video.frame import VideoFrame
 
@@ -32,22 +35,37 @@ def is_yuv(pix_fmt: str) -> bool:
     return not (known.is_rgb or known.has_palette or pix_fmt.startswith(("xyz", "mono")))
 
 
+Filters = list[tuple[str, str]]
+"""FFmpeg filters in order, each its name and its arguments."""
+
+
 class FilterChain:
     """FFmpeg video filters, one frame in, one frame out.
 
-    Built from the first frame; the filters must not hold or drop frames.
+    filters: for all frames, or a function that says them for a frame; the filters must not
+    hold or drop frames. They are built for the first frame, and again for one whose format,
+    size or colours differ from those of the frame before.
     """
 
-    def __init__(self, filters: list[tuple[str, str]], time_base: Fraction) -> None:
+    def __init__(
+        self, filters: Filters | Callable[[VideoFrame], Filters], time_base: Fraction
+    ) -> None:
         self._filters = filters
         self._time_base = time_base
         self._graph: Graph | None = None
+        self._built_for: tuple[object, ...] | None = None
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
-        if not self._filters:
-            return frame
+        shape = (
+            *(frame.format.name, frame.width, frame.height),
+            *(int(frame.colorspace), int(frame.color_range)),
+        )
+        if shape != self._built_for:
+            filters = self._filters(frame) if callable(self._filters) else self._filters
+            self._graph = self._build(frame, filters) if filters else None
+            self._built_for = shape
         if self._graph is None:
-            self._graph = self._build(frame)
+            return frame
         frame.time_base = self._time_base
         try:
             self._graph.push(frame)
@@ -57,7 +75,7 @@ class FilterChain:
         assert isinstance(out, VideoFrame)
         return out
 
-    def _build(self, frame: VideoFrame) -> Graph:
+    def _build(self, frame: VideoFrame, filters: Filters) -> Graph:
         graph = Graph()
         nodes = [
             # Not Graph.add_buffer, which says nothing of colours: what comes out then counts as
@@ -72,7 +90,7 @@ class FilterChain:
                 range=str(int(frame.color_range)),
             )
         ]
-        nodes += [graph.add(name, arguments) for name, arguments in self._filters]
+        nodes += [graph.add(name, arguments) for name, arguments in filters]
         nodes.append(graph.add("buffersink"))
         for a, b in pairwise(nodes):
             a.link_to(b)
@@ -80,22 +98,30 @@ class FilterChain:
         return graph
 
 
-def to_planar(
-    pix_fmt: str, bit_depth: int, full_range: bool, detect_cuts: bool
-) -> list[tuple[str, str]]:
-    """Filters that bring a source to 8 or 10 bit planar 4:2:0 in its own range,
-    noting scene cuts in each frame's metadata (lavfi.scd.score) on the way."""
+def to_planar(frame: VideoFrame, bit_depth: int, full_range: bool, detect_cuts: bool) -> Filters:
+    """Filters that bring a frame to 8 or 10 bit planar 4:2:0 of the given range, noting scene
+    cuts in each frame's metadata (lavfi.scd.score) on the way."""
     target = pix_fmt_of(bit_depth)
+    wanted = "pc" if full_range else "tv"
+    name = frame.format.name
+    said = {1: "tv", 2: "pc"}.get(int(frame.color_range), wanted)
+    own = "pc" if name.startswith("yuvj") else said
     filters = [("scdet", "threshold=100")] if detect_cuts else []
-    if pix_fmt != target:
-        name = "pc" if full_range or pix_fmt.startswith("yuvj") else "tv"
-        # RGB has no range of its own to keep; it becomes limited range, as everywhere in FFmpeg.
-        if not is_yuv(pix_fmt):
-            filters.append(("scale", f"flags=bicubic:out_range=tv:out_color_matrix={RGB_MATRIX}"))
-        else:
-            filters.append(("scale", f"flags=bicubic:in_range={name}:out_range={name}"))
+    # RGB has no range of its own to keep; it becomes limited range, as everywhere in FFmpeg.
+    if not is_yuv(name):
+        filters.append(("scale", f"flags=bicubic:out_range={wanted}:out_color_matrix={RGB_MATRIX}"))
+    elif name != target or own != wanted:
+        filters.append(("scale", f"flags=bicubic:in_range={own}:out_range={wanted}"))
+    if name != target:
         filters.append(("format", target))
     return filters
+
+
+def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    """How a picture is turned and mirrored to be shown, as FFmpeg's nine numbers
+    (``stream.set_display_matrix`` takes them); None: it is shown as it is."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    return struct.unpack("9i", data) if isinstance(data, Buffer) else None
 
 
 def scene_score(frame: VideoFrame) -> float:
@@ -104,7 +130,7 @@ def scene_score(frame: VideoFrame) -> float:
     return float(value) if value is not None else 0.0
 
 
-def down_sample(width: int, height: int, scale: int) -> list[tuple[str, str]]:
+def down_sample(width: int, height: int, scale: int) -> Filters:
     """Filters from (width, height) to the LR size of ``tds_lr_size``.
 
     The picture is first padded at the right and bottom, by repeating its last
@@ -112,7 +138,7 @@ def down_sample(width: int, height: int, scale: int) -> list[tuple[str, str]]:
     """
     lr_width, lr_height = lr_size(width, scale), lr_size(height, scale)
     right, bottom = lr_width * scale - width, lr_height * scale - height
-    filters = []
+    filters: Filters = []
     if right or bottom:
         filters.append(("pad", f"{lr_width * scale}:{lr_height * scale}:0:0"))
         filters.append(("fillborders", f"right={right}:bottom={bottom}:mode=smear"))

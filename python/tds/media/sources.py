@@ -3,22 +3,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import floor
 from pathlib import Path
 
 import av
+from av.format import Flags
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from ..errors import InputError
 from .decoding import frames
 from .extent import file_size, has_index, said_end
-from .opening import RawFormat, is_read_once, open_container, reason, video_streams
-from .pictures import RGB_MATRIX, is_yuv
+from .opening import (
+    RawFormat,
+    choose_video,
+    has_flag,
+    is_pair,
+    is_read_once,
+    open_container,
+    reason,
+)
+from .pictures import RGB_MATRIX, FilterChain, display_matrix, is_yuv, to_planar
 from .planar import most_bits
+from .times import BestEffort, PictureTimes, SourceClock, TimedPackets
+
+MAX_RATE = 1000  # frames a second; the paired file's metadata takes no more
+HALF = Fraction(1, 2)
+LATE = 3600
+"""Seconds; a first frame that is shown later is worth a notice."""
 
 
 @dataclass(frozen=True)
@@ -72,37 +86,43 @@ def check_even(what: str, width: int, height: int) -> None:
 
 
 class VideoSource:
-    """The first video stream of a file, frame by frame in display order.
+    """One video track of a file, frame by frame in display order.
 
-    Attributes: width, height (luma samples), bit_depth (8 or 10: deeper sources
-    are coded at 10), pix_fmt, rate (nominal, frames a second), time_base, colors,
-    sample_aspect_ratio, frames (an estimate, 0 when not known); metadata and chapters
-    (the file's own), audio and subtitles (the codecs' names, one a stream). Known once
-    frames were read: rotation (degrees, as FFmpeg's display matrix). Known once all
-    were: notices, sentences about what is wrong with the file.
+    track: its number among the file's video streams, from 0, as in FFmpeg's ``0:v:N``;
+    None: of those that are meant to be shown first, the largest.
+
+    Attributes: container (open; its tags, chapters and other streams), index (of the
+    track among all streams), is_pair (the file is a TDS pair), width, height (luma samples),
+    bit_depth (8 or 10: deeper sources are coded at 10), pix_fmt (of the first pictures),
+    rate (nominal, frames a second), time_base (of the frames' times; never finer than
+    10^-7 s), colors, sample_aspect_ratio, frames (an estimate, 0 when not known).
+    Known once frames were read: display_matrix (media.pictures.display_matrix), and what
+    ``clock`` needs to know. Known once all were: notices, sentences about what is wrong with
+    the file.
 
     Raises InputError for a file that ends before its own index says.
     """
 
-    def __init__(self, path: str, raw: RawFormat | None = None) -> None:
+    def __init__(self, path: str, raw: RawFormat | None = None, track: int | None = None) -> None:
         self.path = path
         self.raw = raw
-        self.rotation = 0
+        self.display_matrix: tuple[int, ...] | None = None
         self.notices: list[str] = []
-        self._container = open_container(path, raw)
+        self.container = open_container(path, raw)
+        self._clock = SourceClock.of(self.container)
+        self._shift = 0  # ticks added to the frames' times
         try:
-            self._open_stream()
+            self._open_stream(track)
         except BaseException:
             self.close()
             raise
 
-    def _open_stream(self) -> None:
+    def _open_stream(self, track: int | None) -> None:
         path = self.path
-        videos = video_streams(self._container)
-        if not videos:
-            raise InputError(f"{path} has no video stream")
         self._check_end()
-        self._stream: VideoStream = videos[0]
+        self._stream = choose_video(path, self.container, track)
+        self.index = self._stream.index
+        self.is_pair = is_pair(self.container)
         context = self._stream.codec_context
         self.width, self.height = context.width, context.height
         if not self.width or not self.height:
@@ -110,15 +130,26 @@ class VideoSource:
         check_even(path, self.width, self.height)
         self.pix_fmt = context.pix_fmt or "yuv420p"
         self.bit_depth = 8 if most_bits(self.pix_fmt) <= 8 else 10
-        rate = self._stream.average_rate or self._stream.guessed_rate or self._stream.base_rate
-        self.rate = Fraction(rate) if rate else Fraction(25)
-        self.time_base = Fraction(self._stream.time_base or 1 / self.rate)
+        self.rate = self._rate()
+        own = Fraction(self._stream.time_base or 1 / self.rate)
+        # MP4 counts in 32 bits, also the sixteenths of a frame that decoding times need.
+        self.time_base = own if own.denominator <= 10_000_000 else Fraction(1, 1_000_000)
         self.sample_aspect_ratio = Fraction(self._stream.sample_aspect_ratio or 1)
-        self.metadata = dict(self._container.metadata)
-        self.chapters = [dict(c) for c in self._container.chapters()]
-        self.audio = [s.codec_context.name for s in self._container.streams.audio]
-        self.subtitles = [s.codec_context.name for s in self._container.streams.subtitles]
         context.thread_type = "AUTO"
+
+    def _rate(self) -> Fraction:
+        stream = self._stream
+        rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+        if self._untimed:
+            # FFmpeg makes up an average of 25; what is coded in the stream is the guessed one.
+            rates = [self.raw.rate] if self.raw is not None else [stream.guessed_rate, *rates]
+        known = (Fraction(rate) for rate in rates if rate)
+        return next((rate for rate in known if 0 < rate <= MAX_RATE), Fraction(25))
+
+    @property
+    def _untimed(self) -> bool:
+        """Whether the format holds no times at all: raw streams."""
+        return has_flag(self.container, Flags.no_timestamps)
 
     @property
     def frames(self) -> int:
@@ -128,22 +159,22 @@ class VideoSource:
         seconds = 0.0
         if self._stream.duration and self._stream.time_base:
             seconds = float(self._stream.duration * self._stream.time_base)
-        elif self._container.duration:
-            seconds = self._container.duration / av.time_base
-        return math.floor(seconds * self.rate + 0.5)
+        elif self.container.duration:
+            seconds = self.container.duration / av.time_base
+        return floor(seconds * self.rate + 0.5)
 
     def _check_end(self) -> None:
-        size, end = file_size(self.path), said_end(self.path, self._container)
+        size, end = file_size(self.path), said_end(self.path, self.container)
         if size is not None and end > size:
             raise InputError(
                 f"{self.path} is cut short: it has {size} bytes and says itself that it ends at "
                 f"{end}; get the whole file, or keep what is there with "
                 f"ffmpeg -i {self.path} -c copy WHOLE{Path(self.path).suffix} and encode that"
             )
-        if self.raw is not None and size is not None:
+        if self.raw is not None and self.raw.size is not None and size is not None:
+            width, height = self.raw.size
             whole = _first_packet_size(self.path, self.raw)
             if whole and size % whole:
-                width, height = self.raw.size
                 raise InputError(
                     f"{self.path}: {_count(size % whole, 'byte')} left over after "
                     f"{_count(size // whole, 'frame')} of {width}x{height} {self.raw.pix_fmt}, "
@@ -154,25 +185,20 @@ class VideoSource:
         """Decoded frames; ``pts`` strictly increasing in ``time_base`` ticks.
 
         Raises InputError when a frame changes size or the file is damaged."""
-        step = max(1, round(1 / (self.rate * self.time_base)))
-        last: int | None = None
         count = 0
         corrupt: list[int] = []
         interlaced = False
         try:
-            for frame in frames(self.path, self._container, self._stream):
+            for frame, time in self._timed(TimedPackets(self.container, self._stream, self._clock)):
                 if (frame.width, frame.height) != (self.width, self.height):
                     raise InputError(
                         f"{self.path}: its size changes from {self.width}x{self.height} to "
                         f"{frame.width}x{frame.height}; split it where it does"
                     )
-                pts = frame.pts
-                if pts is None or (last is not None and pts <= last):
-                    # Broken or missing times: go on at the nominal rate, losing no frame.
-                    pts = 0 if last is None else last + step
-                frame.pts = last = pts
                 if count == 0:
-                    self.rotation = self._rotation_of(frame)
+                    self.display_matrix = self._display_matrix(frame)
+                    self._begin(time)
+                frame.pts = time + self._shift
                 if frame.is_corrupt:
                     corrupt.append(count)
                 interlaced |= bool(frame.interlaced_frame)
@@ -185,8 +211,60 @@ class VideoSource:
             ) from e
         self._check_all(count, corrupt, interlaced)
 
+    def _timed(self, packets: TimedPackets) -> Iterator[tuple[VideoFrame, int]]:
+        """Each frame with its time in ticks, increasing; not yet moved to 0 or later."""
+        factor = Fraction(self._stream.time_base or self.time_base) / self.time_base
+        best = BestEffort(self.container.format.name == "avi")
+        times = PictureTimes[VideoFrame](round(1 / (self.rate * self.time_base)))
+        untimed = 0 if self._untimed else packets.untimed
+        step = 1 / (self.rate * self.time_base)
+        left_out = 0
+        for frame in frames(self.path, self.container, self._stream, packets=packets):
+            raw = None if self._untimed else best(frame.pts, frame.dts)
+            time = None if raw is None else floor(raw * factor + HALF)
+            if time is None and untimed and packets.first is not None:
+                time = floor(packets.first * factor - untimed * step + HALF)
+                untimed -= 1
+                if time < 0:  # Matroska has no times below 0, and players show no such picture
+                    left_out += 1
+                    continue
+            elif time is not None:
+                untimed = 0
+            yield from times.push(frame, time)
+        yield from times.finish()
+        if left_out:
+            self.notices.append(
+                f"{self.path}: {_count(left_out, 'frame')} before its time 0, as a cut leaves "
+                "them, are left out"
+            )
+
+    def _begin(self, first: int) -> None:
+        """The time of the first frame: one below 0 moves all streams."""
+        self._shift = max(0, -first)
+        if self._shift:
+            early = float(self._shift * self.time_base)
+            self.notices.append(
+                f"{self.path}: its times begin {early:.3f} s before 0; picture and sound are moved "
+                "together to begin at 0"
+            )
+        if first * self.time_base > LATE:
+            hours = float(first * self.time_base / 3600)
+            self.notices.append(
+                f"{self.path} says that its first frame is shown after {hours:.1f} hours, and so "
+                f"will the pair; ffmpeg -i {self.path} -map 0 -c copy NAME makes it begin at 0"
+            )
+
+    def clock(self) -> SourceClock:
+        """What moves the file's other streams, read from its beginning, as the frames were."""
+        return self._clock.again(self._shift * self.time_base)
+
     def _check_all(self, count: int, corrupt: list[int], interlaced: bool) -> None:
         """Once all that decodes was read: was it all there is?"""
+        if self._clock.joints:
+            places = _count(self._clock.joints, "place")
+            self.notices.append(
+                f"{self.path}: its times leap at {places}; picture and sound go on together there"
+            )
         self._check_end()  # the index of a fragmented MP4 is known only now
         expected = self._frames_of_index(count)
         if count < expected:
@@ -220,7 +298,7 @@ class VideoSource:
         discards, and pictures before the first random-access point in display order, whose
         references were cut off. A second look at the packets, only where they matter,
         tells them from lost ones."""
-        if is_read_once(self.path) or not has_index(self._container):
+        if is_read_once(self.path) or not has_index(self.container):
             return 0
         if count >= sum(not e.is_discard for e in self._stream.index_entries):
             return 0
@@ -236,7 +314,7 @@ class VideoSource:
     def _bytes_after_last_frame(self) -> int:
         """Of a y4m file, which is nothing but frames; 0 for others."""
         size = file_size(self.path)
-        if size is None or self._container.format.name != "yuv4mpegpipe":
+        if size is None or self.container.format.name != "yuv4mpegpipe":
             return 0
         with open(self.path, "rb") as file:
             header = len(file.readline())
@@ -249,13 +327,21 @@ class VideoSource:
                     return 0  # frames like the first one fill it; no need to read on
         return size - end
 
-    def _rotation_of(self, first: VideoFrame) -> int:
+    def _display_matrix(self, first: VideoFrame) -> tuple[int, ...] | None:
         if self._stream.codec_context.name != "vvc" or is_read_once(self.path):
-            return first.rotation
+            return display_matrix(first)
         # Another program may have decoded this one, and raw pictures have no side data.
         with open_container(self.path) as container:
-            own = next(container.decode(container.streams.video[0]), None)
-            return own.rotation if own is not None else 0
+            own = next(container.decode(container.streams[self.index]), None)
+            return display_matrix(own) if isinstance(own, VideoFrame) else None
+
+    def planar(self, detect_cuts: bool = False) -> FilterChain:
+        """The filters through which its frames go to the encoders (media.pictures.to_planar)."""
+        full_range = self.colors.range == "pc"
+        return FilterChain(
+            lambda frame: to_planar(frame, self.bit_depth, full_range, detect_cuts),
+            self.time_base,
+        )
 
     @property
     def colors(self) -> ColorTags:
@@ -270,7 +356,7 @@ class VideoSource:
         return tags if is_yuv(self.pix_fmt) else replace(tags, range="tv", matrix=RGB_MATRIX)
 
     def close(self) -> None:
-        self._container.close()
+        self.container.close()
 
     def __enter__(self) -> VideoSource:
         return self
@@ -284,9 +370,10 @@ def _first_packet_size(path: str, raw: RawFormat) -> int:
     with open_container(path, raw) as container:
         packet = next(container.demux(video=0))
     if packet.is_corrupt:
+        width, height = raw.size or (0, 0)
         raise InputError(
             f"{path} has {_count(packet.size, 'byte')}, less than one frame of "
-            f"{raw.size[0]}x{raw.size[1]} {raw.pix_fmt}; check --size and --pix-fmt"
+            f"{width}x{height} {raw.pix_fmt}; check --size and --pix-fmt"
         )
     return packet.size
 
