@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import tds
 import tools
 from tds.codecs.ffmpeg_program import FFmpegEncoder
-from tds.encoder import EncodeSettings
+from tds.encoder import EncodeSettings, code_plain
 from tds.measuring.measure import source_planes
 from tds.media.planar import planes_of as planes
 from tds.media.sources import VideoSource
@@ -294,3 +294,22 @@ def test_an_encoder_s_words_begin_with_the_cause(
         encoder.write(bytes(stream.frame_bytes))
         encoder.finish()
     encoder.abort()
+
+
+@pytest.mark.parametrize("config", ["ldp", "ra"])
+def test_x265_has_its_own_offsets_between_frame_types(
+    tmp_path: Path, small: Path, config: str
+) -> None:
+    """An I picture beside P or B pictures is coded 3 QPs finer; in all-intra QP is QP."""
+
+    def first_packet(qp: int, of: str) -> int:
+        settings = EncodeSettings(codec="hevc", config=of, qp=qp)  # type: ignore[arg-type]
+        with VideoSource(str(small)) as video:
+            folder = tmp_path / f"{of}-{qp}"
+            folder.mkdir()
+            coded = code_plain(video, settings, (), folder)
+        with av.open(str(coded.segments[0].path)) as container:
+            return next(container.demux(video=0)).size
+
+    finer, asked = first_packet(29, "ai"), first_packet(32, "ai")
+    assert abs(first_packet(32, config) - finer) < (finer - asked) / 2
