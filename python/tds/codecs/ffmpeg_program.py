@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import re
@@ -20,7 +21,7 @@ import av
 from ..errors import ExternalError
 from ..media.opening import ffmpeg_name
 from ..media.programs import ffmpeg_version, find_ffmpeg
-from .base import CodedSegment, EncoderAdapter, StreamSettings
+from .base import CodedSegment, Config, EncoderAdapter, StreamSettings
 
 QUEUED_PICTURES = 4  # pictures waiting for one encoder; bounds memory
 
@@ -91,6 +92,17 @@ class FFmpegEncoder(EncoderAdapter):
     def version(cls) -> str:
         program = find_ffmpeg(cls.name)
         return f"{cls.name} in FFmpeg {ffmpeg_version(program)}"
+
+    @classmethod
+    def fingerprint(cls) -> str:
+        """With a hash of the arguments, which may come to be others for the same settings."""
+        asked = [
+            cls.codec_arguments(
+                StreamSettings(64, 64, 8, Fraction(25), config, 32, cls.default_preset)
+            )
+            for config in Config
+        ]
+        return f"{cls.version()} {hashlib.sha256(repr(asked).encode()).hexdigest()[:12]}"
 
     @classmethod
     def describe(cls, settings: StreamSettings) -> str:
