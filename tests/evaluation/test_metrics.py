@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tds.evaluation.clips import ClipSource, planar
+from tds.evaluation.clips import ClipSource
 from tds.evaluation.metrics import averages, compare, temporal_error
 from tds.media.planar import picture_bytes, planes_in
 from tds.media.programs import find_ffmpeg
@@ -20,7 +20,7 @@ FRAMES = 6
 
 def _planes(path):
     with ClipSource(str(path), FRAMES) as video:
-        to_planes = planar(video)
+        to_planes = video.planar()
         return [
             planes_in(picture_bytes(to_planes(frame)), video.width, video.height, video.bit_depth)
             for frame in video
