@@ -430,7 +430,9 @@ def test_log_messages_reach_the_caller(tmp_path: Path, caplog: pytest.LogCapture
         )
     said: list[tuple[str, str]] = []
     Session(64, 48, 2, 10, model=path, device="cpu", log=lambda *a: said.append(a)).close()
-    assert said == [("warning", "model first was not trained for 10-bit video")]
+    assert said == [
+        ("warning", "model first was not trained for 10-bit video: it runs, and may gain less")
+    ]
     with caplog.at_level(logging.WARNING, "tds"):
         Session(64, 48, 2, 10, model=path, device="cpu").close()
     assert "not trained for 10-bit" in caplog.text

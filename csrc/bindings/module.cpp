@@ -521,8 +521,11 @@ int64_t time_of(const py::object &value) {
 }
 
 struct Info {
-    std::string backend, device, precision, model_name, model_sha256;
-    int64_t passed, enhanced, upsampled, repeated, dropped_lr, references, batches;
+    std::string backend, device, precision, model_name, model_sha256, hr_model_name,
+        hr_model_sha256;
+    int64_t passed, enhanced, upsampled, repeated, refined, dropped_lr, references, batches;
+    int32_t contract;
+    std::optional<int32_t> latency;
 };
 
 void log_to_python(void *context, tds_log_level level, const char *message) {
@@ -545,27 +548,52 @@ void log_to_python(void *context, tds_log_level level, const char *message) {
     }
 }
 
+std::string path_of(const py::object &path) {
+    return path.is_none() ? "" : py::str(py::module_::import("os").attr("fspath")(path));
+}
+
+float strength_of(const std::optional<float> &strength) {
+    if (strength && !(*strength >= 0.0F)) {
+        raise(PyExc_ValueError, "strength is " + std::to_string(*strength) + ", not 0 to 1");
+    }
+    return strength.value_or(-1.0F);
+}
+
+int32_t type_of(const std::optional<std::string> &type) {
+    static const std::map<std::string, int32_t> types = {{"I", 0}, {"P", 1}, {"B", 2}};
+    if (!type) {
+        return -1;
+    }
+    const auto at = types.find(*type);
+    if (at == types.end()) {
+        raise(PyExc_ValueError, "a picture's type is \"I\", \"P\" or \"B\", not \"" + *type + "\"");
+    }
+    return at->second;
+}
+
 class Session {
   public:
     Session(int32_t width, int32_t height, int32_t scale, int32_t bit_depth,
             const std::string &backend, const py::object &model,
             const std::optional<std::string> &model_sha256, const std::string &device,
             const std::string &precision, int32_t threads, int32_t max_group, int32_t max_batch,
-            int32_t hr_qp, int32_t lr_qp, const std::string &output_memory, py::object log)
+            int32_t hr_qp, int32_t lr_qp, const std::string &kind, const py::object &hr_model,
+            const std::optional<std::string> &hr_model_sha256, bool causal, float strength,
+            bool picture_facts, const std::string &output_memory, py::object log)
         : log_(std::make_unique<py::object>(std::move(log))), bit_depth_(bit_depth) {
         tds_settings s;
         tds_default_settings(&s);
-        std::string path;
-        if (!model.is_none()) {
-            path = py::str(py::module_::import("os").attr("fspath")(model));
-            s.model = path.c_str();
-        }
+        const std::string path = path_of(model);
+        const std::string hr_path = path_of(hr_model);
+        s.model = model.is_none() ? nullptr : path.c_str();
+        s.hr_model = hr_model.is_none() ? nullptr : hr_path.c_str();
         s.width = width;
         s.height = height;
         s.scale = scale;
         s.bit_depth = bit_depth;
         s.backend = backend.c_str();
         s.model_sha256 = model_sha256 ? model_sha256->c_str() : nullptr;
+        s.hr_model_sha256 = hr_model_sha256 ? hr_model_sha256->c_str() : nullptr;
         s.device = device.c_str();
         s.precision = precision.c_str();
         s.threads = threads;
@@ -573,6 +601,13 @@ class Session {
         s.max_batch = max_batch;
         s.hr_qp = hr_qp;
         s.lr_qp = lr_qp;
+        s.causal = causal ? 1 : 0;
+        s.strength = strength;
+        s.picture_facts = picture_facts ? 1 : 0;
+        if (kind != "pair" && kind != "plain") {
+            raise(PyExc_ValueError, "kind is \"pair\" or \"plain\", not \"" + kind + "\"");
+        }
+        s.kind = kind == "plain" ? TDS_KIND_PLAIN : TDS_KIND_PAIR;
         if (output_memory != "host" && output_memory != "cuda") {
             raise(PyExc_ValueError,
                   "output_memory is \"host\" or \"cuda\", not \"" + output_memory + "\"");
@@ -585,7 +620,7 @@ class Session {
             const py::gil_scoped_release no_gil;
             result = tds_session_open(&s, &session_);
         }
-        check(result, path);
+        check(result, tds_python::is_missing(hr_path) && !hr_path.empty() ? hr_path : path);
     }
 
     ~Session() { close(); }
@@ -593,7 +628,9 @@ class Session {
     Session &operator=(const Session &) = delete;
 
     bool send(const py::object &role, const py::object &frame, const py::object &pts,
-              const py::object &opaque, const py::object &corrupt) {
+              const py::object &opaque, const py::object &corrupt,
+              const std::optional<float> &strength, int32_t qp,
+              const std::optional<std::string> &type) {
         const tds_role to = role_of(role);
         if (frame.is_none()) {
             end(role);
@@ -616,6 +653,9 @@ class Session {
             damaged = frame.attr("is_corrupt").cast<bool>();
         }
         picture.corrupt = damaged ? 1 : 0;
+        picture.strength = strength_of(strength);
+        picture.qp = qp;
+        picture.type = type_of(type);
         uintptr_t token = 0;
         if (!opaque.is_none()) {
             // Before it is sent: another thread may receive it at once.
@@ -688,8 +728,14 @@ class Session {
     Info info() {
         tds_info i{};
         call([&](tds_session *s) { return tds_session_info(s, &i); });
-        return {i.backend,  i.device,    i.precision, i.model_name, i.model_sha256, i.passed,
-                i.enhanced, i.upsampled, i.repeated,  i.dropped_lr, i.references,   i.batches};
+        Info info{i.backend,       i.device,          i.precision,  i.model_name, i.model_sha256,
+                  i.hr_model_name, i.hr_model_sha256, i.passed,     i.enhanced,   i.upsampled,
+                  i.repeated,      i.refined,         i.dropped_lr, i.references, i.batches,
+                  i.contract,      std::nullopt};
+        if (i.latency >= 0) {
+            info.latency = i.latency;
+        }
+        return info;
     }
 
     void flush() {
@@ -861,23 +907,37 @@ PYBIND11_MODULE(_tds, m) {
         .def_readonly("enhanced", &Info::enhanced)
         .def_readonly("upsampled", &Info::upsampled)
         .def_readonly("repeated", &Info::repeated)
+        .def_readonly("refined", &Info::refined)
         .def_readonly("dropped_lr", &Info::dropped_lr)
         .def_readonly("references", &Info::references)
-        .def_readonly("batches", &Info::batches);
+        .def_readonly("batches", &Info::batches)
+        .def_readonly("hr_model_name", &Info::hr_model_name)
+        .def_readonly("hr_model_sha256", &Info::hr_model_sha256)
+        .def_readonly("contract", &Info::contract)
+        .def_readonly("latency", &Info::latency);
+
+    tds_settings d;
+    tds_default_settings(&d);
 
     py::class_<Session>(m, "Session")
         .def(py::init<int32_t, int32_t, int32_t, int32_t, const std::string &, const py::object &,
                       const std::optional<std::string> &, const std::string &, const std::string &,
                       int32_t, int32_t, int32_t, int32_t, int32_t, const std::string &,
-                      py::object>(),
-             py::arg("width"), py::arg("height"), py::arg("scale"), py::arg("bit_depth") = 8,
-             py::arg("backend") = "auto", py::arg("model") = py::none(),
-             py::arg("model_sha256") = py::none(), py::arg("device") = "auto",
-             py::arg("precision") = "auto", py::arg("threads") = 0, py::arg("max_group") = 64,
-             py::arg("max_batch") = 4, py::arg("hr_qp") = -1, py::arg("lr_qp") = -1,
+                      const py::object &, const std::optional<std::string> &, bool, float, bool,
+                      const std::string &, py::object>(),
+             py::arg("width"), py::arg("height"), py::arg("scale"),
+             py::arg("bit_depth") = d.bit_depth, py::arg("backend") = d.backend,
+             py::arg("model") = py::none(), py::arg("model_sha256") = py::none(),
+             py::arg("device") = d.device, py::arg("precision") = d.precision,
+             py::arg("threads") = d.threads, py::arg("max_group") = d.max_group,
+             py::arg("max_batch") = d.max_batch, py::arg("hr_qp") = d.hr_qp,
+             py::arg("lr_qp") = d.lr_qp, py::arg("kind") = "pair", py::arg("hr_model") = py::none(),
+             py::arg("hr_model_sha256") = py::none(), py::arg("causal") = d.causal != 0,
+             py::arg("strength") = d.strength, py::arg("picture_facts") = d.picture_facts != 0,
              py::arg("output_memory") = "host", py::arg("log") = py::none())
         .def("send", &Session::send, py::arg("role"), py::arg("frame"), py::arg("pts") = py::none(),
-             py::arg("opaque") = py::none(), py::arg("corrupt") = py::none())
+             py::arg("opaque") = py::none(), py::arg("corrupt") = py::none(),
+             py::arg("strength") = py::none(), py::arg("qp") = -1, py::arg("type") = py::none())
         .def("send_lost", &Session::send_lost, py::arg("role"), py::arg("pts"))
         .def("end", &Session::end, py::arg("role"))
         .def("receive", &Session::receive)
@@ -918,6 +978,14 @@ PYBIND11_MODULE(_tds, m) {
     m.def("model_metadata", &model_metadata, py::arg("path"));
     m.def("version", &tds_version);
     tds_python::bind_tag(m);
+    m.attr("MIN_SIZE") = TDS_MIN_SIZE;
+    m.attr("MAX_SIZE") = TDS_MAX_SIZE;
+    m.attr("MAX_GROUP") = TDS_MAX_PENDING - 1;
+    m.attr("MAX_QP") = TDS_MAX_QP;
+    m.attr("MAX_THREADS") = TDS_MAX_THREADS;
+    m.attr("MAX_LOOK_AHEAD") = TDS_MAX_LOOK_AHEAD;
+    m.attr("DEFAULT_MAX_GROUP") = d.max_group;
+    m.attr("DEFAULT_MAX_BATCH") = d.max_batch;
     m.def("native_dir", [] {
         const py::object path = py::module_::import("os.path");
         const py::object self = py::module_::import("tds._tds").attr("__file__");

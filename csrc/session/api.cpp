@@ -44,6 +44,10 @@ const char *tds_version(void) {
         TDS_VERSION_PATCH);
 }
 
+int32_t tds_api_number(void) {
+    return TDS_API_NUMBER;
+}
+
 const char *tds_status_name(tds_status status) {
     switch (status) {
     case TDS_STATUS_PASSED:
@@ -54,6 +58,8 @@ const char *tds_status_name(tds_status status) {
         return "upsampled";
     case TDS_STATUS_REPEATED:
         return "repeated";
+    case TDS_STATUS_REFINED:
+        return "refined";
     }
     return "unknown";
 }
@@ -66,7 +72,8 @@ size_t tds_reason_names(unsigned reasons, char *buffer, size_t size) {
         {TDS_REASON_NO_FIRST, "no-first"},     {TDS_REASON_NO_LAST, "no-last"},
         {TDS_REASON_NO_MODEL, "no-model"},     {TDS_REASON_LOST, "lost"},
         {TDS_REASON_LONG_GROUP, "long-group"}, {TDS_REASON_REF_LOST, "ref-lost"},
-        {TDS_REASON_CORRUPT, "corrupt"},
+        {TDS_REASON_CORRUPT, "corrupt"},       {TDS_REASON_CUT, "cut"},
+        {TDS_REASON_STRENGTH, "strength"},
     };
     size_t length = 0;
     const auto append = [&](const char *text) {
@@ -96,6 +103,8 @@ void tds_picture_init(tds_picture *picture) {
     }
     *picture = tds_picture{};
     picture->bit_depth = 8;
+    picture->strength = -1.0F;
+    picture->qp = picture->type = -1;
     picture->pts = picture->first_pts = picture->last_pts = TDS_NO_PTS;
 }
 
@@ -122,6 +131,7 @@ void tds_default_settings(tds_settings *settings) {
     settings->max_group = 64;
     settings->max_batch = 4;
     settings->hr_qp = settings->lr_qp = -1;
+    settings->strength = 1.0F;
 }
 
 int32_t tds_lr_size(int32_t hr_size, int32_t scale) {

@@ -4,19 +4,13 @@
 // them is run here.
 #pragma once
 
+#include "window/slot.h"
+
 #include <cstdint>
 #include <string>
 #include <vector>
 
 namespace tds {
-
-// Which picture a slot of a contract 2 model shows: the one `offset` places after the
-// target (before it when below 0), or, when that is 0, the nearest full-size one before
-// or after it that no earlier slot shows.
-struct Slot {
-    int32_t offset = 0;
-    bool after = false; // of the nearest full-size one
-};
 
 struct ModelFile {
     std::string path;

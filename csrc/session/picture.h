@@ -33,7 +33,12 @@ class Frame {
     Frame(const Frame &) = delete;
     Frame &operator=(const Frame &) = delete;
     const tds_picture &picture() const { return picture_; }
-    int64_t pts() const { return picture_.pts; }
+    // The picture as the caller's, who ends it; the frame is empty then.
+    tds_picture give() {
+        tds_picture out = picture_;
+        tds_picture_init(&picture_);
+        return out;
+    }
 
   private:
     tds_picture picture_;

@@ -1,51 +1,58 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// Pairing, order and backpressure. Knows no codec, no torch and no CUDA: it
-// asks a backend for pictures and moves them.
+// Samples, work and backpressure. A session knows no codec, no torch and no CUDA: its window
+// (csrc/window) says what is made from what, and it asks a backend for that.
 //
-// How it works. Each stream has a queue. merge() moves events out of the two
-// queues in time order, as soon as no earlier one can still come. LR pictures
-// go to `run_`; an HR picture closes the run before it and waits in `closing_`
-// until that run is out. A run (or as much of it as may be worked on) becomes a
-// `Group`, whose pictures are made when they are asked for, a batch at a time.
+// How it works. A picture that is sent is held with its samples and goes to the window
+// as a fact. The window gives groups of targets in display order; their pictures are made when
+// they are asked for, a batch at a time, what others are made from first. What is held goes
+// when neither the window nor a group nor the caller needs it.
 #pragma once
 
 #include "backends/backend.h"
+#include "session/opening.h"
 #include "session/picture.h"
+#include "window/scene_cut.h"
+#include "window/window.h"
 
-#include <deque>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 namespace tds {
 
-// One opened backend. Outlives everything that holds a handle of it.
-class Engine;
-
-// A picture prepared by the backend as a reference, at its first use.
-class Reference {
+// What a backend has prepared of a picture, or is about to.
+class Prepared {
   public:
-    Reference(Engine &engine, FramePtr frame);                          // a boundary
-    Reference(Engine &engine, void *handle, int64_t pts, bool damaged); // an enhanced middle
-    ~Reference();
-    Reference(const Reference &) = delete;
-    Reference &operator=(const Reference &) = delete;
-
-    void *handle(); // prepares
-    const FramePtr &frame() const { return frame_; }
-    int64_t pts() const { return pts_; }
-    bool damaged() const { return damaged_; }
+    explicit Prepared(Engine &engine) : engine_(engine) {}
+    ~Prepared() {
+        if (handle_) {
+            engine_.drop(handle_);
+        }
+    }
+    Prepared(const Prepared &) = delete;
+    Prepared &operator=(const Prepared &) = delete;
+    void **place() { return &handle_; }
 
   private:
     Engine &engine_;
-    FramePtr frame_;
     void *handle_ = nullptr;
-    int64_t pts_;
-    bool damaged_;
 };
-using ReferencePtr = std::shared_ptr<Reference>;
+
+// A picture with its samples, and what was made of it for others.
+struct Held : public Shown {
+    Held(FramePtr samples, bool is_full, float how_much)
+        : Shown(samples->picture().pts, is_full, samples->picture().corrupt != 0, how_much),
+          frame(std::move(samples)) {}
+
+    const FramePtr frame;
+    // By the engine for full-size targets and by the one for LR targets, at first use.
+    std::unique_ptr<Prepared> for_full, for_low;
+    std::unique_ptr<Thumbnail> luma; // at first use
+    // As a model made it, where others see it so.
+    FramePtr made;
+    std::unique_ptr<Prepared> made_for_low;
+};
 
 class Session {
   public:
@@ -60,71 +67,54 @@ class Session {
     void info(tds_info *info) const;
 
   private:
-    // What a stream says about one time: a picture, or that one was lost.
-    struct Event {
-        int64_t pts;
-        FramePtr frame;    // nullptr: lost
-        bool told = false; // send_lost() named this time in one of the streams
-        bool hr_lost = false;
-    };
-    struct Queue {
-        std::deque<Event> events;
-        std::optional<int64_t> newest;
-        bool ended = false;
-    };
-    // How one LR picture is made; enough to make it again.
-    struct Recipe {
-        FramePtr target;
-        ReferencePtr first, last;
-    };
-    struct Entry {
-        int64_t pts;
-        Recipe recipe;
-        FramePtr copy_of; // repeats this HR picture
-        tds_status status = TDS_STATUS_UPSAMPLED;
-        unsigned reason = 0;
-        void *opaque = nullptr;
+    // A target, and its samples once it is done.
+    struct Output {
+        Target target;
         bool done = false;
-        tds_picture out;
-    };
-    struct Group {
-        std::vector<Entry> entries;
-        size_t next = 0;                                         // to hand out
-        int middle = -1;                                         // enhanced first; -1: none
-        std::vector<size_t> from_middle_first, from_middle_last; // which wait for it
-        ~Group();
+        tds_picture picture;
     };
 
+    static void check_role(tds_role role);
+    void check_stream(tds_role role) const;
+    void check_memory(const char *name, const tds_picture &picture) const;
+    float strength_of(const tds_picture &picture) const;
     FramePtr take(tds_role role, const tds_picture &picture);
-    void merge();
-    bool can_start() const;
-    bool can_receive() const;
-    void start_group();
+    bool cut(const Shown &before, const Shown &after);
+    std::unique_ptr<Window> new_window();
+    void drop_all();
+
+    Engine &engine() const; // for all but making pictures by a model
+    const Opened &opened(bool full) const { return full ? full_ : low_; }
+    void allocate(tds_picture &picture);     // an output
+    void allocate_own(tds_picture &picture); // any other
+    tds_picture blank(int64_t pts) const;
+
     void work();
-    void make(const std::vector<size_t> &batch, bool keep_middle);
-    void allocate(tds_picture &picture);
-    void prepare_output(Entry &entry);
-    void hand_out(Entry &entry, tds_picture *picture);
-    const Event *next_hr() const; // the first HR picture not handed out
-    size_t lr_held() const;
-    size_t hr_markers() const;
-    void log(tds_log_level level, const std::string &message) const;
+    bool others_see(const Recipe &recipe) const;
+    static bool is_there(const Output &output);
+    std::vector<RecipePtr> missing(const Output &output) const;
+    void make_for_others(const std::vector<RecipePtr> &recipes, bool full);
+    void make(const std::vector<Output *> &batch);
+    void make_without_model(const Recipe &recipe, tds_picture &out);
+    void run(const std::vector<tds_backend_job> &jobs, bool full);
+    tds_backend_job job(const Recipe &recipe, tds_picture &out);
+    tds_backend_facts facts(const Held &picture, bool made) const;
+    void *prepared(Held &picture, bool for_full);
+    void *prepared(const Reference &reference, bool for_full);
+    static void *prepared(std::unique_ptr<Prepared> &place, const Opened &opened,
+                          const FramePtr &frame, const tds_backend_facts &facts);
+    tds_picture made_for_others(const Output &output);
+    void hand_out(Output &output, tds_picture *picture);
 
     tds_settings settings_;
-    std::string backend_name_, model_name_, model_sha256_;
     int32_t lr_width_, lr_height_;
-    std::unique_ptr<Engine> engine_;
+    Opened full_, low_; // for full-size targets and for LR targets; no engine: there are none
     Pool pool_;
+    SceneCuts cuts_;
 
-    Queue hr_, lr_;
-    std::deque<Event> run_;        // in time order, after first_, before closing_
-    std::optional<Event> closing_; // an HR picture whose turn comes after run_
-    ReferencePtr first_;           // the HR picture before run_
-    ReferencePtr last_;            // next_hr() as a reference, once a group has used it
-    Recipe previous_;              // the last LR picture of this run that was made
-    bool long_run_ = false;        // run_ is what is left of a longer one
-    bool run_has_lost_hr_ = false;
-    std::unique_ptr<Group> group_;
+    std::unique_ptr<Window> window_;
+    std::vector<Output> group_;
+    size_t next_ = 0; // of group_, to hand out
     tds_info counts_{};
 };
 

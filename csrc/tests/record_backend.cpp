@@ -101,6 +101,10 @@ tds_result enhance(void *instance, const tds_backend_job *jobs, int32_t count,
         const tds_backend_job &job = jobs[i];
         record.log += (i ? "+" : "") + std::to_string(job.target->pts) +
                       references(*static_cast<const Instance *>(instance), job);
+        record.side.clear();
+        for (const auto &row : job.side) {
+            record.side.emplace_back(std::begin(row), std::end(row));
+        }
         fill(*job.out, *static_cast<const uint8_t *>(job.target->data[0]));
         if (job.keep) {
             record.handles++;

@@ -4,6 +4,7 @@
 #include "backends/backend.h"
 
 #include <string>
+#include <vector>
 
 // What the backend "record" was asked for. A model of contract 1:
 //
@@ -14,7 +15,8 @@
 // strength below 1 follows as "*0.50", and "h" (P0h) a picture that is already enhanced.
 struct Record {
     std::string log;
-    int handles = 0;  // that live
-    int failures = 0; // calls of enhance that are to fail
+    int handles = 0;                      // that live
+    int failures = 0;                     // calls of enhance that are to fail
+    std::vector<std::vector<float>> side; // of the last job
 };
 using RecordFunction = Record *(*)();

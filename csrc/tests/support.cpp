@@ -72,11 +72,25 @@ std::string write_file(const std::string &name, const std::string &data) {
     return path;
 }
 
-std::string model_file(const std::string &name, int scale, bool no_reference) {
-    const std::string json =
-        "{\"tds_model\": 1, \"name\": \"empty\", \"version\": \"1\", \"scale\": " +
-        std::to_string(scale) + ", \"no_reference\": " + (no_reference ? "true" : "false") + "}";
+namespace {
+
+std::string model_with(const std::string &name, const std::string &json) {
     return write_file(name, zip_archive({{"m/constants.pkl", kEmptyPickle},
                                          {"m/code/a.py", "x"},
                                          {"m/extra/tds.json", json}}));
+}
+
+} // namespace
+
+std::string model_file(const std::string &name, int scale, bool no_reference) {
+    return model_with(name,
+                      "{\"tds_model\": 1, \"name\": \"empty\", \"version\": \"1\", \"scale\": " +
+                          std::to_string(scale) +
+                          ", \"no_reference\": " + (no_reference ? "true" : "false") + "}");
+}
+
+std::string model_file_2(const std::string &name, int scale, const std::string &slots) {
+    return model_with(name,
+                      "{\"tds_model\": 2, \"name\": \"empty\", \"version\": \"1\", \"scale\": " +
+                          std::to_string(scale) + ", \"references\": [" + slots + "]}");
 }

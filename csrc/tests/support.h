@@ -129,16 +129,21 @@ inline std::vector<uint16_t> planar_samples(const tds_picture &p) {
 }
 
 struct Input {
-    Input(int64_t time, bool is_lost = false, bool is_corrupt = false)
-        : pts(time), lost(is_lost), corrupt(is_corrupt) {}
+    Input(int64_t time, bool is_lost = false, bool is_corrupt = false, float how_much = -1.0F)
+        : pts(time), lost(is_lost), corrupt(is_corrupt), strength(how_much) {}
     int64_t pts;
     bool lost, corrupt;
+    float strength;
 };
 inline Input lost(int64_t pts) {
     return {pts, true, false};
 }
 inline Input corrupt(int64_t pts) {
     return {pts, false, true};
+}
+
+inline Input with_strength(int64_t pts, float strength) {
+    return {pts, false, false, strength};
 }
 
 struct Output {
@@ -174,10 +179,12 @@ class Session {
         }
     }
     Session(Session &&other) noexcept
-        : session_(std::exchange(other.session_, nullptr)), scale_(other.scale_) {}
+        : value(other.value), session_(std::exchange(other.session_, nullptr)),
+          scale_(other.scale_) {}
     Session(const Session &) = delete;
     Session &operator=(const Session &) = delete;
     ~Session() { close(); }
+    int (*value)(tds_role, int64_t) = value_of; // of every sample of a picture sent
     tds_session *get() const { return session_; }
     void close() { tds_session_close(std::exchange(session_, nullptr)); }
 
@@ -186,9 +193,10 @@ class Session {
             return tds_session_send_lost(session_, role, input.pts);
         }
         const int32_t size = role == TDS_HR ? 32 : tds_lr_size(32, scale_);
-        Samples samples(size, size, 8, value_of(role, input.pts));
+        Samples samples(size, size, 8, value(role, input.pts));
         tds_picture p = samples.picture(input.pts);
         p.corrupt = input.corrupt ? 1 : 0;
+        p.strength = input.strength;
         p.opaque = reinterpret_cast<void *>(static_cast<intptr_t>(input.pts ^ 1 << 20));
         return tds_session_send(session_, role, &p);
     }
@@ -278,7 +286,7 @@ inline std::vector<Output> feed(Session &session, const std::vector<Input> &hr,
 inline std::string text(const std::vector<Output> &outputs) {
     std::string out;
     for (const Output &o : outputs) {
-        out += std::to_string(o.pts) + tds_status_name(o.status)[0];
+        out += std::to_string(o.pts) + "peurf"[o.status]; // passed, ..., refined
         if (o.status != TDS_STATUS_PASSED) {
             out += "(" + (o.first == TDS_NO_PTS ? "" : std::to_string(o.first)) + "," +
                    (o.last == TDS_NO_PTS ? "" : std::to_string(o.last)) + ")";
@@ -298,5 +306,7 @@ constexpr const char *kEmptyPickle = "\x80\x02).";
 // A file the engine takes for a model: the zip archive of a TorchScript model
 // with nothing in it to run. Returns its path.
 std::string model_file(const std::string &name, int scale, bool no_reference);
+// The same of contract 2, with its slots as JSON: R"("-1","+1")".
+std::string model_file_2(const std::string &name, int scale, const std::string &slots);
 std::string zip_archive(const std::vector<std::pair<std::string, std::string>> &entries);
 std::string write_file(const std::string &name, const std::string &data);

@@ -41,6 +41,36 @@ Session recording(std::function<void(tds_settings &)> change = {}, bool no_refer
     });
 }
 
+// Models of contract 2; pictures whose values do not look like scene cuts. `low`: slots
+// of the model for LR pictures; none: a plain session.
+Session recording_2(const std::string &full, const std::string &low,
+                    std::function<void(tds_settings &)> change = {}) {
+    record() = Record{};
+    static std::string full_file;
+    static std::string low_file;
+    full_file = full.empty() ? "" : model_file_2("full.pt", 1, full);
+    low_file = low.empty() ? "" : model_file_2("low.pt", 2, low);
+    Session session([&](tds_settings &s) {
+        s.backend = "record";
+        if (low.empty()) {
+            s.kind = TDS_KIND_PLAIN;
+            s.scale = 1;
+            s.model = full_file.c_str();
+        } else {
+            s.model = low_file.c_str();
+            s.hr_model = full.empty() ? nullptr : full_file.c_str();
+        }
+        if (change) {
+            change(s);
+        }
+    });
+    session.value = [](tds_role, int64_t pts) { return static_cast<int>(60 + pts % 16); };
+    return session;
+}
+
+const char *const kPlain = R"("-1", "+1", "full-before", "full-after")";
+const char *const kLow = R"("full-before", "full-after", "-1", "+1")";
+
 std::string stream(const std::vector<int64_t> &hr, const std::vector<int64_t> &lr, Order order,
                    Session &session) {
     return text(feed(session, pictures(TDS_HR, hr), pictures(TDS_LR, lr), order));
@@ -373,6 +403,298 @@ TEST("corrupt pictures, and those made from them, say so") {
     }
 }
 
+// ------------------------------------------------------------ contract 2 --
+
+TEST("plain: every picture refined from its neighbours, prepared once, a batch at a time") {
+    for (const Order order : kOrders) {
+        Session session = recording_2(kPlain, "");
+        CHECK_EQ(stream({0, 1, 2, 3, 4, 5}, {}, order, session),
+                 "0f(,1) 1f(0,2) 2f(1,3) 3f(2,4) 4f(3,5) 5f(4,) ");
+        CHECK_EQ(record().log,
+                 "P0 P1 P2 P3 P4 P5 E0(-,1+1,-,2+2)+1(0-1,2+1,-,3+2)+2(1-1,3+1,0-2,4+2)+"
+                 "3(2-1,4+1,1-2,5+2) E4(3-1,5+1,2-2,-)+5(4-1,-,3-2,-) ");
+        tds_info info;
+        CHECK_EQ(tds_session_info(session.get(), &info), TDS_OK);
+        CHECK_EQ(info.refined, 6);
+        CHECK_EQ(info.references, 6);
+        CHECK_EQ(info.contract, 2);
+        CHECK_EQ(info.latency, 5);
+        session.close();
+        CHECK_EQ(record().handles, 0);
+    }
+}
+
+TEST("plain, causal: each picture comes out before the next is sent") {
+    Session session = recording_2(kPlain, "", [](tds_settings &s) { s.causal = 1; });
+    for (int64_t t = 0; t < 4; t++) {
+        CHECK_EQ(session.send(TDS_HR, {t}), TDS_OK);
+        Output out;
+        CHECK_EQ(session.receive(out), TDS_OK);
+        CHECK_EQ(out.pts, t);
+        CHECK_EQ(out.status, TDS_STATUS_REFINED);
+        CHECK_EQ(session.receive(out), TDS_AGAIN);
+    }
+    CHECK_EQ(record().log, "P0 E0(-,-,-,-) P1 E1(0-1,-,-,-) P2 E2(1-1,-,0-2,-) "
+                           "P3 E3(2-1,-,1-2,-) ");
+}
+
+TEST("strength: of the session, of a picture; at 0 the sender's own samples pass") {
+    Session session = recording_2(R"("-1")", "", [](tds_settings &s) { s.strength = 0.5F; });
+    Samples samples(32, 32, 8, 66);
+    tds_picture own = samples.picture(9);
+    own.strength = 0.0F;
+    static int released;
+    released = 0;
+    own.owner = &samples;
+    own.release = [](void *) { released++; };
+    CHECK_EQ(session.send(TDS_HR, {7}), TDS_OK);
+    CHECK_EQ(session.send(TDS_HR, with_strength(8, 1.0F)), TDS_OK);
+    CHECK_EQ(tds_session_send(session.get(), TDS_HR, &own), TDS_OK);
+    CHECK_EQ(tds_session_send(session.get(), TDS_HR, nullptr), TDS_OK);
+    Output out;
+    CHECK_EQ(session.receive(out), TDS_OK);
+    CHECK_EQ(session.receive(out), TDS_OK);
+    tds_picture passed;
+    CHECK_EQ(tds_session_receive(session.get(), &passed), TDS_OK);
+    CHECK_EQ(passed.status, TDS_STATUS_PASSED);
+    CHECK_EQ(passed.reason, 0U);
+    CHECK_EQ(passed.data[0], own.data[0]);
+    CHECK_EQ(record().log, "P7 P8 E7(-)*0.50+8(7-1) ");
+    tds_picture_release(&passed);
+    session.close();
+    CHECK_EQ(released, 1);
+    own.strength = 1.5F;
+    Session another = recording_2(R"("-1")", "");
+    CHECK_EQ(tds_session_send(another.get(), TDS_HR, &own), TDS_ERROR_INVALID);
+    Session old = recording();
+    CHECK_EQ(old.send(TDS_HR, with_strength(0, 0.5F)), TDS_ERROR_INVALID);
+    CHECK(std::string(tds_last_error()).find("strengths 0 and 1") != std::string::npos);
+    CHECK_EQ(text(feed(old, {{0}, {2}}, {with_strength(1, 0)}, Order::wanted)),
+             "0p 1u(0,2)[strength] 2p ");
+}
+
+TEST("a pair of contract 2: a run is one batch, every picture of it is prepared once") {
+    for (const Order order : kOrders) {
+        Session session = recording_2("", kLow);
+        CHECK_EQ(stream({0, 4, 8}, {1, 2, 3, 4, 5, 6, 7}, order, session),
+                 "0p 1e(0,2) 2e(1,3) 3e(2,4) 4p 5e(4,6) 6e(5,7) 7e(6,8) 8p ");
+        CHECK_EQ(record().log, "P1 P0 P4 P2 P3 E1(0-1,4+3,-,2+1)+2(0-2,4+2,1-1,3+1)+"
+                               "3(0-3,4+1,2-1,-) "
+                               "P5 P8 P6 P7 E5(4-1,8+3,-,6+1)+6(4-2,8+2,5-1,7+1)+"
+                               "7(4-3,8+1,6-1,-) ");
+        session.close();
+        CHECK_EQ(record().handles, 0);
+    }
+}
+
+TEST("a pair whose HR pictures are refined: first, and LR pictures see them so") {
+    for (const Order order : kOrders) {
+        Session session = recording_2(kPlain, kLow);
+        const auto out = feed(session, {{0}, {2}}, {{1}}, order);
+        CHECK_EQ(text(out), "0f(,1) 1e(0,2) 2f(1,) ");
+        if (order == Order::wanted) { // else 2 may be known to be the last before 0 goes out
+            CHECK_EQ(record().log, "P0 P1 P2 E0(-,1+1,-,2+2) E2(1-1,-,0-2,-) "
+                                   "P1 P0h P2h E1(0-1,2+1,-,-) ");
+        }
+        CHECK(out[0].opaque != nullptr);
+        tds_info info;
+        CHECK_EQ(tds_session_info(session.get(), &info), TDS_OK);
+        CHECK_EQ(info.refined, 2);
+        CHECK_EQ(info.enhanced, 1);
+        CHECK_EQ(std::string(info.hr_model_name), "empty");
+        CHECK_EQ(std::string(info.hr_model_sha256).size(), 64U);
+        session.close();
+        CHECK_EQ(record().handles, 0);
+    }
+}
+
+TEST("what a refined HR picture becomes is the caller's: writing to it changes nothing") {
+    Session session = recording_2(R"("-1")", R"("full-before")");
+    for (const int64_t t : {0, 4}) {
+        CHECK_EQ(session.send(TDS_HR, {t}), TDS_OK);
+    }
+    CHECK_EQ(session.send(TDS_LR, {1}), TDS_OK);
+    CHECK_EQ(tds_session_send(session.get(), TDS_LR, nullptr), TDS_OK);
+    tds_picture first;
+    CHECK_EQ(tds_session_receive(session.get(), &first), TDS_OK);
+    std::memset(first.data[0], 0, 32);
+    Output out;
+    CHECK_EQ(session.receive(out), TDS_OK);
+    CHECK_EQ(record().log, "P0 E0(-) P1 P0h E1(0-1) ");
+    tds_picture_release(&first);
+}
+
+TEST("QPs and types go to the model only where that is asked for") {
+    for (const int asked : {0, 1}) {
+        Session session = recording_2("", R"("full-before", "full-after")", [&](tds_settings &s) {
+            s.picture_facts = asked;
+            s.hr_qp = 30;
+        });
+        Samples low(16, 16, 8, 60);
+        tds_picture p = low.picture(1);
+        p.qp = 27;
+        p.type = 2;
+        CHECK_EQ(session.send(TDS_HR, {0}), TDS_OK);
+        CHECK_EQ(tds_session_send(session.get(), TDS_LR, &p), TDS_OK);
+        CHECK_EQ(tds_session_send(session.get(), TDS_HR, nullptr), TDS_OK);
+        Output out;
+        CHECK_EQ(session.receive(out), TDS_OK);
+        CHECK_EQ(session.receive(out), TDS_OK);
+        const std::vector<float> target = asked ? std::vector<float>{1, 0, 2, 0, 27, 2, 1}
+                                                : std::vector<float>{1, 0, 2, 0, -1, -1, 1};
+        const std::vector<float> seen = asked ? std::vector<float>{1, -1, 1, 0, 30, -1, 0}
+                                              : std::vector<float>{1, -1, 1, 0, -1, -1, 0};
+        std::vector<float> absent = target;
+        absent[0] = absent[6] = 0;
+        CHECK(record().side[0] == target);
+        CHECK(record().side[1] == seen);
+        CHECK(record().side[2] == absent);
+    }
+}
+
+TEST("a scene cut is seen in the samples") {
+    Session session = recording_2(kPlain, "");
+    session.value = [](tds_role, int64_t pts) { return pts < 3 ? 40 : 180; };
+    CHECK_EQ(stream({0, 1, 2, 3, 4}, {}, Order::wanted, session),
+             "0f(,1) 1f(0,2)[cut] 2f(1,)[cut] 3f(,4)[cut] 4f(3,)[cut] ");
+}
+
+TEST("flush in the middle of a plain stream: it starts anew, nothing leaks") {
+    Session session = recording_2(kPlain, "");
+    for (int64_t t = 0; t < 6; t++) {
+        CHECK_EQ(session.send(TDS_HR, {t}), TDS_OK);
+    }
+    Output out;
+    CHECK_EQ(session.receive(out), TDS_OK);
+    CHECK(record().handles > 0);
+    CHECK_EQ(tds_session_flush(session.get()), TDS_OK);
+    CHECK_EQ(record().handles, 0);
+    CHECK_EQ(stream({0, 1}, {}, Order::wanted, session), "0f(,1) 1f(0,) ");
+}
+
+TEST("a plain stream of any length is held in bounded memory, and no handle outlives its use") {
+    Session session = recording_2(kPlain, "");
+    static int alive;
+    static int most;
+    alive = most = 0;
+    int handles = 0;
+    Samples samples(32, 32, 8, 60);
+    int64_t next = 0;
+    int64_t out_count = 0;
+    while (out_count < 400) {
+        tds_picture out;
+        const tds_result result = tds_session_receive(session.get(), &out);
+        if (result == TDS_OK) {
+            CHECK_EQ(out.pts, out_count);
+            out_count++;
+            tds_picture_release(&out);
+            handles = std::max(handles, record().handles);
+            continue;
+        }
+        CHECK_EQ(result, TDS_AGAIN);
+        if (next == 400) {
+            CHECK_EQ(tds_session_send(session.get(), TDS_HR, nullptr), TDS_OK);
+            continue;
+        }
+        tds_picture p = samples.picture(next);
+        p.owner = &samples;
+        p.release = [](void *) { alive--; };
+        CHECK_EQ(tds_session_send(session.get(), TDS_HR, &p), TDS_OK);
+        next++;
+        most = std::max(most, ++alive);
+    }
+    CHECK(most <= 12);
+    CHECK(handles <= 10);
+    session.close();
+    CHECK_EQ(alive, 0);
+    CHECK_EQ(record().handles, 0);
+}
+
+TEST("a backend that fails while HR pictures are refined: the next call tries again") {
+    Session session = recording_2(kPlain, kLow);
+    for (int failing = 1; failing < 4; failing++) {
+        record().log.clear();
+        record().failures = failing;
+        CHECK_EQ(tds_session_flush(session.get()), TDS_OK);
+        for (const int64_t t : {0, 2}) {
+            CHECK_EQ(session.send(TDS_HR, {t}), TDS_OK);
+        }
+        CHECK_EQ(session.send(TDS_LR, {1}), TDS_OK);
+        for (const tds_role role : {TDS_HR, TDS_LR}) {
+            CHECK_EQ(tds_session_send(session.get(), role, nullptr), TDS_OK);
+        }
+        Output out;
+        for (int i = 0; i < failing; i++) {
+            CHECK_EQ(session.receive(out), TDS_ERROR_BACKEND);
+        }
+        std::string got;
+        while (session.receive(out) == TDS_OK) {
+            got += std::to_string(out.pts) + " ";
+        }
+        CHECK_EQ(got, "0 1 2 ");
+    }
+    session.close();
+    CHECK_EQ(record().handles, 0);
+}
+
+TEST("sessions that cannot be: one sentence that says which model would do") {
+    const std::string full = model_file_2("k1.pt", 1, R"("-1")");
+    const std::string low = model_file_2("k2.pt", 2, R"("-1")");
+    const std::string old = model_file("old.pt", 2, true);
+    const auto refused = [](std::function<void(tds_settings &)> change, const char *word) {
+        tds_settings s;
+        tds_default_settings(&s);
+        s.width = s.height = 32;
+        s.backend = "record";
+        change(s);
+        tds_session *session = nullptr;
+        const tds_result result = tds_session_open(&s, &session);
+        CHECK(session == nullptr);
+        if (std::string(tds_last_error()).find(word) == std::string::npos) {
+            CHECK_EQ(std::string(tds_last_error()), word);
+        }
+        return result;
+    };
+    const auto plain = [](tds_settings &s, const std::string &model) {
+        s.kind = TDS_KIND_PLAIN;
+        s.scale = 1;
+        s.model = model.c_str();
+    };
+    CHECK_EQ(refused([&](tds_settings &s) { plain(s, old); }, "NAME-k1"), TDS_ERROR_MODEL);
+    CHECK_EQ(refused([&](tds_settings &s) { plain(s, low); }, "NAME-k1"), TDS_ERROR_MODEL);
+    CHECK_EQ(refused([&](tds_settings &s) { s.model = full.c_str(); }, "NAME-k2"), TDS_ERROR_MODEL);
+    const auto with_hr = [&](const std::string &model, const std::string &hr) {
+        return [&](tds_settings &s) {
+            s.model = model.c_str();
+            s.hr_model = hr.c_str();
+        };
+    };
+    CHECK_EQ(refused(with_hr(low, low), "full-size pictures have k = 1"), TDS_ERROR_MODEL);
+    CHECK_EQ(refused(with_hr(low, old), "HR pictures are refined by"), TDS_ERROR_MODEL);
+    CHECK_EQ(refused(with_hr(old, full), "leave hr_model out"), TDS_ERROR_MODEL);
+    CHECK_EQ(refused(
+                 [&](tds_settings &s) {
+                     s.model = old.c_str();
+                     s.strength = 0.5F;
+                 },
+                 "strengths 0 and 1"),
+             TDS_ERROR_MODEL);
+    CHECK_EQ(refused([&](tds_settings &s) { plain(s, full), s.scale = 2; }, "scale 1"),
+             TDS_ERROR_INVALID);
+    CHECK_EQ(refused([&](tds_settings &s) { plain(s, full), s.hr_model = s.model; }, "hr_model"),
+             TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.strength = -0.5F; }, "strength"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.kind = static_cast<tds_kind>(7); }, "kind"),
+             TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.reserved[7] = 1; }, "reserved"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.hr_model_sha256 = "1"; }, "hr_model_sha256"),
+             TDS_ERROR_INVALID);
+    Session session = recording_2(kPlain, "");
+    CHECK_EQ(session.send(TDS_LR, {1}), TDS_ERROR_INVALID);
+    CHECK_EQ(tds_session_send_lost(session.get(), TDS_LR, 1), TDS_ERROR_INVALID);
+    CHECK_EQ(tds_session_send(session.get(), TDS_LR, nullptr), TDS_OK); // nothing ends
+}
+
 // -------------------------------------------------------------- bicubic --
 
 TEST("bicubic: streams without waiting for the run, keeps no reference") {
@@ -679,6 +1001,8 @@ TEST("names and sizes") {
     CHECK_EQ(tds_reason_names(0, buffer, sizeof(buffer)), 0U);
     CHECK_EQ(std::string(buffer), "");
     CHECK_EQ(tds_reason_names(1, nullptr, 0), 8U);
+    CHECK(tds_reason_names(~0U, nullptr, 0) < 128); // as tds.h says
+    CHECK_EQ(tds_api_number(), TDS_API_NUMBER);
     CHECK_EQ(tds_lr_size(1080, 2), 540);
     CHECK_EQ(tds_lr_size(1080, 4), 270);
     CHECK_EQ(tds_lr_size(426, 4), 108);

@@ -23,8 +23,32 @@ class _Role(Protocol):
 Plane = NDArray[np.uint8] | NDArray[np.uint16]
 Frame = VideoFrame | Sequence[Plane | _DLPack] | Plane
 Role = Literal["hr", "lr", "HR", "LR"] | str | _Role
-Status = Literal["passed", "enhanced", "upsampled", "repeated"]
-Reason = Literal["no-first", "no-last", "no-model", "lost", "long-group", "ref-lost", "corrupt"]
+Status = Literal["passed", "enhanced", "upsampled", "repeated", "refined"]
+Reason = Literal[
+    "no-first",
+    "no-last",
+    "no-model",
+    "lost",
+    "long-group",
+    "ref-lost",
+    "corrupt",
+    "cut",
+    "strength",
+]
+
+MIN_SIZE: int
+"""Least width and height of full-size pictures, luma samples."""
+MAX_SIZE: int
+"""Greatest width and height of any picture, luma samples."""
+MAX_GROUP: int
+"""Greatest ``max_group`` and one less than the greatest ``max_batch`` of a session."""
+MAX_QP: int
+MAX_THREADS: int
+MAX_LOOK_AHEAD: int
+"""Pictures after its target that a model sees in a plain stream, at most."""
+DEFAULT_MAX_GROUP: int
+DEFAULT_MAX_BATCH: int
+"""What a session has that is not told otherwise."""
 
 class CudaPlane:
     """A plane in CUDA memory. ``torch.from_dlpack(plane)`` views it without a copy; its
@@ -71,16 +95,19 @@ class Picture:
 
     @property
     def status(self) -> Status:
-        """How it was made: "passed" (an HR picture, bit for bit), "enhanced" (by the model),
-        "upsampled" (by bicubic) or "repeated" (none arrived: the nearest one again)."""
+        """How it was made: "passed" (a full-size picture, bit for bit), "enhanced" (an LR picture,
+        by the model), "upsampled" (by bicubic), "repeated" (none arrived: the nearest one again)
+        or "refined" (a full-size picture that a model changed)."""
 
     @property
     def reason(self) -> frozenset[Reason]:
-        """Why it is not simply passed or enhanced from both references; empty when it is."""
+        """Why it is not simply passed, or made from all that its model could see; empty when
+        it is."""
 
     @property
     def references(self) -> tuple[int | None, int | None]:
-        """Times of the two references it was enhanced from, None where there was none."""
+        """Times of the nearest reference before it and of the nearest after it that it was made
+        from, None where there was none."""
 
     @property
     def corrupt(self) -> bool:
@@ -130,19 +157,40 @@ class Info:
     @property
     def repeated(self) -> int: ...
     @property
+    def refined(self) -> int: ...
+    @property
     def dropped_lr(self) -> int:
         """LR pictures at the time of an HR picture, which are dropped."""
 
     @property
     def references(self) -> int:
-        """References the backend prepared: once a boundary, once a middle."""
+        """Pictures the backend prepared, each once for every model that sees it."""
 
     @property
     def batches(self) -> int:
         """Calls of the backend."""
 
+    @property
+    def hr_model_name(self) -> str:
+        """Of the model that refines HR pictures; "" without one."""
+
+    @property
+    def hr_model_sha256(self) -> str:
+        """Of its file; "" without one."""
+
+    @property
+    def contract(self) -> int:
+        """Version of the model contract (docs/model.md) that the model follows, 1 or 2; 0
+        without a model."""
+
+    @property
+    def latency(self) -> int | None:
+        """The most pictures that must be sent after one before it comes out; None for a pair,
+        which waits for the end of a run of LR pictures."""
+
 class Session:
-    """Pairs HR and LR pictures by time alone and hands all out at full size, in order.
+    """Pairs HR and LR pictures by time alone and hands all out at full size, in order; or makes
+    the pictures of a plain stream better.
 
     width, height: of HR pictures, luma samples, even, 16 to 16384. scale: k, 1, 2 or
     4; LR pictures are ``lr_size(width, scale)`` x ``lr_size(height, scale)``.
@@ -153,7 +201,16 @@ class Session:
     model's own on CUDA), "float32", "float16", "bfloat16". threads: of the backend on
     the CPU, 0: all. max_group: the longest run of LR pictures enhanced as one group,
     1 to 255. max_batch: pictures given to the model at once. hr_qp, lr_qp: 0 to 63, -1:
-    not known. output_memory: "host" or "cuda". log: called with (level, message),
+    not known.
+
+    kind: "pair", or "plain": one stream of full-size pictures, sent as "hr"; scale is 1 and
+    model, of contract 2, one for k = 1. hr_model: path of a model of contract 2 for k = 1
+    that refines the HR pictures of a pair, before LR pictures are made from them; None: they
+    are passed; hr_model_sha256 as model_sha256. causal: make each picture from those before
+    it, at once. strength: 0 to 1, of the models' changes, for pictures that do not say; 0
+    leaves full-size pictures as they are, bit for bit, and up-samples LR pictures. Models of
+    contract 1 know 0 and 1. picture_facts: tell models of contract 2 QPs and types, where
+    known. output_memory: "host" or "cuda". log: called with (level, message),
     level "error", "warning", "info" or "debug"; None: the logger "tds" of ``logging``.
 
     Raises ValueError for a bad argument or a model that does not fit,
@@ -180,6 +237,12 @@ class Session:
         max_batch: int = 4,
         hr_qp: int = -1,
         lr_qp: int = -1,
+        kind: str = "pair",
+        hr_model: str | os.PathLike[str] | None = None,
+        hr_model_sha256: str | None = None,
+        causal: bool = False,
+        strength: float = 1.0,
+        picture_facts: bool = False,
         output_memory: str = "host",
         log: Callable[[str, str], object] | None = None,
     ) -> None: ...
@@ -190,8 +253,12 @@ class Session:
         pts: SupportsIndex | None = None,
         opaque: object = None,
         corrupt: bool | None = None,
+        strength: float | None = None,
+        qp: int = -1,
+        type: str | None = None,
     ) -> bool:
-        """Sends the next picture of the "hr" or "lr" stream. None ends the stream.
+        """Sends the next picture of the "hr" or "lr" stream. None ends the stream. A plain
+        session has the stream "hr" alone.
 
         frame: an ``av.VideoFrame`` (yuv420p, yuv420p10le, nv12, p010le, or a CUDA frame
         of these); three planes Y, Cb, Cr, or two (Y, interleaved CbCr, 10 bits in the
@@ -200,7 +267,9 @@ class Session:
         width]. Nothing is copied: the samples must stay unchanged until the frame is no
         longer held. pts: display time, a whole number in any unit both streams share,
         increasing within a stream; None: the frame's own. opaque: comes out with the picture.
-        corrupt: the decoder reported damage; None: the frame's ``is_corrupt``.
+        corrupt: the decoder reported damage; None: the frame's ``is_corrupt``. strength: of
+        the model's change to this picture, 0 to 1; None: the session's. qp: 0 to 63, -1: not
+        known; type: "I", "P", "B", None: not known; used only with ``picture_facts``.
 
         Returns False when the session is full and took nothing: receive, or send the
         other stream, then send it again. Raises ValueError for a picture that does not

@@ -11,6 +11,11 @@ with tds.Session(1920, 1080, 2, model="fast.pt") as session:
                 session.send(role, frame)   # av.VideoFrame, or numpy planes and pts=
         for picture in session:             # what can go out now
             y, u, v = picture.planes
+
+A plain stream, one that is no TDS video, has the one role "hr":
+
+with tds.Session(1920, 1080, 1, model="fast-k1.pt", kind="plain") as session:
+    ...
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
  * size, and LR, the frames between them at 1/k of the size. Each is decoded by
  * any standard decoder. This engine takes the decoded pictures of both, pairs
  * them by time, rebuilds every LR picture at full size from its HR neighbours,
- * and hands all pictures out in display order.
+ * and hands all pictures out in display order. It also makes the pictures of a
+ * plain stream, one that is no TDS video, better from their neighbours.
  *
  * This header is the whole public surface. It is plain C99, includes no codec,
  * no torch and no CUDA header, and may be included from C++.
@@ -44,18 +45,25 @@ extern "C" {
 #define TDS_VERSION_MINOR 1
 #define TDS_VERSION_PATCH 0
 
-#if defined(_WIN32)
-#define TDS_API __declspec(dllexport)
-#else
+/* Of what a program is compiled against: structs, enumerations and functions. Raised by one
+ * when a program has to be compiled again; the shared library's soname is libtds.so.NUMBER.
+ * Fields come in where `reserved` is, without a new number: what tds_default_settings() and
+ * tds_picture_init() leave in them always means what it meant before. */
+#define TDS_API_NUMBER 2
+
 #define TDS_API __attribute__((visibility("default")))
-#endif
 
 /* No time stamp. Never valid on a picture that is sent. */
 #define TDS_NO_PTS INT64_MIN
 
 /* Hard limits; input beyond them is refused, never truncated. */
-#define TDS_MAX_SIZE 16384  /* width or height, in luma samples */
-#define TDS_MAX_PENDING 256 /* LR pictures a session may ever hold */
+#define TDS_MIN_SIZE 16      /* width or height of full-size pictures, in luma samples */
+#define TDS_MAX_SIZE 16384   /* likewise */
+#define TDS_MAX_PENDING 256  /* LR pictures between two HR pictures that are held */
+#define TDS_MAX_QP 63        /* of VVC; other codecs end earlier */
+#define TDS_MAX_THREADS 1024 /* that a session may be told to use */
+#define TDS_MAX_REFERENCES 8 /* pictures a model may see beside its target */
+#define TDS_MAX_LOOK_AHEAD 2 /* pictures after its target that it sees in a plain stream */
 
 /* ------------------------------------------------------------- results -- */
 
@@ -80,11 +88,14 @@ TDS_API const char *tds_last_error(void);
 /* "0.1.0" */
 TDS_API const char *tds_version(void);
 
+/* TDS_API_NUMBER of the library, for callers that open it by hand. */
+TDS_API int32_t tds_api_number(void);
+
 /* ------------------------------------------------------------ pictures -- */
 
 /* Which of the two streams a picture belongs to. */
 typedef enum tds_role {
-    TDS_HR = 0, /* key frame at full size */
+    TDS_HR = 0, /* key frame at full size; every picture of a plain stream */
     TDS_LR = 1  /* frame at 1/k of the size */
 } tds_role;
 
@@ -101,29 +112,33 @@ typedef enum tds_layout {
 
 /* How an output picture was made. */
 typedef enum tds_status {
-    TDS_STATUS_PASSED = 0,    /* an HR picture, bit for bit as it was sent */
+    TDS_STATUS_PASSED = 0,    /* a full-size picture, bit for bit as it was sent */
     TDS_STATUS_ENHANCED = 1,  /* an LR picture rebuilt by the model */
     TDS_STATUS_UPSAMPLED = 2, /* an LR picture up-sampled without a model; see reason */
-    TDS_STATUS_REPEATED = 3   /* no picture arrived for this time: the nearest one again */
+    TDS_STATUS_REPEATED = 3,  /* no picture arrived for this time: the nearest one again */
+    TDS_STATUS_REFINED = 4    /* a full-size picture that a model changed */
 } tds_status;
 
-/* Why an output picture is not simply "passed" or "enhanced from both
- * references". Bits; 0 when there is nothing to say. */
+/* Why an output picture is not simply passed, or made from all that its model could see.
+ * Bits; 0 when there is nothing to say. */
 typedef enum tds_reason {
     TDS_REASON_NONE = 0,
     TDS_REASON_NO_FIRST = 1 << 0,   /* no HR picture before this run of LR pictures */
     TDS_REASON_NO_LAST = 1 << 1,    /* no HR picture after it */
     TDS_REASON_NO_MODEL = 1 << 2,   /* the backend has no model (bicubic) */
     TDS_REASON_LOST = 1 << 3,       /* tds_session_send_lost() was told of this picture */
-    TDS_REASON_LONG_GROUP = 1 << 4, /* the run was longer than max_group; treated in parts */
+    TDS_REASON_LONG_GROUP = 1 << 4, /* the run was longer than max_group: treated in parts, or
+                                       the HR picture after it not waited for */
     TDS_REASON_REF_LOST = 1 << 5,   /* a reference is itself marked lost or corrupt */
-    TDS_REASON_CORRUPT = 1 << 6     /* the sender marked this picture corrupt */
+    TDS_REASON_CORRUPT = 1 << 6,    /* the sender marked this picture corrupt */
+    TDS_REASON_CUT = 1 << 7,        /* a reference lies in another scene and was not used */
+    TDS_REASON_STRENGTH = 1 << 8    /* strength 0: up-sampled, though there is a model */
 } tds_reason;
 
-/* "passed", "enhanced", "upsampled", "repeated". Never NULL. */
+/* "passed", "enhanced", "upsampled", "repeated", "refined". Never NULL. */
 TDS_API const char *tds_status_name(tds_status status);
 /* Writes the reasons as words with commas ("no-first,no-model") into `buffer`,
- * always terminated; returns the length needed without the terminator. */
+ * always terminated (128 bytes hold them all); returns the length needed without the terminator. */
 TDS_API size_t tds_reason_names(unsigned reasons, char *buffer, size_t size);
 
 /* A picture, in or out.
@@ -147,20 +162,26 @@ typedef struct tds_picture {
     void *cuda_stream;    /* CUstream the samples are ready on, NULL: the default one */
     int64_t pts;          /* display time, in any unit shared by both streams */
     int32_t corrupt;      /* in: not 0 when the decoder reported damage */
+    float strength;       /* in: of the model's change to this picture, 0 to 1; 0 leaves it as
+                             it is; below 0 (default): tds_settings.strength */
+    int32_t qp;           /* in: 0..TDS_MAX_QP; -1 (default): not known. Used only with */
+    int32_t type;         /* picture_facts; in: 0 I, 1 P, 2 B, -1 (default): not known */
 
     /* out only */
     tds_status status;
     unsigned reason;   /* bits of tds_reason */
-    int64_t first_pts; /* time of the two references used, or TDS_NO_PTS */
-    int64_t last_pts;
+    int64_t first_pts; /* time of the nearest reference used before it, and of the one after */
+    int64_t last_pts;  /* it, or TDS_NO_PTS */
 
     void *opaque; /* the sender's, never touched; comes out with the same picture's
-                     output (passed, enhanced or upsampled); NULL when repeated */
+                     output (whatever the status); NULL when repeated */
     void *owner;
     void (*release)(void *owner);
+    uint64_t reserved[4]; /* 0 */
 } tds_picture;
 
-/* Sets every field to its default (no planes, pts TDS_NO_PTS, 8 bits, host). */
+/* Sets every field to its default (no planes, pts TDS_NO_PTS, 8 bits, host). Every picture
+ * starts with this. */
 TDS_API void tds_picture_init(tds_picture *picture);
 /* Calls release(owner) if set, then tds_picture_init(). NULL is allowed. */
 TDS_API void tds_picture_release(tds_picture *picture);
@@ -181,10 +202,17 @@ typedef enum tds_log_level {
 } tds_log_level;
 typedef void (*tds_log)(void *context, tds_log_level level, const char *message);
 
+/* What the pictures of a session are. */
+typedef enum tds_kind {
+    TDS_KIND_PAIR = 0, /* two streams, HR and LR */
+    TDS_KIND_PLAIN = 1 /* one stream of full-size pictures, sent as TDS_HR; scale is 1 */
+} tds_kind;
+
+/* Starts with tds_default_settings(). */
 typedef struct tds_settings {
-    int32_t width;     /* of HR pictures, luma samples; even, 16..TDS_MAX_SIZE */
+    int32_t width;     /* of HR pictures, luma samples; even, TDS_MIN_SIZE..TDS_MAX_SIZE */
     int32_t height;    /* likewise */
-    int32_t scale;     /* k: 1, 2 or 4. LR size is tds_lr_size(size, k) */
+    int32_t scale;     /* k: 1, 2 (default) or 4. LR size is tds_lr_size(size, k) */
     int32_t bit_depth; /* 8 (default) or 10, of both streams and of the output */
 
     const char *backend;      /* "bicubic", "torchscript", or "auto" (default): torchscript
@@ -195,7 +223,8 @@ typedef struct tds_settings {
                                  CPU; "cpu"; "cuda"; "cuda:N" */
     const char *precision;    /* "auto" (default), "float32", "float16", "bfloat16". auto is
                                  float32 on the CPU, what the model's metadata asks for on CUDA */
-    int32_t threads;          /* CPU threads of the backend; 0 (default): as many as there are */
+    int32_t threads; /* 0..TDS_MAX_THREADS CPU threads of the backend; 0 (default): as many as there
+                        are */
 
     int32_t max_group; /* the longest run of LR pictures enhanced as one group, and with
                           one more, which shows where a run ends, all that are held;
@@ -203,8 +232,22 @@ typedef struct tds_settings {
     int32_t max_batch; /* pictures handed to the backend at once; 1..TDS_MAX_PENDING,
                           default 4. Fewer need less memory, more fill a GPU better */
 
-    int32_t hr_qp; /* QPs of the two streams, 0..63, for models that use them; */
+    int32_t hr_qp; /* QPs of the two streams, 0..TDS_MAX_QP, for models that use them; */
     int32_t lr_qp; /* -1 (default): not known */
+
+    tds_kind kind;        /* TDS_KIND_PAIR (default) or TDS_KIND_PLAIN, whose `model` is one of
+                             contract 2 for k = 1 */
+    const char *hr_model; /* path of a model of contract 2 for k = 1 that refines the HR pictures
+                             of a pair, before LR pictures are made from them; NULL (default):
+                             HR pictures are passed */
+    const char *hr_model_sha256; /* 64 hex digits the file must have; NULL: not checked */
+    int32_t causal;              /* not 0: a picture is made from those before it alone, at once;
+                                    0 by default */
+    float strength;        /* of the models' changes, 0 to 1 (default), for pictures that do not
+                              say; models of contract 1 know 0 and 1 */
+    int32_t picture_facts; /* not 0: models of contract 2 are told QPs (of each picture, else of
+                              its stream) and types; 0 (default): they are not, since not every
+                              caller knows them and all are to get the same pictures */
 
     tds_memory output_memory; /* where outputs live that are not passed through, which stay
                                  where they were sent from; TDS_MEMORY_HOST by default */
@@ -213,6 +256,7 @@ typedef struct tds_settings {
     void *allocate_context;
     tds_log log; /* NULL (default): warnings and errors to stderr */
     void *log_context;
+    uint64_t reserved[8]; /* 0 */
 } tds_settings;
 
 TDS_API void tds_default_settings(tds_settings *settings);
@@ -245,6 +289,8 @@ TDS_API void tds_session_close(tds_session *session);
  * TDS_OK: taken. TDS_AGAIN: this stream is far enough ahead; receive, or send
  * the other stream (tds_session_wants says which), then send it again.
  *
+ * In a plain session every picture is sent as TDS_HR and nothing as TDS_LR.
+ *
  * An LR picture at the time of an HR picture (in LDP and RA the LR stream starts with
  * the down-sampled first boundary) is dropped. */
 TDS_API tds_result tds_session_send(tds_session *session, tds_role role,
@@ -274,8 +320,15 @@ typedef struct tds_info {
     const char *model_sha256; /* of the file that was loaded; "" without a model */
     int64_t passed, enhanced, upsampled, repeated; /* pictures handed out so far */
     int64_t dropped_lr;                            /* LR pictures at the time of an HR picture */
-    int64_t references;                            /* reference pictures prepared by the backend */
+    int64_t references;                            /* pictures prepared by the backend */
     int64_t batches;                               /* calls of the backend's enhance */
+    int64_t refined;                               /* pictures handed out so far */
+    const char *hr_model_name;                     /* as model_name; "" without a model for */
+    const char *hr_model_sha256;                   /* HR pictures */
+    int32_t contract; /* of the model (docs/model.md): 1 or 2; 0 without a model */
+    int32_t latency;  /* plain: the most pictures that must be sent after one before it comes
+                         out; a pair waits for the end of a run, see docs/c-api.md: -1 */
+    uint64_t reserved[8];
 } tds_info;
 
 /* Strings live as long as the session. */

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "window/recurrence.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tds {
+namespace {
+
+// HR pictures waiting to go out. Two are needed: the one that opens a run and
+// the one that closes it; more would only cost memory.
+constexpr size_t kMaxHr = 2;
+
+bool has_picture(const Event &event) {
+    return event.picture != nullptr;
+}
+
+RecipePtr passed(const ShownPtr &picture) {
+    auto recipe = std::make_shared<Recipe>();
+    recipe->way = Recipe::Way::pass;
+    recipe->picture = picture;
+    return recipe;
+}
+
+Reference as_decoded(const ShownPtr &picture) {
+    Reference reference;
+    reference.picture = picture;
+    return reference;
+}
+
+} // namespace
+
+// ------------------------------------------------------------- sending --
+
+size_t Recurrence::lr_held() const {
+    return pairing_.waiting(TDS_LR).size() + run_.size() + outstanding_;
+}
+
+size_t Recurrence::hr_markers() const {
+    const auto merged =
+        std::count_if(run_.begin(), run_.end(), [](const Event &e) { return e.hr_lost; });
+    return pairing_.waiting(TDS_HR).size() - pairing_.waiting_hr() + static_cast<size_t>(merged);
+}
+
+const Event *Recurrence::next_hr() const {
+    return closing_ ? &*closing_ : pairing_.next_hr();
+}
+
+bool Recurrence::takes(tds_role role, bool lost) const {
+    if (role == TDS_LR) {
+        return lr_held() <= settings_.max_group;
+    }
+    return lost ? hr_markers() < settings_.max_group
+                : pairing_.waiting_hr() + (closing_ ? 1 : 0) < kMaxHr;
+}
+
+void Recurrence::advance() {
+    while (!closing_) {
+        std::optional<Event> event = pairing_.next();
+        if (!event) {
+            return;
+        }
+        if (event->picture && event->picture->full) {
+            closing_ = std::move(event);
+        } else {
+            run_has_lost_hr_ = run_has_lost_hr_ || event->hr_lost;
+            run_.push_back(std::move(*event));
+        }
+    }
+}
+
+// Whether pictures of run_ can be planned now.
+bool Recurrence::can_start() const {
+    if (run_.empty()) {
+        return false;
+    }
+    const bool hr_ended = pairing_.ended(TDS_HR);
+    const bool last = next_hr() != nullptr;
+    const bool full =
+        run_.size() > settings_.max_group || (!last && hr_markers() >= settings_.max_group);
+    if (full || closing_) {
+        return true;
+    }
+    // Something to repeat must be known before a lost picture can go out.
+    const auto &lr = pairing_.waiting(TDS_LR);
+    if (!settings_.causal && !run_.front().picture && !first_ && !previous_ && !last &&
+        std::none_of(run_.begin(), run_.end(), has_picture) &&
+        std::none_of(lr.begin(), lr.end(), has_picture) && !(hr_ended && pairing_.ended(TDS_LR))) {
+        return false;
+    }
+    if (!settings_.references || settings_.causal) {
+        return true;
+    }
+    // With both references a run waits until it is whole, for its middle. With
+    // one there is no recurrence: pictures go out as they come, once it is
+    // certain which one that is.
+    return last ? !first_ : hr_ended;
+}
+
+unsigned Recurrence::wants() const {
+    unsigned wanted = 0;
+    if (!pairing_.ended(TDS_HR) &&
+        (pairing_.waiting(TDS_HR).empty() || (!run_.empty() && !next_hr()))) {
+        wanted |= 1U << TDS_HR;
+    }
+    if (!pairing_.ended(TDS_LR) && pairing_.waiting(TDS_LR).empty() && takes(TDS_LR, false)) {
+        wanted |= 1U << TDS_LR;
+    }
+    return wanted;
+}
+
+// ------------------------------------------------------------ planning --
+
+// The HR pictures around run_, and what is to be said of every picture between.
+Recurrence::Boundaries Recurrence::boundaries() {
+    const Event *closing = next_hr();
+    const bool hr_ended = pairing_.ended(TDS_HR);
+    Boundaries between;
+    if (settings_.references) {
+        between.first = first_;
+        between.last = closing && !settings_.causal ? closing->picture : nullptr;
+        // Cut where a run is too long to be held whole.
+        if (!settings_.causal && ((between.both() && run_.size() > settings_.max_group) ||
+                                  (!between.last && !hr_ended))) {
+            long_run_ = true;
+        }
+    }
+    // Without a model, or without a look ahead, a run does not wait for its end, which may
+    // yet come.
+    const bool waits = settings_.references && !settings_.causal;
+    between.reason = long_run_ ? TDS_REASON_LONG_GROUP : 0;
+    between.reason |= settings_.references ? 0 : TDS_REASON_NO_MODEL;
+    between.reason |= first_ ? 0 : TDS_REASON_NO_FIRST;
+    between.reason |= closing || settings_.causal || (!waits && !hr_ended) ? 0 : TDS_REASON_NO_LAST;
+    const auto damaged = [](const ShownPtr &picture) { return picture && picture->corrupt; };
+    if (settings_.references &&
+        (run_has_lost_hr_ || damaged(between.first) || damaged(between.last))) {
+        between.reason |= TDS_REASON_REF_LOST;
+    }
+    return between;
+}
+
+size_t Recurrence::share(const Boundaries &between) const {
+    return std::min(run_.size(), between.both() ? settings_.max_group : settings_.max_batch);
+}
+
+RecipePtr Recurrence::recipe(const Event &event, Reference first, Reference last) const {
+    auto out = std::make_shared<Recipe>();
+    out->picture = event.picture;
+    const bool any = first.picture || last.picture || settings_.runs_without_reference;
+    out->way = settings_.references && any && event.picture->strength > 0.0F ? Recipe::Way::model
+                                                                             : Recipe::Way::bicubic;
+    if (settings_.references) {
+        out->references = {std::move(first), std::move(last)};
+    }
+    return out;
+}
+
+// Plans the pictures that are there: the middle from both boundaries, the others from
+// one of them and the enhanced middle; with one boundary, or none, all from that.
+void Recurrence::make(Group &group, const Boundaries &between) {
+    std::vector<size_t> present;
+    for (size_t i = 0; i < group.size(); i++) {
+        if (run_[i].picture) {
+            present.push_back(i);
+        }
+    }
+    const Reference first = as_decoded(between.first);
+    const Reference last = as_decoded(between.last);
+    // A middle that is not enhanced is no reference.
+    const bool recurrent = between.both() && present.size() > 1 &&
+                           run_[present[(present.size() - 1) / 2]].picture->strength > 0.0F;
+    const size_t middle = recurrent ? (present.size() - 1) / 2 : present.size();
+    Reference made; // the enhanced middle
+    bool damaged = false;
+    if (recurrent) {
+        const Event &event = run_[present[middle]];
+        made.picture = event.picture;
+        made.made = recipe(event, first, last);
+        damaged = event.picture->corrupt || (between.reason & TDS_REASON_REF_LOST) != 0;
+    }
+    for (size_t n = 0; n < present.size(); n++) {
+        const Event &event = run_[present[n]];
+        Target &target = group[present[n]];
+        const bool before = recurrent && n < middle;
+        const bool after = recurrent && n > middle;
+        target.recipe = recurrent && n == middle
+                            ? made.made
+                            : recipe(event, after ? made : first, before ? made : last);
+        const bool enhanced = target.recipe->way == Recipe::Way::model;
+        target.status = enhanced ? TDS_STATUS_ENHANCED : TDS_STATUS_UPSAMPLED;
+        target.reason =
+            between.reason | (event.told ? TDS_REASON_LOST : 0) |
+            (event.picture->corrupt ? TDS_REASON_CORRUPT : 0) |
+            ((before || after) && damaged ? TDS_REASON_REF_LOST : 0) |
+            (settings_.references && event.picture->strength <= 0.0F ? TDS_REASON_STRENGTH : 0);
+    }
+}
+
+// The nearest picture again, of those planned with it or before it; the earlier one when
+// two are as near. Any other only where there is none: whether it has arrived yet depends
+// on who calls when. nullptr where there is none at all.
+RecipePtr Recurrence::nearest(const Group &group, size_t index, const Boundaries &between) const {
+    const int64_t pts = group[index].pts;
+    RecipePtr best;
+    uint64_t least = 0;
+    const auto nearer = [&](int64_t other) {
+        const uint64_t d = distance(other, pts);
+        if (best && d >= least) {
+            return false;
+        }
+        least = d;
+        return true;
+    };
+    if (first_ && nearer(first_->pts)) {
+        best = passed(first_);
+    }
+    if (previous_ && nearer(previous_->picture->pts)) {
+        best = previous_;
+    }
+    if (settings_.causal) {
+        for (size_t i = 0; i < index; i++) {
+            if (run_[i].picture && nearer(group[i].pts)) {
+                best = group[i].recipe;
+            }
+        }
+        return best;
+    }
+    for (size_t i = 0; i < group.size(); i++) {
+        if (run_[i].picture && nearer(group[i].pts)) {
+            best = group[i].recipe;
+        }
+    }
+    const Event *closing = next_hr();
+    if (closing && nearer(closing->pts)) {
+        best = passed(closing->picture);
+    }
+    if (!best) {
+        const auto same_run = [&](const Event &e) {
+            if (e.picture && (!closing || e.pts < closing->pts) && nearer(e.pts)) {
+                best = recipe(e, as_decoded(between.first), as_decoded(between.last));
+            }
+        };
+        std::for_each(run_.begin(), run_.end(), same_run);
+        const auto &lr = pairing_.waiting(TDS_LR);
+        std::for_each(lr.begin(), lr.end(), same_run);
+    }
+    return best;
+}
+
+void Recurrence::repeat(Group &group, const Boundaries &between) {
+    for (size_t i = 0; i < group.size(); i++) {
+        if (run_[i].picture) {
+            continue;
+        }
+        Target &target = group[i];
+        target.status = TDS_STATUS_REPEATED;
+        target.reason = TDS_REASON_LOST | (long_run_ ? TDS_REASON_LONG_GROUP : 0);
+        target.recipe = nearest(group, i, between);
+        if (!target.recipe) {
+            target.recipe = std::make_shared<Recipe>();
+            target.reason |= TDS_REASON_NO_FIRST | TDS_REASON_NO_LAST;
+        }
+    }
+}
+
+// The HR picture that closes a run, once that run is out.
+Group Recurrence::pass(const Event &closing) {
+    Target target;
+    target.pts = closing.pts;
+    target.recipe = passed(closing.picture);
+    target.status = TDS_STATUS_PASSED;
+    target.reason = closing.picture->corrupt ? TDS_REASON_CORRUPT : 0;
+    first_ = closing.picture;
+    previous_ = nullptr;
+    long_run_ = run_has_lost_hr_ = false;
+    return {target};
+}
+
+Group Recurrence::plan() {
+    if (closing_ && !can_start()) {
+        const Event closing = std::move(*closing_);
+        closing_.reset();
+        return pass(closing);
+    }
+    const Boundaries between = boundaries();
+    Group group(share(between));
+    for (size_t i = 0; i < group.size(); i++) {
+        group[i].pts = run_[i].pts;
+    }
+    make(group, between);
+    repeat(group, between);
+    for (const Target &target : group) {
+        if (target.recipe->picture && target.recipe->way != Recipe::Way::pass) {
+            previous_ = target.recipe;
+        }
+    }
+    run_.erase(run_.begin(), run_.begin() + static_cast<ptrdiff_t>(group.size()));
+    outstanding_ = group.size();
+    return group;
+}
+
+} // namespace tds

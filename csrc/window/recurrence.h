@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// The window of models of contract 1, and of no model at all: the runs of LR pictures
+// between HR pictures, and the paper's recurrence in each (docs/model.md).
+#pragma once
+
+#include "window/window.h"
+
+#include <deque>
+#include <optional>
+
+namespace tds {
+
+class Recurrence : public Window {
+  public:
+    struct Settings {
+        bool references = true;              // there is a model
+        bool runs_without_reference = false; // and it needs none
+        bool causal = false;
+        size_t max_group = 64, max_batch = 4;
+    };
+    explicit Recurrence(const Settings &settings) : Window(false), settings_(settings) {}
+
+    bool takes(tds_role role, bool lost) const override;
+    bool ready() const override { return closing_ || can_start(); }
+    Group plan() override;
+    unsigned wants() const override;
+
+  private:
+    void advance() override;
+    bool can_start() const;
+    const Event *next_hr() const; // the first HR picture not handed out
+    size_t lr_held() const;
+    size_t hr_markers() const;
+
+    // The steps of a run's plan.
+    struct Boundaries {
+        ShownPtr first, last;
+        unsigned reason = 0; // of every picture between them
+        bool both() const { return first && last; }
+    };
+    Boundaries boundaries();
+    size_t share(const Boundaries &between) const; // how much of run_ is planned now
+    RecipePtr recipe(const Event &event, Reference first, Reference last) const;
+    void make(Group &group, const Boundaries &between);
+    void repeat(Group &group, const Boundaries &between);
+    RecipePtr nearest(const Group &group, size_t index, const Boundaries &between) const;
+    Group pass(const Event &closing);
+
+    Settings settings_;
+    std::deque<Event> run_;        // in time order, after first_, before closing_
+    std::optional<Event> closing_; // an HR picture whose turn comes after run_
+    ShownPtr first_;               // the HR picture before run_
+    RecipePtr previous_;           // of the last LR picture of this run that was planned
+    bool long_run_ = false;        // run_ is what is left of a longer one
+    bool run_has_lost_hr_ = false;
+};
+
+} // namespace tds
