@@ -320,3 +320,53 @@ def test_text_of_a_file_does_not_reach_the_terminal_as_it_is(tmp_path: Path, cod
         assert "\\x1b[2" in shown or not done.stdout
         assert all(c.isprintable() or c == "\n" for c in shown), repr(shown)
         assert "\n  decodes whole\n" not in shown
+
+
+@pytest.mark.parametrize(
+    ("sound", "name", "codec"),
+    [("aac", "o.webm", "opus"), ("libopus", "o.mov", "aac"), ("aac", "o.mkv", "aac")],
+)
+def test_sound_that_a_container_does_not_hold_is_coded_anew(
+    tmp_path: Path, city: Path, sound: str, name: str, codec: str
+) -> None:
+    source, paired = tmp_path / "s.mkv", tmp_path / "p.mp4"
+    tools.ffmpeg(
+        *("-i", city, "-f", "lavfi", "-i", "sine=440:duration=1:sample_rate=48000", "-c:v", "ffv1"),
+        *("-vf", "scale=128:72", "-c:a", sound, source),
+    )
+    tds.encode(source, paired, codec="hevc", preset="ultrafast")
+    done = tools.tds("decode", paired, tmp_path / name, "--backend", "bicubic")
+    with av.open(str(tmp_path / name)) as container:
+        assert container.streams.audio[0].codec_context.codec.canonical_name == codec
+        heard = sum(frame.samples for frame in container.decode(audio=0))
+    assert abs(heard - 48000) < 3000
+    assert tools.times(tmp_path / name) == tools.times(source)
+    assert ("files do not hold it" in done.stderr) == (name != "o.mkv")
+
+
+def test_a_mirrored_video_stays_mirrored(tmp_path: Path, small: Path) -> None:
+    """An angle alone would show it upside down."""
+    plain, mirrored = tmp_path / "plain.mp4", tmp_path / "mirrored.mp4"
+    tools.ffmpeg("-i", small, "-frames:v", 5, "-c:v", "libx264", plain)
+    tools.ffmpeg("-display_rotation", 90, "-display_hflip", "-i", plain, "-c", "copy", mirrored)
+    tds.encode(mirrored, tmp_path / "pair.mp4", codec="hevc", preset="ultrafast")
+    matrix = bytes(first_frame(mirrored).side_data.get("DISPLAYMATRIX"))
+    for name in ("o.mp4", "o.mov", "o.mkv"):
+        tools.tds("decode", tmp_path / "pair.mp4", tmp_path / name, "--backend", "bicubic")
+        shown = first_frame(tmp_path / name).side_data.get("DISPLAYMATRIX")
+        assert bytes(shown) == matrix, name
+
+
+def test_what_a_container_refuses_is_known_before_any_picture(tmp_path: Path, coded: Coded) -> None:
+    done = tools.tds(
+        *("decode", coded(codec="hevc").path, tmp_path / "o.avi", "--vcodec", "libx264"),
+        *("--vcodec-option", "bf=0", "--backend", "bicubic"),
+    )
+    assert "frames" in done.stderr
+    done = tools.tds(
+        *("decode", coded(codec="hevc").path, tmp_path / "o.flv", "--vcodec", "ffv1"),
+        *("--backend", "bicubic"),
+        status=1,
+    )
+    assert "do not hold" in done.stderr and "frames" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["o.avi"]

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import heapq
 import sys
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,16 +22,32 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from .container.copying import copied_packets
-from .container.metadata import KEY
 from .errors import ExternalError, InputError, OutputError
 from .files import whole_file
-from .media.extras import decoding_time, subtitles_for
+from .media.extras import decoding_time, plan_extras
 from .media.opening import ffmpeg_name, open_container, reason
+from .media.pictures import display_matrix
 from .media.planar import at_depth, frame_of, pix_fmt_of
+from .media.times import SourceClock
 from .session import Picture
 
 Y4M, YUV, VIDEO = "y4m", "yuv", "video"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The file that the pictures come from, whose sound, text, tags and colours come along.
+
+    video: indices of the streams that are the video, the first of which says how it is shown.
+    clock: moves the times of the rest as those of the pictures were moved; None: not. container,
+    first: of what can be read only once, open, and its first picture; None: it is opened again.
+    """
+
+    path: str
+    video: tuple[int, ...]
+    clock: SourceClock | None = None
+    container: InputContainer | None = None
+    first: VideoFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -41,8 +56,8 @@ class OutputFormat:
 
     width, height: luma samples. bit_depth: 8 or 10. time_base: of the pictures'
     ``pts``. codec: FFmpeg's name of a video encoder (None: by the container).
-    options: that encoder's own (``{"crf": "18"}``). extras: a file whose audio,
-    subtitles, chapters and tags come along (None: none). sample_aspect_ratio: None:
+    options: that encoder's own (``{"crf": "18"}``). origin: the file whose sound, text,
+    chapters, tags and colours come along (None: none). sample_aspect_ratio: None:
     not known. full_range: samples use all codes, and not those of television alone.
     """
 
@@ -53,7 +68,7 @@ class OutputFormat:
     rate: Fraction
     codec: str | None = None
     options: dict[str, str] = field(default_factory=dict)
-    extras: str | None = None
+    origin: Origin | None = None
     sample_aspect_ratio: Fraction | None = None
     full_range: bool = False
 
@@ -81,6 +96,9 @@ class AtDepth:
 
 
 class Sink(ABC):
+    notices: tuple[str, ...] = ()
+    """Sentences about what of the origin does not come along as it is."""
+
     @abstractmethod
     def write(self, picture: Shown) -> None: ...
 
@@ -166,7 +184,7 @@ class Y4MSink(YUVSink):
     def __init__(self, file: BinaryIO, what: OutputFormat) -> None:
         super().__init__(file)
         chroma = "420mpeg2" if what.bit_depth == 8 else "420p10 XYSCSS=420P10"
-        rate = what.rate.limit_denominator(100_000)
+        rate = what.rate
         aspect = what.sample_aspect_ratio or Fraction(1)
         full = " XCOLORRANGE=FULL" if what.full_range else ""
         self._put(
@@ -197,9 +215,13 @@ class VideoSink(Sink):
             codec, options = what.codec, {}
         options = {**options, **what.options}
         self._what = what
-        self._folder = tempfile.TemporaryDirectory(prefix="tds-")
+        self._holds_before_0 = path.suffix.lower() in _EDIT_LISTS
+        self._begin = Fraction(0)  # seconds; what is before it is not in the file
+        self._begun = False
+        self._next: Packet[Any] | None = None
+        muxer = self._muxer_options(path)
         try:
-            self._out = av.open(ffmpeg_name(path), "w", options=self._muxer_options(path))
+            self._out = av.open(ffmpeg_name(path), "w", options=muxer)
         except (av.error.FFmpegError, ValueError) as e:
             raise InputError(
                 f"{path.suffix or path.name}: no video container that FFmpeg writes has that "
@@ -207,9 +229,9 @@ class VideoSink(Sink):
             ) from e
         try:
             self._stream = self._add_stream(codec, options)
-            self._left = self._bring_extras(path.suffix)
+            self._left = self._bring_extras(muxer)
             self._open_encoder(codec, options)
-            self._next = next(self._left, None)
+            self._begin_file()
         except BaseException:
             self.abort()
             raise
@@ -272,56 +294,58 @@ class VideoSink(Sink):
                 f"ffmpeg -h encoder={codec} lists those it has"
             )
 
-    def _bring_extras(self, suffix: str) -> Iterator[Packet[Any]]:
-        """Tags, chapters and rotation now; audio and subtitles as packets."""
-        path = self._what.extras
-        if path is None:
+    def _begin_file(self) -> None:
+        """Writes what comes before the first picture, so that what the container refuses is
+        known before any work is done."""
+        try:
+            self._out.start_encoding()
+        except (av.error.ArgumentError, av.error.InvalidDataError, av.error.PatchWelcomeError) as e:
+            raise InputError(
+                f"{self._out.format.name} files do not hold this video ({reason(e)}); name another "
+                "encoder, or a file with another suffix (.mkv holds nearly everything)"
+            ) from e
+
+    def _bring_extras(self, options: dict[str, str]) -> Iterator[Packet[Any]]:
+        """Tags, chapters, colours and rotation now; sound and text as packets."""
+        origin = self._what.origin
+        if origin is None:
             return iter(())
-        with open_container(path) as source:
-            self._copy_tags(source)
-            text = bool(source.streams.subtitles)
-        converted = None
-        if text:
-            converted = subtitles_for(path, suffix, Path(self._folder.name) / "text.mkv")
-        if converted is None:
-            return self._audible(copied_packets(self._out, path, ("audio", "subtitle")), suffix)
-        return heapq.merge(
-            self._audible(copied_packets(self._out, path, ("audio",)), suffix),
-            copied_packets(self._out, str(converted), ("subtitle",)),
-            key=decoding_time,
-        )
+        with contextlib.ExitStack() as stack:
+            container, first = origin.container, origin.first
+            if container is None:
+                container = stack.enter_context(open_container(origin.path))
+                shown = container.streams[origin.video[0]]
+                assert isinstance(shown, VideoStream)
+                first = next(container.decode(shown), None)
+            if first is not None:
+                self._look_like(first)
+            muxer = self._out.format.name
+            extras = plan_extras(origin.path, container, origin.video, muxer, options)
+        self.notices = tuple(extras.notices)
+        packets = extras.add_to(self._out, origin.clock)
+        return packets if self._holds_before_0 else self._audible(packets)
 
-    @staticmethod
-    def _audible(packets: Iterator[Packet[Any]], suffix: str) -> Iterator[Packet[Any]]:
-        """Without the packets before time 0 where the container has no place for them. A
-        decoder of sound starts on these and throws away what they give; FFmpeg would move all
-        streams, the video's times with them, to make room. Without, sound fades in over its
-        first 20 ms."""
-        if suffix.lower() in _EDIT_LISTS:
-            return packets
-        return (p for p in packets if p.pts is None or p.pts >= 0)
+    def _audible(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
+        """Without the packets before the first picture or time 0, whichever is earlier, since
+        the container has no place for them. A decoder of sound starts on these and throws away
+        what they give; FFmpeg would move all streams, the video's times with them, to make
+        room. Without, sound fades in over its first 20 ms."""
+        return (p for p in packets if p.pts is None or p.pts * p.time_base >= self._begin)
 
-    def _copy_tags(self, source: InputContainer) -> None:
-        for key, value in source.metadata.items():
-            if key != KEY and key not in ("major_brand", "minor_version", "compatible_brands"):
-                self._out.metadata[key] = value
-        chapters = source.chapters()
-        if chapters:
-            self._out.set_chapters(chapters)
-        hr = source.streams.video[0]
+    def _look_like(self, first: VideoFrame) -> None:
+        """Colours and display matrix of the origin's first picture."""
         context = self._stream.codec_context
-        first = next(source.decode(hr), None)
-        if first is not None:
-            if first.rotation:
-                self._stream.set_display_rotation(first.rotation)
-            if not self._what.full_range:  # which not every stream says beside its container
-                context.color_range = first.color_range
-            context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
-            context.colorspace = first.colorspace
+        self._stream.set_display_matrix(display_matrix(first))
+        if not self._what.full_range:  # which not every stream says beside its container
+            context.color_range = first.color_range
+        context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
+        context.colorspace = first.colorspace
 
     def _mux(self, packet: Packet[Any]) -> None:
         """Muxes a video packet, and before it what belongs before it in the file."""
         now = decoding_time(packet)
+        if not self._begun:
+            self._begun, self._next = True, next(self._left, None)
         while self._next is not None and decoding_time(self._next) <= now:
             self._mux_extra()
         self._out.mux(packet)
@@ -334,6 +358,7 @@ class VideoSink(Sink):
     def write(self, picture: Shown) -> None:
         frame = picture.to_av()
         frame.pts = picture.pts
+        self._begin = min(self._begin, picture.pts * self._what.time_base)
         frame.time_base = self._what.time_base
         for packet in self._encode(frame):
             self._mux(packet)
@@ -356,13 +381,9 @@ class VideoSink(Sink):
             raise OutputError(
                 getattr(e, "errno", errno.EIO), f"could not finish the file: {e}"
             ) from e
-        finally:
-            self._folder.cleanup()
 
     def abort(self) -> None:
         try:
             self._out.close()
         except (av.error.FFmpegError, OSError, ValueError):
             pass  # it is thrown away
-        finally:
-            self._folder.cleanup()

@@ -15,7 +15,7 @@ from ..decoder import Decoder, check_complete
 from ..errors import InputError
 from ..files import check_output, whole_file
 from ..session import Picture
-from ..sinks import VIDEO, Y4M, AtDepth, OutputFormat, kind_of, open_sink
+from ..sinks import VIDEO, Y4M, AtDepth, Origin, OutputFormat, kind_of, open_sink
 from ._arguments import remark
 
 
@@ -24,13 +24,13 @@ def write_pictures(
     open_decoder: Callable[[], Decoder],
     name: str,
     total: int,
-    extras: str | None,
+    origin: Callable[[], Origin] | None,
     inputs: Iterable[str] = (),
 ) -> int:
     """Decodes to ``args.output``; returns the exit status.
 
-    open_decoder is called once the output is known to be writable. extras: a file
-    whose audio, subtitles and chapters come along. inputs: files that are read."""
+    open_decoder is called once the output is known to be writable, origin, for what comes along
+    beside the pictures, when the decoder is open. inputs: files that are read."""
     kind = kind_of(args.output, args.format)
     if args.output != "-":
         check_output(args.output, args.overwrite, inputs)
@@ -54,7 +54,7 @@ def write_pictures(
             decoder.rate,
             args.vcodec,
             dict(_key_value(o) for o in args.vcodec_option),
-            extras if kind == VIDEO else None,
+            origin() if origin is not None and kind == VIDEO else None,
             decoder.sample_aspect_ratio,
             decoder.full_range,
         )
@@ -63,6 +63,8 @@ def write_pictures(
             progress_bar("decode", args.quiet) as progress,
             _picture_log(args, decoder) as log,
         ):
+            for notice in sink.notices:
+                remark(args, notice)
             for picture in decoder:
                 sink.write(picture if depth == decoder.bit_depth else AtDepth(picture, depth))
                 log(picture)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..container.mp4 import PairedFile
 from ..decoder import decoder_of
+from ..sinks import Origin
 from ._arguments import add_enhancer, add_output, enhance_settings
 from ._output import write_pictures
 
@@ -39,6 +40,6 @@ def run(args: argparse.Namespace) -> int:
         lambda: decoder_of(file, enhance_settings(args)),
         args.input,
         total,
-        args.input,
+        lambda: Origin(args.input, (file.hr.index, file.lr.index)),
         [args.input],
     )

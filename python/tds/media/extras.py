@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -29,9 +27,7 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from ..errors import ExternalError
-from .opening import STANDARD_INPUT, ffmpeg_name, is_read_once, open_container
-from .programs import find_ffmpeg
+from .opening import STANDARD_INPUT, is_read_once, open_container
 from .times import SourceClock
 
 # Keys of a file that describe its container, and not what is in it.
@@ -449,34 +445,3 @@ def _packets(
 def _moved(chapter: dict[str, Any], shift: Fraction) -> dict[str, Any]:
     ticks = round(shift / Fraction(chapter["time_base"]))
     return {**chapter, "start": chapter["start"] + ticks, "end": chapter["end"] + ticks}
-
-
-# How containers other than MP4 hold text; those not named hold none.
-_TEXT_IN = {".mkv": "srt", ".mka": "srt", ".webm": "webvtt"}
-
-
-def subtitles_for(path: str, suffix: str, out: Path) -> Path | None:
-    """The MP4 file's subtitles as a container with this suffix holds them, written to
-    ``out``; None when MP4's own will do, or when it holds none."""
-    codec = _TEXT_IN.get(suffix.lower())
-    if codec is None:
-        return None
-    command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-copyts"]
-    command += [
-        "-i",
-        ffmpeg_name(path),
-        "-map",
-        "0:s",
-        "-c:s",
-        codec,
-        "-f",
-        "matroska",
-        ffmpeg_name(out),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ExternalError(
-            f"{path}: its subtitles could not be converted "
-            f"({' / '.join(done.stderr.strip().splitlines()[-2:])})"
-        )
-    return out
