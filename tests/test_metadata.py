@@ -132,5 +132,5 @@ def test_a_rate_is_a_number_or_a_fraction_and_costs_nothing_to_read(value: str) 
 def test_what_is_no_json_is_refused_wherever_it_stands(key: str) -> None:
     text = json.dumps({**json.loads(metadata().to_json()), key: float("nan")})
     assert "NaN" in text
-    with pytest.raises(ValueError, match="JSON has no NaN"):
+    with pytest.raises(ValueError, match="its TDS metadata is damaged"):
         Metadata.from_json(text, "x")

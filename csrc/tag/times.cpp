@@ -161,7 +161,8 @@ Times::Fit Times::fit(size_t role, const Shift &shift, Due due) const {
             due.advance();
         }
         if (due.there() && narrow(role, fit.shift, pts, due.time())) {
-            fit.missing += fit.matched > 0 ? passed : 0;
+            // A long gap is none of a track: the times behind it were shown apart.
+            fit.missing += fit.matched > 0 && passed <= kStrange ? passed : 0;
             fit.matched++;
             passed = 0;
             due.advance();
@@ -437,6 +438,20 @@ bool Times::find_again(size_t role) {
 // -------------------------------------------------------------- events --
 
 // Finds the plan's frame that a track's oldest picture is.
+// Whether the first picture of a track is the plan's frame `due` although its time is too early:
+// where an edit list was lost, a track begins with that of HR and its first picture lasts longer.
+bool Times::began_early(size_t role, int64_t pts, const Due &due) const {
+    const Track &track = tracks_[role];
+    if (track.given || !due.there() || due.lead() || track.first.size() < 2 ||
+        track.first[0] != pts || tracks_[other(role)].first.empty() ||
+        tracks_[other(role)].first[0] != pts) {
+        return false;
+    }
+    Due after = due;
+    after.advance();
+    return after.there() && within(role, track.shift, track.first[1], after.time());
+}
+
 void Times::resolve(size_t role) {
     Track &track = tracks_[role];
     if (track.resolved) {
@@ -454,6 +469,13 @@ void Times::resolve(size_t role) {
         track.match = at.index();
         next_ = std::max(next_, at.index() + 1);
         track.strange = 0;
+        return;
+    }
+    if (began_early(role, pts, at)) {
+        track.match = at.index();
+        track.late_start =
+            static_cast<int64_t>(divide_half_up(at.time() + value(tracks_[TDS_HR].shift), scale_));
+        next_ = std::max(next_, at.index() + 1);
         return;
     }
     track.unplanned++;
@@ -531,11 +553,14 @@ tds_result Times::next(tds_role role, tds_event &event) {
 
 void Times::next_picture(size_t role, tds_event &event) {
     Track &track = tracks_[role];
-    const int64_t pts = moved(role, track.pending.front());
-    event = {TDS_EVENT_PICTURE, pts, -1, -1.0F};
+    int64_t pts = moved(role, track.pending.front());
     if (planned_) {
         resolve(role);
+        if (!track.given) {
+            pts = track.late_start.value_or(pts);
+        }
     }
+    event = {TDS_EVENT_PICTURE, pts, -1, -1.0F};
     if (planned_ && track.match) {
         if (lose(role, *track.match, pts, event)) {
             return;

@@ -68,9 +68,10 @@ class Times {
         Wide tolerance = 0; // in 1/scale_ of a unit
         Shift shift;
         std::optional<Due> due;
-        bool resolved = false;        // pending.front() was looked up:
-        std::optional<int64_t> match; // the plan's frame it is
-        int strange = 0;              // pictures in a row that the plan does not know
+        bool resolved = false;             // pending.front() was looked up:
+        std::optional<int64_t> match;      // the plan's frame it is
+        std::optional<int64_t> late_start; // pts of the first picture, whose own time is too early
+        int strange = 0;                   // pictures in a row that the plan does not know
         int64_t lost = 0, unplanned = 0;
     };
 
@@ -103,6 +104,7 @@ class Times {
     bool whole_plan(const Shift &shift) const;
     bool within_one_shift() const;
     void use(const std::array<Fit, 2> &fits);
+    bool began_early(size_t role, int64_t pts, const Due &due) const;
     void resolve(size_t role);
     bool lose(size_t role, int64_t until, int64_t before, tds_event &event);
     float strength(const Due &due) const;

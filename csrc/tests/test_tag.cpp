@@ -412,6 +412,20 @@ TEST("times: a picture that is missing inside is said to be lost") {
     CHECK(has(said.notices, "1 HR and 1 LR pictures of the plan are missing"));
 }
 
+TEST("times: without edit lists LR begins with HR and its first picture lasts longer") {
+    const Tag tag = parse(tag_text(25));
+    Tracks tracks = planned(tag.get());
+    const std::string hr = text_of(tracks.hr), lr = text_of(tracks.lr);
+    tracks.lr[0] = tracks.hr[0];
+    for (const bool shown : {false, true}) {
+        tracks.shown = shown;
+        const Said said = run(tag.get(), tracks);
+        CHECK_EQ(said.hr, hr);
+        CHECK_EQ(said.lr, lr);
+        CHECK_EQ(said.notices, "");
+    }
+}
+
 TEST("times: an end of one track is missing up to where the other goes") {
     const Tag tag = parse(tag_text(15));
     Tracks tracks = planned(tag.get());

@@ -3,28 +3,34 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
 
-from .container.mp4 import PairedFile
-from .decoder import TrackPictures
+from .arrivals import Arrivals
+from .container.mp4 import Packets, PairedFile
 from .pair import Lost
 from .plan import Role
+from .tracks import pair_of, planned
 
 
-def describe(file: PairedFile, decode: bool, progress: Any = None) -> dict[str, Any]:
-    """What a paired file holds, as plain values for JSON.
+def describe(
+    file: PairedFile, decode: bool, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """What a paired file holds, as plain values for JSON. Reads all of it.
 
     decode: also decode both tracks and say whether they are whole."""
-    seconds = None
+    packets = file.packets()
     out: dict[str, Any] = {"file": file.path, "scale": file.scale, "rate": str(file.rate)}
+    shown = sorted({t for role in Role for t in packets[role].times})
+    frames, notices = _frames(file, packets, len(shown))
+    out["frames"] = frames
+    out["notices"] = notices
     m = file.metadata
     if m is None:
         out["metadata"] = None
     else:
-        seconds = float(m.timeline.frames / m.timeline.rate)
-        out["frames"] = m.timeline.frames
-        out["regular_times"] = m.timeline.known and m.timeline.deltas is None
+        out["planned_frames"] = m.timeline.frames
+        out["regular_times"] = m.timeline.regular
         out["plan"] = {
             "group": m.group,
             "boundaries": m.boundaries.value,
@@ -35,6 +41,8 @@ def describe(file: PairedFile, decode: bool, progress: Any = None) -> dict[str, 
         out["qp"] = {"hr": m.hr_qp, "lr": m.lr_qp}
         out["encoder"] = m.encoder
         out["preset"] = m.preset
+        out["hr"] = "refine" if m.refine_hr else "pass"
+        out["strengths"] = [list(run) for run in m.strengths]
         out["model"] = None
         if m.model:
             out["model"] = {
@@ -42,20 +50,54 @@ def describe(file: PairedFile, decode: bool, progress: Any = None) -> dict[str, 
                 "sha256": m.model_sha256,
                 "installed": _installed(m.model, m.scale, m.model_sha256),
             }
+    seconds = float((shown[-1] - shown[0]) * file.time_base + 1 / file.rate) if shown else 0.0
     out["tracks"] = {}
     for role in Role:
         track = file.track(role)
-        facts = {k: v for k, v in asdict(track).items() if k not in ("role", "time_base", "bytes")}
-        facts["bits"] = track.bytes * 8
+        out["tracks"][role.value] = {
+            "index": track.index,
+            "codec": track.codec,
+            "width": track.width,
+            "height": track.height,
+            "bit_depth": track.bit_depth,
+            "packets": packets[role].count,
+            "bits": packets[role].bytes * 8,
+        }
         if seconds:
-            facts["kbit_per_s"] = round(track.bytes * 8 / seconds / 1000, 2)
-        out["tracks"][role.value] = facts
+            kilobits = packets[role].bytes * 8 / seconds / 1000
+            out["tracks"][role.value]["kbit_per_s"] = round(kilobits, 2)
     if file.missing_bytes:
         out["missing_bytes"] = file.missing_bytes
     if decode:
-        out["decodes"] = {role.value: _decodes(file, role, progress) for role in Role}
+        total = sum(packets[role].count for role in Role)
+        out["decodes"], out["notices"] = _decodes(file, total, progress)
         out["whole"] = all(d["lost"] == d["damaged"] == 0 for d in out["decodes"].values())
     return out
+
+
+def _frames(
+    file: PairedFile, packets: dict[Role, Packets], different: int
+) -> tuple[int, list[str]]:
+    """(how many frames there are to show, what the times show that the plan does not tell),
+    by the times of all packets, of which ``different`` ones differ."""
+    plan = planned(file)
+    if plan is None:
+        return different, []
+    times = plan.times(file.time_base)
+    left = {role: iter(sorted(set(packets[role].times))) for role in Role}
+    given = set()
+    for role in Role:
+        while (event := times.next(role)) is not None:
+            if event:
+                given.add(event[1])
+                continue
+            for wanted in map(Role, times.wants(role)):
+                pts = next(left[wanted], None)
+                if pts is None:
+                    times.end(wanted)
+                else:
+                    times.push(wanted, pts)
+    return len(given), times.notices
 
 
 def _installed(name: str, scale: int, sha256: str | None) -> bool:
@@ -68,16 +110,28 @@ def _installed(name: str, scale: int, sha256: str | None) -> bool:
     )
 
 
-def _decodes(file: PairedFile, role: Role, progress: Any) -> dict[str, int]:
-    pictures = TrackPictures(file, role, file.expected()[role])
-    counts = {"pictures": 0, "lost": 0, "damaged": 0}
-    for item in pictures:
-        if isinstance(item, Lost):
-            counts["lost"] += 1
-        else:
-            counts["pictures"] += 1
-            counts["damaged"] += item.is_corrupt
-        if progress:
-            progress(counts["pictures"], file.track(role).packets)
-    counts["damaged"] += pictures.damaged
-    return counts
+def _decodes(
+    file: PairedFile, total: int, progress: Callable[[int, int], None] | None
+) -> tuple[dict[str, dict[str, int]], list[str]]:
+    counts = {role: {"pictures": 0, "lost": 0, "damaged": 0} for role in Role}
+    arrivals = Arrivals(pair_of(file))
+    try:
+        while True:
+            heads = [(item, role) for role in Role if (item := arrivals.peek(role)) is not None]
+            if not heads:
+                break
+            # The earlier of the two, so that neither is read far ahead of the other.
+            item, role = min(heads, key=lambda head: head[0].pts or 0)
+            if isinstance(item, Lost):
+                counts[role]["lost"] += 1
+            else:
+                counts[role]["pictures"] += 1
+                counts[role]["damaged"] += item.is_corrupt
+            arrivals.take(role)
+            if progress:
+                progress(sum(c["pictures"] for c in counts.values()), total)
+        for role, damaged in arrivals.damaged.items():
+            counts[role]["damaged"] += damaged
+        return {role.value: counts[role] for role in Role}, arrivals.notices
+    finally:
+        arrivals.close()

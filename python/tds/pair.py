@@ -14,7 +14,10 @@ from typing import Any, Protocol
 
 from av.video.frame import VideoFrame
 
+from ._tds import Tag, Times
 from .container.metadata import Hints
+from .container.times import ratio
+from .errors import InputError
 from .plan import Role
 
 QUEUED_PICTURES = 4  # decoded pictures that wait, per stream
@@ -42,6 +45,35 @@ Item = Decoded | Lost
 
 
 @dataclass(frozen=True)
+class Planned:
+    """The plan of a tag, for streams that have times of their own (tds.h, tds_times).
+
+    where: the file, for messages. clocks: the time base of each track, seconds. shown: times,
+    in the pair's ``time_base``, at which a track is known to have a picture, whether it decodes
+    or not.
+    """
+
+    where: str
+    tag: Tag
+    clocks: Mapping[Role, Fraction]
+    shown: Mapping[Role, Sequence[int]]
+
+    def times(self, unit: Fraction) -> Times:
+        """What says which picture is which, and which is lost.
+
+        Raises InputError for times that cannot be counted."""
+        hr, lr = (ratio(self.clocks[role]) for role in Role)
+        try:
+            times = Times(self.tag, ratio(unit), hr, lr)
+            for role in Role:
+                for pts in self.shown[role]:
+                    times.show(role, pts)
+        except ValueError as e:
+            raise InputError(f"{self.where}: {e}") from e
+        return times
+
+
+@dataclass(frozen=True)
 class Pair:
     """Both streams' pictures in display order, with times, and what they are.
 
@@ -49,10 +81,11 @@ class Pair:
     its end. width, height: of HR, luma samples. scale: k. time_base: of the pictures'
     ``pts``, seconds. rate: nominal, frames a second. regular: whether all times follow
     from the rate. sample_aspect_ratio: of HR; None: not said. full_range: samples use all
-    codes. hints: what the metadata says to the enhancer. max_group: the longest run of LR
-    pictures enhanced as one group. queued: decoded pictures that wait, per stream. interrupt: ends
-    what the streams may be waiting for, so that their threads can end; called from any thread,
-    and again.
+    codes. plan: what the tag tells of their times; None: nothing, or the streams follow it
+    already. hints: what the metadata says to the enhancer. max_group: the longest run of LR
+    pictures enhanced as one group. queued: decoded pictures that wait, per stream.
+    interrupt: ends what the streams may be waiting for, so that their threads can end;
+    called from any thread, and again.
     """
 
     streams: Mapping[Role, Iterable[Item]]
@@ -65,6 +98,7 @@ class Pair:
     regular: bool = True
     sample_aspect_ratio: Fraction | None = None
     full_range: bool = False
+    plan: Planned | None = None
     hints: Hints = field(default_factory=Hints)
     max_group: int = 64
     queued: int = QUEUED_PICTURES

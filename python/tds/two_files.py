@@ -8,9 +8,8 @@ give its time.
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -21,14 +20,16 @@ from av.video.frame import VideoFrame
 
 from ._tds import lr_size, scale_of
 from .container.metadata import Hints, Metadata
-from .decoder import Decoder, EnhanceSettings, fill_lost, shape
+from .container.times import common_unit, rescale
+from .decoder import Decoder, EnhanceSettings
 from .errors import InputError
 from .media.decoding import frames
 from .media.opening import RawFormat, open_container, video_streams
 from .media.pipes import PipeReader, is_pipe
 from .media.planar import depth_of
-from .pair import QUEUED_PICTURES, Decoded, Item, Pair
+from .pair import QUEUED_PICTURES, Decoded, Item, Lost, Pair
 from .plan import Boundaries, PlanSettings, Role
+from .tracks import shape
 
 _RAW = frozenset(("vvc", "hevc", "h264", "yuv4mpegpipe", "rawvideo", "obu", "m4v"))
 
@@ -244,12 +245,12 @@ Streams = dict[Role, Iterator[Item]]
 
 
 def _by_time(files: _Files) -> tuple[Streams, Fraction, Fraction]:
-    base = Fraction(1, math.lcm(files.hr.time_base.denominator, files.lr.time_base.denominator))
+    base = common_unit((files.hr.time_base, files.lr.time_base))
 
     def timed(file: _File) -> Iterator[Item]:
         for frame in file.pictures():
             if frame.pts is not None:
-                frame.pts = round(frame.pts * file.time_base / base)
+                frame.pts = rescale(frame.pts, file.time_base, base)
                 yield frame
 
     return {role: timed(files.of(role)) for role in Role}, base, files.hr.rate
@@ -421,3 +422,20 @@ class _Counter:
             while self._count < count and not self._ended:
                 self._condition.wait(0.2)
             return self._count
+
+
+def fill_lost(decoded: Iterable[Decoded], expected: list[int]) -> Iterator[Item]:
+    """``decoded`` with ``Lost`` at every expected time none of them has.
+
+    Frames at other times (the LR stream's down-sampled boundaries) stay."""
+    due = 0
+    for frame in decoded:
+        assert frame.pts is not None
+        while due < len(expected) and expected[due] < frame.pts:
+            yield Lost(expected[due])
+            due += 1
+        if due < len(expected) and expected[due] == frame.pts:
+            due += 1
+        yield frame
+    for pts in expected[due:]:
+        yield Lost(pts)

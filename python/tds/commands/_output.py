@@ -43,7 +43,8 @@ def write_pictures(
     with open_decoder() as decoder:
         from ._progress import progress_bar  # decoders that are programs are at work by now
 
-        for notice in decoder.notices:
+        said = decoder.notices
+        for notice in said:
             remark(args, notice)
         depth = args.output_bit_depth or decoder.bit_depth
         what = OutputFormat(
@@ -72,6 +73,8 @@ def write_pictures(
                 lost += bool(picture.reason & {"lost", "ref-lost", "corrupt"})
                 progress(sum(ways.values()), total)
             check_complete(decoder, name)
+        for notice in decoder.notices[len(said) :]:
+            remark(args, notice)
         counts = ", ".join(f"{n} {way}" for way, n in sorted(ways.items()))
         remark(args, f"{sum(ways.values())} frames ({counts}) with {decoder.model}")
         if lost:

@@ -34,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     file = PairedFile(args.input, args.allow_truncated)
-    total = file.metadata.timeline.frames if file.metadata else file.hr.packets + file.lr.packets
+    total = file.hr.indexed + file.lr.indexed
     return write_pictures(
         args,
         lambda: decoder_of(file, enhance_settings(args)),

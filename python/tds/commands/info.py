@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     )
     p.add_argument("input")
     p.add_argument("--json", action="store_true", help="print JSON")
-    p.add_argument("--no-decode", action="store_true", help="do not decode; read the index only")
+    p.add_argument("--no-decode", action="store_true", help="look at the packets only")
     p.add_argument("--quiet", "-q", action="store_true", help="no progress")
     p.set_defaults(func=run)
 
@@ -43,9 +43,7 @@ def _model(model: dict[str, Any]) -> str:
 
 def _text(f: dict[str, Any]) -> str:
     hr, lr = f["tracks"]["hr"], f["tracks"]["lr"]
-    lines = [
-        f"{f['file']}: {f.get('frames', hr['packets'] + lr['packets'])} frames, k = {f['scale']}"
-    ]
+    lines = [f"{f['file']}: {f['frames']} frames, k = {f['scale']}"]
     if f.get("plan"):
         plan, qp = f["plan"], f["qp"]
         sizes = ", ".join(f"{n} of {size}" for size, n in plan["sizes"][:6])
@@ -68,6 +66,7 @@ def _text(f: dict[str, Any]) -> str:
             f"  {name}      {track['packets']} pictures {track['width']}x{track['height']}, "
             f"{track['bit_depth']} bit, {track['bits'] / 8000:.1f} kB{rate}"
         )
+    lines += [f"  note    {notice}" for notice in f["notices"]]
     if f.get("missing_bytes"):
         lines.append(f"  CUT SHORT: {f['missing_bytes']} bytes are missing at its end")
     if "whole" in f:

@@ -9,7 +9,6 @@ out, missing optional ones default), writing strict.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+from .._tds import MAX_FRAMES as MAX_FRAMES
+from .._tds import MAX_RUNS, Tag
 from ..errors import InputError
 from ..plan import Boundaries, Role, roles_of_groups, run_lengths
 
 VERSION = 1
 KEY = "tds"
-MAX_FRAMES = 10_000_000  # 46 hours at 60 fps; a count beyond it is refused, not trusted
-MAX_RUNS = 20_000  # entries of a run-length list
-MAX_JSON = 1 << 20  # bytes
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 # A name, never a path or an address: the file may not choose what is loaded from where.
@@ -109,6 +107,8 @@ class Metadata:
     leads: HR frames of which the LR stream has a down-sampled copy too (LDP, RA): the
     first one's index, then the distances from each to the next, run-length coded.
     model, model_sha256: the enhancer the encoder had in mind; a hint by name.
+    strengths: of the enhancer for each source frame, in halves (0, 1, 2), run-length coded;
+    empty: 2 for all. refine_hr: HR pictures are to be enhanced too.
     """
 
     scale: int
@@ -128,6 +128,8 @@ class Metadata:
     preset: str = ""
     model: str | None = None
     model_sha256: str | None = None
+    strengths: tuple[tuple[int, int], ...] = ()
+    refine_hr: bool = False
 
     @property
     def hints(self) -> Hints:
@@ -192,13 +194,16 @@ class Metadata:
             value["model"] = self.model
         if self.model_sha256 is not None:
             value["model_sha256"] = self.model_sha256
+        if any(halves != 2 for halves, _ in self.strengths):
+            value["strengths"] = [list(run) for run in self.strengths]
+        if self.refine_hr:
+            value["hr"] = "refine"
+        text = json.dumps(value, separators=(",", ":"))
         try:
-            text = json.dumps(value, separators=(",", ":"))
-            self._checked(text)
-        except (ValueError, TypeError, KeyError, ZeroDivisionError) as e:
+            Tag(text, "what TDS notes of this video")
+        except (ValueError, NotImplementedError) as e:
             raise InputError(
-                f"no reader would take this video's TDS metadata ({e}); where it is too much, "
-                "split the video"
+                f"no reader would take it: {e}; where it is too much, split the video"
             ) from e
         return text
 
@@ -207,100 +212,48 @@ class Metadata:
         """Parses and checks; ``where`` names the file in messages.
 
         Raises InputError for anything a reader could not rely on."""
-        try:
-            return cls._checked(text)
-        except _OtherVersion as e:
-            raise InputError(
-                f"{where}: its TDS metadata is version {e} and this program reads "
-                f"version {VERSION}; a newer tds-codec may read it"
-            ) from e
-        except (ValueError, TypeError, KeyError, ZeroDivisionError, RecursionError) as e:
-            raise InputError(f"{where}: its TDS metadata is damaged ({e})") from e
+        return cls.of(read_tag(text, where))
 
     @classmethod
-    def _checked(cls, text: str) -> Metadata:
-        if len(text) > MAX_JSON:
-            raise ValueError(f"it is over {MAX_JSON} bytes")
-        value = strict_json(text)
-        if not isinstance(value, dict):
-            raise ValueError("it is not an object")
-        if value.get(KEY) != VERSION:
-            raise _OtherVersion(repr(value.get(KEY)))
-        return cls._from_dict(value)
-
-    @classmethod
-    def _from_dict(cls, v: dict[str, Any]) -> Metadata:
-        t = v["timeline"]
-        frames = _int(t["frames"], 0, MAX_FRAMES, "frames")
-        deltas = None
-        if "deltas" in t:
-            deltas = _runs(t["deltas"], 1, 1 << 40, frames, "deltas")
-            if sum(n for _, n in deltas) != max(frames - 1, 0):
-                raise ValueError("deltas do not add up to frames")
-        rate = _fraction(t["rate"], "rate")
-        time_base = _fraction(t["time_base"], "time_base")
-        if not 0 < rate <= 1000 or not 0 < time_base <= 1:
-            raise ValueError("rate or time base out of range")
-        timeline = Timeline(
-            time_base,
-            _int(t.get("start", 0), -(1 << 60), 1 << 60, "start"),
-            frames,
-            rate,
-            deltas,
-            bool(t.get("known", True)),
-        )
-        boundaries = Boundaries(v["boundaries"])
-        groups = _runs(v["groups"], -(1 << 16), 1 << 16, frames, "groups")
-        total = sum(
-            (abs(size) - (boundaries is Boundaries.SHARED and size > 0)) * n for size, n in groups
-        )
-        if total != frames or any(size == 0 for size, _ in groups):
-            raise ValueError("groups do not add up to frames")
-        leads = _runs(v.get("leads", []), 0, frames, frames, "leads")
-        if leads and sum(step * n for step, n in leads) >= frames:
-            raise ValueError("leads are beyond the last frame")
-        model, sha = v.get("model"), v.get("model_sha256")
-        check_model(model, sha)
-        scale = _int(v["scale"], 1, 4, "scale")
-        if scale == 3:
-            raise ValueError("scale is 1, 2 or 4")
-        bit_depth = _int(v.get("bit_depth", 8), 8, 10, "bit_depth")
-        if bit_depth == 9:
-            raise ValueError("bit_depth is 8 or 10")
+    def of(cls, tag: Tag) -> Metadata:
         return cls(
-            scale=scale,
-            width=_int(v["width"], 2, 16384, "width"),
-            height=_int(v["height"], 2, 16384, "height"),
-            bit_depth=bit_depth,
-            codec=str(v.get("codec", "")),
-            config=str(v.get("config", "")),
-            hr_qp=_int(v.get("hr_qp", -1), -1, 63, "hr_qp"),
-            lr_qp=_int(v.get("lr_qp", -1), -1, 63, "lr_qp"),
-            group=_int(v.get("group", 5), 3, 65, "group"),
-            boundaries=boundaries,
-            groups=groups,
-            timeline=timeline,
-            leads=leads,
-            encoder=str(v.get("encoder", ""))[:200],
-            preset=str(v.get("preset", ""))[:64],
-            model=model,
-            model_sha256=sha,
+            scale=tag.scale,
+            width=tag.width,
+            height=tag.height,
+            bit_depth=tag.bit_depth,
+            codec=tag.codec,
+            config=tag.config,
+            hr_qp=tag.hr_qp,
+            lr_qp=tag.lr_qp,
+            group=tag.group,
+            boundaries=Boundaries.SHARED if tag.shared else Boundaries.INDEPENDENT,
+            groups=tuple(tag.groups),
+            timeline=Timeline(
+                Fraction(*tag.time_base),
+                tag.start,
+                tag.n_frames,
+                Fraction(*tag.rate),
+                None if tag.regular or not tag.times_known else tuple(tag.deltas),
+                tag.times_known,
+            ),
+            leads=tuple(tag.leads),
+            encoder=tag.encoder,
+            preset=tag.preset,
+            model=tag.model,
+            model_sha256=tag.model_sha256,
+            strengths=tuple(tag.strengths) if tag.has_strengths else (),
+            refine_hr=tag.refine_hr,
         )
 
 
-def strict_json(text: str) -> Any:
-    """The value of a JSON text, without the NaN and Infinity that Python's reader also takes.
+def read_tag(text: str, where: str) -> Tag:
+    """The tag as libtds reads it for all doors; ``where`` names the file in messages.
 
-    Raises ValueError (JSONDecodeError for what is no JSON in any reading)."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"JSON has no {constant}")
-
-    return json.loads(text, parse_constant=refuse)
-
-
-class _OtherVersion(ValueError):
-    pass
+    Raises InputError for anything a reader could not rely on."""
+    try:
+        return Tag(text.encode("utf-8", "surrogateescape"), where)
+    except (ValueError, NotImplementedError) as e:
+        raise InputError(str(e)) from e
 
 
 def check_model(name: Any, sha256: Any) -> None:
@@ -309,34 +262,3 @@ def check_model(name: Any, sha256: Any) -> None:
         raise ValueError(f"a model's name has letters, digits, . _ -, not {name!r}")
     if sha256 is not None and not _SHA256.match(str(sha256)):
         raise ValueError(f"model_sha256 is 64 hex digits, not {sha256!r}")
-
-
-# No exponent: "1e1000000000" would be computed before it could be found too large.
-_FRACTION = re.compile(r"\d{1,18}(/\d{1,18}|\.\d{1,18})?\Z")
-
-
-def _fraction(value: Any, name: str) -> Fraction:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{name} is {value!r}, not a number")
-    if isinstance(value, str) and not _FRACTION.match(value):
-        raise ValueError(f"{name} is {value[:40]!r}, not a number or a fraction such as 30000/1001")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}, not a number")
-    return Fraction(value)
-
-
-def _int(value: Any, low: int, high: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}, not a whole number from {low} to {high}")
-    return value
-
-
-def _runs(value: Any, low: int, high: int, most: int, name: str) -> tuple[tuple[int, int], ...]:
-    if not isinstance(value, list) or len(value) > MAX_RUNS:
-        raise ValueError(f"{name} is not a list of at most {MAX_RUNS} runs")
-    runs = tuple(
-        (_int(x, low, high, name), _int(n, 1, most, name)) for x, n in (tuple(r) for r in value)
-    )
-    if sum(n for _, n in runs) > most:
-        raise ValueError(f"{name} has more entries than the video has frames")
-    return runs

@@ -8,8 +8,8 @@ packet's display rank gives it back the time of its source frame.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,16 +22,17 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from .._tds import scale_of
+from .._tds import frame_rate, scale_of
 from ..codecs.base import CodedSegment
 from ..errors import ExternalError, InputError
-from ..media.extent import file_size, indexed_end
+from ..media.extent import file_size, has_index, indexed_end
 from ..media.extras import Extras, decoding_time
 from ..media.opening import ffmpeg_name, is_read_once, open_container, video_streams
 from ..media.planar import depth_of
 from ..media.times import SourceClock
 from ..plan import Role
-from .metadata import KEY, Metadata
+from .metadata import KEY, Metadata, read_tag
+from .times import common_unit, ratio, rescale
 
 # ------------------------------------------------------------------ writing --
 
@@ -192,13 +193,14 @@ def _display_ranks(segments: Sequence[CodedSegment]) -> list[int]:
 
 # ------------------------------------------------------------------ reading --
 
+_FIRST = 32  # packets of each track that are looked at when a file is opened
+
 
 @dataclass(frozen=True)
 class Track:
-    """One of the two tracks, as its index says it.
+    """One of the two tracks, as its header says it.
 
-    bytes, packets: of all samples. times: display times are only known by
-    demuxing; see PairedFile.packets.
+    indexed: packets by the file's index; 0 where it has none of all.
     """
 
     role: Role
@@ -208,8 +210,17 @@ class Track:
     height: int
     bit_depth: int
     time_base: Fraction
+    indexed: int
+
+
+@dataclass(frozen=True)
+class Packets:
+    """What is in a track. times: at which its pictures are shown, in the file's ``time_base``,
+    in order; without those that an edit list hides or that nothing before lets decode."""
+
+    count: int
     bytes: int
-    packets: int
+    times: list[int]
 
 
 class PairedFile:
@@ -234,13 +245,13 @@ class PairedFile:
                     "HR and LR; make one with tds encode, or use tds enhance for two files"
                 )
             text = container.metadata.get(KEY) or container.metadata.get(KEY.upper())
-            self.metadata = Metadata.from_json(text, path) if text else None
+            self.tag = read_tag(text, path) if text else None
+            self.metadata = Metadata.of(self.tag) if self.tag else None
             hr, lr = sorted(videos[:2], key=_area, reverse=True)
             if _area(hr) == _area(lr):
                 hr, lr = videos[0], videos[1]
             tracks = {}
             for role, stream in ((Role.HR, hr), (Role.LR, lr)):
-                entries = list(stream.index_entries)
                 tracks[role] = Track(
                     role,
                     stream.index,
@@ -249,16 +260,17 @@ class PairedFile:
                     stream.codec_context.height,
                     _bits(stream, path),
                     Fraction(stream.time_base or 1),
-                    sum(e.size for e in entries),
-                    len(entries),
+                    len(stream.index_entries) if has_index(container) else 0,
                 )
             end = indexed_end((hr, lr))
             self.hr, self.lr = tracks[Role.HR], tracks[Role.LR]
-            self.rate = (
-                self.metadata.timeline.rate
-                if self.metadata
-                else Fraction(hr.guessed_rate or hr.average_rate or 25)
-            )
+        self._first = self._demux(_FIRST)
+        times = [t for packets in self._first.values() for t in packets.times]
+        self.rate = (
+            self.metadata.timeline.rate
+            if self.metadata
+            else Fraction(*frame_rate(times, ratio(self.time_base)))
+        )
         size = file_size(path)
         size = end if size is None else size
         self.missing_bytes = max(0, end - size)
@@ -298,17 +310,67 @@ class PairedFile:
     @property
     def time_base(self) -> Fraction:
         """A unit in which the times of both tracks are whole numbers."""
-        return Fraction(1, math.lcm(self.hr.time_base.denominator, self.lr.time_base.denominator))
+        return common_unit((self.hr.time_base, self.lr.time_base))
 
-    def expected(self) -> dict[Role, list[int]]:
-        """Times, in ``time_base`` ticks, at which each track should have a picture."""
-        if self.metadata is None:
-            return {Role.HR: [], Role.LR: []}
-        factor = self.metadata.timeline.time_base / self.time_base
-        return {
-            role: [round(t * factor) for t in times]
-            for role, times in self.metadata.expected().items()
-        }
+    def packets(self) -> dict[Role, Packets]:
+        """What is in both tracks; reads the file from one end to the other."""
+        return self._demux(None)
+
+    def shown(self) -> dict[Role, list[int]]:
+        """Times at which the tracks are known to have pictures without reading all of the file:
+        the first ones, and the last one where the index has as many as the tag tells of."""
+        shown = {role: list(packets.times) for role, packets in self._first.items()}
+        tag = self.tag
+        if tag is not None and tag.times_known and tag.n_frames and all(shown.values()):
+            told = {Role.HR: tag.n_hr, Role.LR: tag.n_lr + tag.n_leads}
+            if all(self.track(role).indexed == told[role] for role in Role):
+                unit = Fraction(*tag.time_base)
+                begun = min(shown[Role.HR][0], shown[Role.LR][0])
+                shown[Role.HR].append(begun + rescale(tag.end - tag.start, unit, self.time_base))
+        return shown
+
+    def _demux(self, most: int | None) -> dict[Role, Packets]:
+        """most: stop when both tracks have so many packets, or one has many more."""
+        with self.open() as container:
+            streams = {self.track(role).index: role for role in Role}
+            counts = {role: _Counting(self.track(role).time_base, self.time_base) for role in Role}
+            demuxed = container.demux([container.streams[index] for index in streams])
+            with contextlib.suppress(av.error.FFmpegError):  # a file that ends inside a packet
+                for packet in demuxed:
+                    if packet.size:
+                        counts[streams[packet.stream.index]].add(packet)
+                    seen = [c.count for c in counts.values()]
+                    if most is not None and (min(seen) >= most or max(seen) >= 64 * most):
+                        break
+        return {role: counting.packets(most) for role, counting in counts.items()}
+
+
+class _Counting:
+    """The packets of one track as they come."""
+
+    def __init__(self, clock: Fraction, unit: Fraction) -> None:
+        self._clock, self._unit = clock, unit
+        self.count = self._bytes = 0
+        self._begun: int | None = None  # display time of the first random-access picture
+        self._times: list[int] = []
+
+    def add(self, packet: Packet[Any]) -> None:
+        self.count += 1
+        self._bytes += packet.size
+        if packet.pts is None:
+            return
+        if self._begun is None and packet.is_keyframe:
+            self._begun = packet.pts
+        if packet.is_discard:
+            return
+        # Pictures before it in display order have lost their references in a cut.
+        if self._begun is not None and packet.pts >= self._begun:
+            self._times.append(rescale(packet.pts, self._clock, self._unit))
+
+    def packets(self, most: int | None) -> Packets:
+        """most: packets were asked for; of their times, which come in coded order, those that
+        have all others before them."""
+        return Packets(self.count, self._bytes, sorted(self._times)[: most and most // 4])
 
 
 def _area(stream: VideoStream) -> int:

@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .._tds import MAX_TAG
 from ..errors import InputError, MissingError
 from ..files import whole_file
-from .metadata import MAX_JSON, Metadata, strict_json
+from .metadata import Metadata
 
 
 def write_sidecar(path: Path, metadata: Metadata, overwrite: bool = False) -> None:
@@ -26,16 +27,16 @@ def read_sidecar(path: Path) -> Metadata:
     """Reads JSON or YAML. Raises MissingError or InputError."""
     if not path.is_file():
         raise MissingError(f"{path}: there is no such sidecar")
-    if path.stat().st_size > MAX_JSON:
-        raise InputError(f"{path}: a sidecar is at most {MAX_JSON} bytes")
+    if path.stat().st_size > MAX_TAG:
+        raise InputError(f"{path}: a sidecar is at most {MAX_TAG} bytes")
     try:
         text = path.read_text(encoding="utf-8")
         try:
-            value = strict_json(text)
+            value = json.loads(text)
         except json.JSONDecodeError:
             value = _from_yaml(text)
         # As JSON once more: YAML has values, dates for one, that the metadata has not.
-        plain = json.dumps(value)
+        plain = json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as e:
         raise InputError(f"{path} is neither JSON nor YAML of plain values") from e
     return Metadata.from_json(plain, str(path))
