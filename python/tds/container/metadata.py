@@ -250,8 +250,9 @@ def read_tag(text: str, where: str) -> Tag:
     """The tag as libtds reads it for all doors; ``where`` names the file in messages.
 
     Raises InputError for anything a reader could not rely on."""
+    named = where.encode("utf-8", "backslashreplace").decode()  # names need not be UTF-8
     try:
-        return Tag(text.encode("utf-8", "surrogateescape"), where)
+        return Tag(text.encode("utf-8", "surrogateescape"), named)
     except (ValueError, NotImplementedError) as e:
         raise InputError(str(e)) from e
 
