@@ -21,8 +21,6 @@ import json
 import os
 import re
 import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 
 CONTRACTS = (1, 2)  # versions of docs/model.md
 _HEADER_LIMIT = 100 << 20  # what safetensors itself allows
-_TEXT_LIMIT = 1 << 20  # of a tds.json, bytes
 _LARGEST = 4096  # number in a network's settings; a hostile file must not take all memory
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _FILE = re.compile(rf"(?P<name>{_NAME})-k(?P<scale>[124])\.(safetensors|pt)")
@@ -110,24 +107,6 @@ def _safetensors_header(path: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _archive_metadata(path: Path) -> bytes | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if entry.filename.endswith("/extra/tds.json") and entry.file_size <= _TEXT_LIMIT:
-                    return archive.read(entry)
-    except _NO_ARCHIVE:
-        raise InputError(f"{path} is not a TorchScript archive; export it again") from None
-    return None
-
-
-# What zipfile raises for bytes that are no archive, or one of a kind it does not read.
-_NO_ARCHIVE = (
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-    *(EOFError, NotImplementedError, RuntimeError, ValueError),
-)
-
-
 def metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The ``tds.json`` of a model file, weights or archive, without loading it.
 
@@ -136,13 +115,14 @@ def metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise MissingError(f"{path}: there is no such model file")
-    text: str | bytes | None = None
-    if path.suffix == ".safetensors":
-        text = _safetensors_header(path).get("tds.json")
-    else:
-        text = _archive_metadata(path)
+    if path.suffix != ".safetensors":
+        try:
+            return _tds.model_metadata(path)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    text = _safetensors_header(path).get("tds.json")
     found = None
-    if isinstance(text, (str, bytes)):
+    if isinstance(text, str):
         with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(text)
     if (
@@ -322,13 +302,10 @@ def _exported(weights: Path, about: dict[str, Any], digest: str, code: str) -> P
 
 
 def _is_whole(archive: Path, digest: str) -> bool:
-    """Whether it is there, was made from these weights, and is as it was written."""
-    if not archive.is_file():
-        return False
+    """Whether it is there, as it was written, and made from these weights."""
     try:
-        with zipfile.ZipFile(archive) as opened:
-            return opened.testzip() is None and metadata(archive).get("weights_sha256") == digest
-    except (OSError, *_NO_ARCHIVE):
+        return bool(_tds.model_metadata(archive).get("weights_sha256") == digest)
+    except (OSError, ValueError):
         return False
 
 
