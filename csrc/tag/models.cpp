@@ -117,11 +117,12 @@ class Finder {
                 if (weights_) {
                     return weights;
                 }
-                // What Python has exported of just these.
-                const std::string hash = hash_of(weights).substr(0, 16);
-                if (const auto archive =
-                        newest(exported_, name + mark_ + "-" + hash + "-", ".pt")) {
-                    return archive;
+                // What Python has exported of just these; in `other` whatever is not its own.
+                const std::string file = name + mark_ + "-" + hash_of(weights).substr(0, 16) + "-";
+                for (const fs::path &place : {exported_, exported_ / "other"}) {
+                    if (const auto archive = newest(place, file, ".pt")) {
+                        return archive;
+                    }
                 }
             }
             fs::path archive = folder / (name + mark_ + ".pt");

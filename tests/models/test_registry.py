@@ -16,6 +16,7 @@ import torch
 
 import tds.models as models
 import tools
+from tds import _tds
 from tds.errors import InputError, MissingError, OutputError
 from tds.files import sha256_of
 from tds.models.build import build, settings
@@ -42,7 +43,7 @@ def test_looking_for_models_imports_no_torch():
         "import sys, tds.models; tds.models.available(); tds.models.default(2, 'cpu') and 0;"
         "sys.exit('torch' in sys.modules)"
     )
-    env_free = "import tds.models.registry as r; r.search_path = lambda: [];"
+    env_free = "import tds.models.registry as r; r._own_folders = lambda: [];"
     subprocess.run([sys.executable, "-c", env_free + code], check=True)
 
 
@@ -110,6 +111,13 @@ def test_what_weights_say_of_their_name_makes_them_nobody_s_default(shelf, tmp_p
     assert models.default(2, "cpu").weights != sha256_of(path)
     own = models.find("fast", 2)
     assert own.path.samefile(next((cache / "exported").glob("fast-k2-*.pt")))
+
+
+def test_a_program_without_python_takes_what_was_exported_of_just_these_weights(shelf):
+    with pytest.raises(FileNotFoundError, match="only weights"):
+        _tds.choose_model(2, "tiny")
+    archive = models.find("tiny", 2).path
+    assert Path(_tds.choose_model(2, "tiny").path).samefile(archive)
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(shelf, tmp_path):
@@ -213,7 +221,7 @@ def test_default_prefers_fast_on_a_cpu_and_standard_on_cuda(shelf, monkeypatch):
     from tds.models import registry
 
     folder, _ = shelf
-    monkeypatch.setattr(registry, "search_path", lambda: [folder])
+    monkeypatch.setattr(registry, "_own_folders", lambda: [])
     assert models.default(2, "cpu") is None  # there is neither
     for name in ("fast", "standard"):
         (folder / f"{name}-k2.safetensors").write_bytes(
@@ -227,7 +235,7 @@ def test_default_prefers_fast_on_a_cpu_and_standard_on_cuda(shelf, monkeypatch):
 
 
 def test_what_is_not_there_is_said_with_what_is(shelf):
-    with pytest.raises(MissingError, match=r"'nothing' for k = 2.*tiny"):
+    with pytest.raises(MissingError, match=r'"nothing" for k = 2.*tiny'):
         models.find("nothing", 2)
     with pytest.raises(MissingError, match="no such model file"):
         models.find("nowhere/x.pt", 2)

@@ -21,7 +21,7 @@ import json
 import os
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,12 @@ class Found:
     path: Path
     weights: str = ""
     code: str = ""
+    hr_path: Path | None = None
+    """Of the k = 1 model of the same name, where it was asked for and is here."""
+    of_tag: bool = False
+    """Name and hash are those that the video's tag gives."""
+    notices: tuple[str, ...] = ()
+    """Sentences about what is not as the video asks."""
 
 
 @dataclass(frozen=True)
@@ -144,42 +150,65 @@ def available(scale: int | None = None) -> list[ModelInfo]:
     """All models on the search path, by name; of one ``scale`` if it is given.
 
     Files that cannot be read as a model are left out. Of two with the same name and scale the
-    first on the path counts, as in :func:`find`.
+    one that :func:`find` takes counts.
     """
-    found: dict[tuple[str, int], ModelInfo] = {}
-    for folder in search_path():
-        for path in sorted(folder.iterdir(), key=lambda p: (p.suffix != ".safetensors", p.name)):
-            if not (match := _FILE.fullmatch(path.name)):
-                continue
-            key = (match["name"], int(match["scale"]))
-            if key in found or (scale is not None and key[1] != scale):
-                continue
-            try:
+    names = [path.name for folder in search_path() for path in folder.iterdir()]
+    files = [match for name in names if (match := _FILE.fullmatch(name))]
+    found = []
+    for name, k in sorted({(match["name"], int(match["scale"])) for match in files}):
+        if scale is None or scale == k:
+            with contextlib.suppress(OSError, ValueError):
+                path = Path(_chosen(k, name).path)
                 about = metadata(path)
-            except (OSError, ValueError):
-                continue
-            version = str(about.get("version", ""))
-            found[key] = ModelInfo(*key[:1], version, key[1], path, sha256_of(path), about)
-    return [found[key] for key in sorted(found)]
+                version = str(about.get("version", ""))
+                found.append(ModelInfo(name, version, k, path, sha256_of(path), about))
+    return found
+
+
+def choose(
+    scale: int,
+    model: str | os.PathLike[str] | None = None,
+    *,
+    sha256: str | None = None,
+    tag: _tds.Tag | None = None,
+    device: str = "auto",
+    refine_hr: bool = False,
+) -> Found:
+    """The model to use, ready for ``tds.Session``: weights are exported first (this imports torch).
+
+    model: as a person asked for it, a name on the search path (``"fast"``) or a file; else the one
+    that ``tag`` names; else the default for k and device (``standard`` on CUDA, ``fast`` on a
+    CPU, or the other of the two). sha256: of the file as found. device: as in ``tds_settings``.
+    refine_hr: the k = 1 model of the same name too. Which file a name means is libtds's to say
+    (tds.h, tds_model_choose).
+
+    Raises MissingError when there is none, InputError when it does not fit.
+    """
+    choice = _chosen(scale, model, sha256=sha256, tag=tag, device=device, refine_hr=refine_hr)
+    found = _ready(choice.name, Path(choice.path), scale)
+    hr = _ready(choice.name, Path(choice.hr_path), 1).path if choice.hr_path else None
+    return replace(found, hr_path=hr, of_tag=choice.of_tag, notices=tuple(choice.notices))
+
+
+def _chosen(
+    scale: int, model: str | os.PathLike[str] | None = None, **options: Any
+) -> _tds.ModelChoice:
+    name = None if model is None else os.fspath(model)
+    folders = [str(folder) for folder in _own_folders()]
+    try:
+        return _tds.choose_model(scale, name, folders=folders, weights=True, **options)
+    except FileNotFoundError as error:
+        raise MissingError(str(error)) from None
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def default(scale: int, device: str = "auto") -> Found | None:
-    """The model to use when none is asked for; None when there is none for this k.
-
-    ``standard`` where the work is done by CUDA, ``fast`` on a CPU; the other one where the
-    first is not there. ``device`` is as in ``tds_settings``: auto, cpu, cuda or cuda:N.
-    """
-    names = [model.name for model in available(scale)]
-    if device.startswith("cuda"):
-        cuda = True
-    elif device == "cpu":
-        cuda = False
-    else:
-        cuda = unusable() is None and "cuda" in " ".join(_tds.backend_devices("torchscript"))
-    for name in ("standard", "fast") if cuda else ("fast", "standard"):
-        if name in names:
-            return find(name, scale)
-    return None
+    """The model to use when none is asked for; None when there is none for this k."""
+    try:
+        return choose(scale, device=device)
+    except MissingError:
+        return None
 
 
 def unusable() -> str | None:
@@ -205,67 +234,36 @@ def torch_version() -> str:
 
 
 def find(name: str | os.PathLike[str], scale: int, sha256: str | None = None) -> Found:
-    """The exported archive of a model, ready for ``tds_settings.model``.
-
-    ``name`` is a name on the search path (``"fast"``), or a file: an exported archive is
-    returned as it is, weights are exported first (this imports torch). ``sha256`` is checked
-    against the file as found. Raises MissingError when there is no such model and InputError
-    when it does not fit.
-    """
-    text = os.fspath(name)
-    if not _is_file_name(text):
-        return find_named(text, scale, sha256)
-    return _ready("", Path(text), scale, sha256)
+    """As :func:`choose`, of a name or a file."""
+    return choose(scale, name, sha256=sha256)
 
 
 def find_named(name: str, scale: int, sha256: str | None = None) -> Found:
     """As :func:`find`, but of a name on the search path only: for names that come from a video
     or a sidecar, which may not choose a file."""
-    return _ready(name, _named(name, scale), scale, sha256)
+    if not re.fullmatch(_NAME, name) or name.endswith(_SUFFIXES):
+        raise MissingError(f"there is no model named {name!r} for k = {scale}")
+    return find(name, scale, sha256)
 
 
-def _is_file_name(text: str) -> bool:
-    given = Path(text)
-    return len(given.parts) != 1 or given.suffix in _SUFFIXES
-
-
-def _ready(name: str, path: Path, scale: int, sha256: str | None) -> Found:
+def _ready(name: str, path: Path, scale: int) -> Found:
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a model file")
     about = metadata(path)
     if about["scale"] != scale:
         raise InputError(f"{path} is for k = {about['scale']}; this video needs k = {scale}")
-    digest = ""
-    if sha256 is not None or path.suffix == ".safetensors":
-        digest = sha256_of(path)
-        if sha256 is not None and digest != sha256.lower():
-            raise InputError(f"{path} has sha256 {digest}, not {sha256} as asked for")
     if path.suffix == ".safetensors":
-        code = _code_hash()
+        digest, code = sha256_of(path), _code_hash()
         return Found(name, _exported(path, about, digest, code), digest, code)
     return Found(name, path)
 
 
 def weights(name: str | os.PathLike[str], scale: int) -> Path:
     """The ``.safetensors`` file of a name or path. Raises MissingError or InputError."""
-    text = os.fspath(name)
-    path = Path(text) if _is_file_name(text) else _named(text, scale)
+    path = Path(_chosen(scale, name).path)
     if path.suffix != ".safetensors":
         raise InputError(f"{path} holds no weights; a .safetensors file does")
     return path
-
-
-def _named(name: str, scale: int) -> Path:
-    for folder in search_path():
-        for suffix in ("safetensors", "pt"):
-            path = folder / f"{name}-k{scale}.{suffix}"
-            if path.is_file():
-                return path
-    there = ", ".join(model.name for model in available(scale)) or "none"
-    raise MissingError(
-        f"there is no model named {name!r} for k = {scale}; there is: {there}. "
-        "Name a file, or add its folder to TDS_MODEL_PATH"
-    )
 
 
 def _code_hash() -> str:
@@ -276,14 +274,17 @@ def _code_hash() -> str:
 
 
 def _exported(weights: Path, about: dict[str, Any], digest: str, code: str) -> Path:
-    if not re.fullmatch(_NAME, str(about["name"])):  # it becomes a file's
-        raise InputError(f"{weights}: its name has letters, digits, . _ -, not {about['name']!r}")
+    # Those who read no weights find it by the name that these are found by.
+    if match := _FILE.fullmatch(weights.name):
+        name = match["name"]
+    elif not re.fullmatch(_NAME, name := about["name"]):
+        raise InputError(f"{weights}: its name has letters, digits, . _ -, not {name!r}")
     if not (torch := torch_version()):
         raise MissingError(f"{weights}: {unusable()}")
     # An archive of a later torch may not load in an earlier one: each has its own.
-    name = f"{about['name']}-k{about['scale']}-{digest[:16]}-{code}-{torch}.pt"
+    file = f"{name}-k{about['scale']}-{digest[:16]}-{code}-{torch}.pt"
     own = weights.resolve().parent in _own_folders()
-    archive = cache_folder() / "exported" / ("." if own else "other") / name
+    archive = cache_folder() / "exported" / ("." if own else "other") / file
     if _is_whole(archive, digest):
         return archive
     from .export import export
