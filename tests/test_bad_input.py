@@ -176,7 +176,7 @@ def test_a_model_that_is_not_torchscript(tmp_path: Path, coded: Coded) -> None:
     model.write_bytes(b"PK\x03\x04 this is no archive" * 20)
     decode_fails(tmp_path, coded().path, "model.pt", "--model", model)
     decode_fails(tmp_path, coded().path, "no such model", "--model", tmp_path / "none.pt")
-    decode_fails(tmp_path, coded().path, "there is no model named 'unheard'", "--model", "unheard")
+    decode_fails(tmp_path, coded().path, "there is no model \"unheard\" for k = 2", "--model", "unheard")
 
 
 def test_no_cuda(tmp_path: Path, coded: Coded) -> None:

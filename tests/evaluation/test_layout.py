@@ -96,7 +96,8 @@ def test_bits_and_pictures_are_those_of_tds_encode(small, tmp_path, config, boun
         out.mkdir()
         spec = {
             "clip": clip.sha256, "frames": clip.frames, "codec": "hevc", "encoder": "libx265",
-            "version": result.settings.adapter().fingerprint(), "preset": "ultrafast", "config": config,
+            "version": result.settings.adapter().fingerprint(), "preset": "ultrafast",
+            "config": config,
             "qp": qp, "scale": scale, "intra_period": 8, "segments": to_plain(segments),
         }  # fmt: skip
         run("stream", spec, Place({clip.sha256: small}, {}, tmp_path), out)

@@ -192,7 +192,7 @@ def test_a_video_names_models_and_never_files(shelf, tmp_path, monkeypatch):
     (tmp_path / "innocent.pt").write_bytes(archive.read_bytes())
     assert models.find("innocent.pt", 2).path.samefile(tmp_path / "innocent.pt")
     for name in ("innocent.pt", "./innocent.pt", str(tmp_path / "innocent.pt"), "../innocent.pt"):
-        with pytest.raises(MissingError, match="no model named"):
+        with pytest.raises(MissingError, match="there is no model"):
             models.find_named(name, 2)
     assert models.find_named("tiny", 2).path == archive
     # A name may have dots in it.

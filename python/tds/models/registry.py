@@ -242,7 +242,7 @@ def find_named(name: str, scale: int, sha256: str | None = None) -> Found:
     """As :func:`find`, but of a name on the search path only: for names that come from a video
     or a sidecar, which may not choose a file."""
     if not re.fullmatch(_NAME, name) or name.endswith(_SUFFIXES):
-        raise MissingError(f"there is no model named {name!r} for k = {scale}")
+        raise MissingError(f'there is no model "{name}" for k = {scale}')
     return find(name, scale, sha256)
 
 
