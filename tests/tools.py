@@ -162,6 +162,60 @@ def drop_packets(source: Path, out: Path, stream: int, drop: set[int]) -> None:
             container.mux(packet)
 
 
+def tiny_family(
+    path: Path, scale: int = 1, gain: float = 1.0, references: tuple[str, ...] = ("-1", "+1")
+) -> Path:
+    """A real archive of contract 2 of docs/model.md: the target moved half way to the mean of
+    the references that are present, times ``gain``."""
+    import json
+
+    import torch
+
+    class Blend(torch.nn.Module):
+        def __init__(self, gain: float) -> None:
+            super().__init__()
+            self.gain = gain
+
+        @torch.jit.export
+        def features(self, picture: torch.Tensor, side: torch.Tensor) -> list[torch.Tensor]:
+            return [picture * 1.0]
+
+        @torch.jit.export
+        def enhance(
+            self,
+            target: torch.Tensor,
+            target_features: list[torch.Tensor],
+            references: list[torch.Tensor],
+            reference_features: list[list[torch.Tensor]],
+            side: torch.Tensor,
+        ) -> torch.Tensor:
+            total = torch.zeros_like(target)
+            for i, reference in enumerate(reference_features):
+                present = side[:, i + 1, 0].view(-1, 1, 1, 1)
+                total = total + present * (reference[0] - target)
+            count = side[:, 1:, 0].sum(1).clamp(min=1.0).view(-1, 1, 1, 1)
+            strength = side[:, 0, 6].view(-1, 1, 1, 1)
+            return target + strength * self.gain * 0.5 * total / count
+
+        def forward(self, pictures: torch.Tensor, side: torch.Tensor) -> torch.Tensor:
+            target, facts = pictures[:, 0], side[:, :, 2:6]
+            references = [pictures[:, i] for i in range(1, pictures.shape[1])]
+            features = [
+                self.features(pictures[:, i], facts[:, i]) for i in range(1, pictures.shape[1])
+            ]
+            own = self.features(target, facts[:, 0])
+            return self.enhance(target, own, references, features, side)
+
+    metadata = {
+        "tds_model": 2, "name": path.stem, "version": "1", "scale": scale,
+        "bit_depths": [8, 10], "references": references,
+    }  # fmt: skip
+    torch.jit.save(
+        torch.jit.script(Blend(gain)), str(path), _extra_files={"tds.json": json.dumps(metadata)}
+    )
+    return path
+
+
 def tiny_model(path: Path, scale: int = 2, gain: float = 1.0) -> Path:
     """A real TorchScript archive after docs/model.md: the mean of both references and of
     the target, brought to full size by nearest-neighbour up-sampling, times ``gain``."""

@@ -45,6 +45,53 @@ def test_parameters_and_arithmetic_are_exact(archive):
     assert found["kmac_per_pixel_group"] == found["kmac_per_pixel"]
 
 
+def test_operations_are_counted_without_views(archive):
+    assert count(archive, 2)["operations"] == 2  # cat and convolution
+
+
+def test_a_model_of_contract_2_computes_the_features_of_a_picture_once(tmp_path):
+    class Family(torch.nn.Module):
+        """3x3 from 6 to 4 channels once a picture; 1x1 from all of them to 6; one view."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.take = torch.nn.Conv2d(6, 4, 3, padding=1)
+            self.merge = torch.nn.Conv2d(12, 6, 1)
+
+        @torch.jit.export
+        def features(self, picture: torch.Tensor, side: torch.Tensor) -> list[torch.Tensor]:
+            return [self.take(picture)]
+
+        @torch.jit.export
+        def enhance(
+            self,
+            target: torch.Tensor,
+            target_features: list[torch.Tensor],
+            references: list[torch.Tensor],
+            reference_features: list[list[torch.Tensor]],
+            side: torch.Tensor,
+        ) -> torch.Tensor:
+            both = [reference_features[0][0], reference_features[1][0]]
+            change = self.merge(torch.cat([target_features[0], both[0], both[1]], 1))
+            return target + change.view(change.shape)
+
+        def forward(self, pictures: torch.Tensor, side: torch.Tensor) -> torch.Tensor:
+            made = [self.features(pictures[:, i], side[:, i, 2:6]) for i in range(3)]
+            references = [pictures[:, 1], pictures[:, 2]]
+            return self.enhance(pictures[:, 0], made[0], references, made[1:], side)
+
+    path = tmp_path / "family.pt"
+    metadata = {"tds_model": 2, "name": "f", "version": "1", "scale": 1, "references": ["-1", "+1"]}
+    torch.jit.save(
+        torch.jit.script(Family()), str(path), _extra_files={"tds.json": json.dumps(metadata)}
+    )
+    found = count(path, 1)
+    once, merged = 6 * 4 * 9 / 4 / 1e3, 12 * 6 / 4 / 1e3
+    assert found["kmac_per_pixel"] == pytest.approx(3 * once + merged, abs=1e-3)
+    assert found["kmac_per_pixel_group"] == pytest.approx(once + merged, abs=1e-3)
+    assert found["operations"] == 4  # two convolutions, cat, add
+
+
 def test_traffic_is_every_tensor_read_and_written(archive):
     # cat: 12 channels in, 12 out; convolution: 12 in, weights, 6 out; 4 bytes, 1/4 pixel.
     expected = 4 * (12 + 12 + 12 + 6) / 4

@@ -10,7 +10,7 @@ import yaml
 
 from tds.codecs import Codec, Config
 from tds.errors import InputError, MissingError
-from tds.evaluation.config import FULL, LR_ONLY, load
+from tds.evaluation.config import LR_ONLY, PLAIN, load
 from tds.plan import Boundaries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ GOOD = {
     "codecs": ["vvc", {"codec": "hevc", "preset": "fast"}],
     "configs": ["ai", "ldp", "ra"],
     "qps": [37, 22, 27, 32],
-    "plans": [{}, {"boundaries": "shared", "lr_qp_offset": -2}, "lr-only", "full"],
+    "plans": [{}, {"boundaries": "shared", "lr_qp_offset": -2}, "lr-only", "plain"],
 }
 
 
@@ -42,7 +42,7 @@ def test_every_key_is_read(tmp_path):
     assert [c.preset for c in e.codecs] == ["fast", "fast"]
     assert e.configs == (Config.AI, Config.LDP, Config.RA)
     assert e.qps == (22, 27, 32, 37)
-    assert [p.kind for p in e.plans] == ["tds", "tds", LR_ONLY, FULL]
+    assert [p.kind for p in e.plans] == ["tds", "tds", LR_ONLY, PLAIN]
     assert [p.scale for p in e.plans] == [2, 2, 2, 1]
     assert e.plans[1].boundaries is Boundaries.SHARED
     assert e.models == ("fast",)  # the baselines are run anyway
@@ -62,7 +62,7 @@ def test_every_key_is_read(tmp_path):
         ({"plans": [{"scale": 3}]}, "scale is 2 or 4"),
         ({"plans": [{"scale": 4, "base_scale": 2}]}, "base_scale times scale"),
         ({"plans": [{}, {}]}, "two are"),
-        ({"plans": [{"kind": "full", "scale": 2}]}, "one stream"),
+        ({"plans": [{"kind": "plain", "scale": 2}]}, "one stream"),
         ({"plans": [{"lr_qp_offset": 40}]}, "brings QPs out of"),
         ({"plans": [{"boundary": "shared"}]}, "did you mean boundaries"),
         ({"frames": True}, "frames should be a whole number, not true"),

@@ -51,7 +51,7 @@ CONFIG = {
     "codecs": [{"codec": "hevc", "preset": "ultrafast"}],
     "configs": ["ai", "ra"],
     "qps": [24, 30, 36, 42],
-    "plans": [{}, {"kind": "lr-only"}, {"kind": "full"}],
+    "plans": [{}, {"kind": "lr-only"}, {"kind": "plain"}],
     "frames": 10,
     "crops": 1,
 }
@@ -129,18 +129,18 @@ def test_every_point_is_there(outcome):
     points = outcome[0].results.points
     # 2 clips, 2 configurations, 4 QPs; tds with 3 enhancers, LR only with two, k = 1 with one
     assert len(points) == 2 * 2 * 4 * (3 + 2 + 1)
-    assert {p["enhancer"] for p in points} == {"bicubic", "lanczos", "mean"}
+    assert {p["enhancer"] for p in points} == {"bicubic", "lanczos", "mean", "none"}
     assert all(p["frames"] == 10 for p in points)
 
 
 def test_k_1_with_nothing_to_enhance_is_exactly_the_anchor(outcome):
     for p in outcome[0].results.points:
-        if p["kind"] == "full":
+        if p["kind"] == "plain":
             assert p["whole"]["test"] == p["whole"]["anchor"]
             assert p["type"]["test"] == p["type"]["anchor"]
     for counting in ("whole", "type"):
-        for m in _means(outcome[0], enhancer="bicubic", counting=counting):
-            if m["plan"].startswith("k=1"):
+        for m in _means(outcome[0], enhancer="none", counting=counting):
+            if m["plan"] == "plain":
                 assert m["rate"] == 0
 
 
@@ -356,7 +356,7 @@ def test_the_device_is_what_the_engine_takes():
 
 def test_pictures_that_were_measured_are_not_measured_again(outcome, tmp_path, monkeypatch):
     found, cache, _ = outcome
-    point = next(p for p in found.graph.points if p.plan.kind == "full")
+    point = next(p for p in found.graph.points if p.plan.kind == "plain")
     assert set(point.measure.inputs) == {"plain", "same"}
 
     def compare(*_):
@@ -440,14 +440,15 @@ def test_an_anchor_of_another_preset_in_the_cache_stops_the_run(clips, tmp_path)
         assemble(found.graph, cache)
 
 
-class Swapped:
+class Swapped(Cache):
     """A cache in which one job's record says something else."""
 
     def __init__(self, cache, job, change):
-        self.cache, self.job, self.change = cache, job, change
+        super().__init__(cache.folder, tidy=False)
+        self.job, self.change = job, change
 
     def record(self, job):
-        record = self.cache.record(job)
+        record = super().record(job)
         return self.change(record) if job == self.job else record
 
 
@@ -503,12 +504,12 @@ def test_the_lr_stream_has_its_own_qp(outcome):
 def test_records_of_before_are_read(outcome):
     """Without what they did not hold then: their description says it."""
 
-    class Old:
+    class Old(Cache):
         def record(self, job):
             new = ("clip", "codec", "config", "qp", "pictures_by")
-            return {k: v for k, v in outcome[1].record(job).items() if k not in new}
+            return {k: v for k, v in super().record(job).items() if k not in new}
 
-    found = assemble(outcome[0].graph, Old())
+    found = assemble(outcome[0].graph, Old(outcome[1].folder, tidy=False))
     assert found == outcome[0].results
 
 
@@ -715,7 +716,7 @@ def test_what_is_no_report_is_one_sentence(tmp_path):
 def test_temporal_error_is_in_a_table(report, outcome):
     rows = outcome[0].results.temporal
     assert len(rows) == 2 * (3 + 2 + 1) * 2  # configurations; enhancers by plan; countings
-    plain = [r for r in rows if r["plan"].startswith("k=1")]
+    plain = [r for r in rows if r["plan"] == "plain"]
     assert {r["difference"] for r in plain} == {0}
     row = next(r for r in rows if r["plan"].startswith("N=5") and r["counting"] == "type")
     own = [p["type"]["test"]["temporal"] for p in outcome[0].results.points
@@ -862,7 +863,7 @@ def test_a_report_is_written_when_models_cannot_be_timed(clips, tmp_path, monkey
         raise ExternalError("mean.pt at 64x48: no CUDA device")
 
     monkeypatch.setattr("tds.evaluation.complexity.examine_models", out_of_order)
-    changes = {"configs": ["ai"], "qps": [30, 36], "plans": ["full"], "complexity": ["64x48"]}
+    changes = {"configs": ["ai"], "qps": [30, 36], "plans": ["plain"], "complexity": ["64x48"]}
     evaluation = _config(tmp_path, clips / "clip0.mkv", **changes)
     found = evaluate(evaluation, Cache(tmp_path / "cache"), InProcess())
     assert found.results.points and not found.complexity

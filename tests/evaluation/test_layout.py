@@ -56,10 +56,11 @@ def test_lr_only_has_no_hr_and_every_frame():
 
 
 def test_k_1_has_one_plain_stream():
-    layout = _lay_out(10, kind="full", scale=1)
+    layout = _lay_out(10, kind="plain")
     assert layout.hr == layout.lr == ()
     assert layout.plain == (Segment(tuple(range(10))),)
-    assert _roles(layout) == "HLLLHHLLLH"
+    assert _roles(layout) == "L" * 10
+    assert [s.frames[0] for s in _lay_out(10, Config.RA, period=4, kind="plain").plain] == [0, 4, 8]
 
 
 def test_every_frame_is_coded_once():

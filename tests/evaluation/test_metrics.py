@@ -111,6 +111,19 @@ def test_ms_ssim_is_between_ssim_and_one(measured):
     assert measured[0]["ssim"] < measured[0]["ms_ssim"] < 1
 
 
+def test_psnr_alone_needs_no_filters(sequences, measured, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("FFmpeg was asked")
+
+    monkeypatch.setattr("tds.evaluation.metrics._ffmpeg_metrics", refuse)
+    pairs = zip(_planes(sequences[0]), _planes(sequences[1]), strict=True)
+    depth = 8 if _planes(sequences[0])[0][0].dtype == np.uint8 else 10
+    quality = compare(iter(pairs), depth, Fraction(25), tmp_path, perceptual=False)
+    assert (quality.y, quality.temporal) == (measured[1].y, measured[1].temporal)
+    assert quality.ssim == quality.ms_ssim == quality.vmaf == [None] * FRAMES
+    assert not list(tmp_path.iterdir())
+
+
 def test_small_pictures_have_no_ms_ssim(tmp_path):
     planes = [np.zeros((72, 128), np.uint8), *[np.zeros((36, 64), np.uint8)] * 2]
     quality = compare(iter([(planes, planes)] * 2), 8, Fraction(25), tmp_path)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 COLUMNS = {
@@ -14,10 +15,11 @@ COLUMNS = {
     "size": "size",
     "parameters_m": "parameters (M)",
     "kmac_per_pixel": "kMAC/pixel",
-    "kmac_per_pixel_group": "in a group of 5",
+    "kmac_per_pixel_group": "features once",
+    "operations": "operations",
     "bytes_per_pixel": "bytes/pixel",
     "memory_mib": "peak memory (MiB)",
-    "fps": "LR frames/s",
+    "fps": "frames/s",
     "device": "device",
     "precision": "precision",
     "note": "",
@@ -33,14 +35,17 @@ def add_parser(subparsers: Any) -> None:
 The paper's Table 5 for the models at hand, on this machine.
 
   parameters       millions
-  kMAC/pixel       thousand multiply-adds of convolutions and matrix products for one LR
-                   frame, per pixel of the full size, both references included; warping
-                   and element-wise work are not in it
-  in a group of 5  the same where a reference's features are computed once per group
+  kMAC/pixel       thousand multiply-adds of convolutions and matrix products for one
+                   enhanced frame, per pixel of the full size, all references included;
+                   warping and element-wise work are not in it
+  features once    the same where the features of a picture are computed once, as the
+                   engine does it (models of contract 1: in a group of 5)
+  operations       that are run for a frame then and are no views, at whatever size: what
+                   a GPU's speed on small pictures depends on
   bytes/pixel      what all operations read and write in float32, none of them fused
-  peak memory      while a group of 5 is enhanced by the engine: weights and pictures, on
+  peak memory      while groups of 5 are enhanced by the engine: weights and pictures, on
                    the CPU without the libraries, on CUDA what PyTorch has allocated
-  LR frames/s      through the engine, pictures in and out included""",
+  frames/s         enhanced ones, through the engine, pictures in and out included""",
     )
     p.add_argument("model", nargs="*", help="names or files (default: every model installed)")
     p.add_argument("--scale", type=int, choices=(1, 2, 4), help="only models of this k")
@@ -77,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
         if not args.quiet:
             print(f"tds: {text}", file=sys.stderr)
 
-    rows = examine_models(models, sizes, args.device, args.precision, say, args.limit)
+    rows: list[Mapping[str, Any]] = [
+        *examine_models(models, sizes, args.device, args.precision, say, args.limit)
+    ]
     if args.json:
         print(json.dumps({"machine": machine(), "rows": rows}, indent=1))
         return 0

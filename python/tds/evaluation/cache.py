@@ -8,13 +8,14 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..files import sha256_of_text
+from .records import MeasureRecord, StreamRecord
 
 RECORD = "record.json"
 
@@ -87,6 +88,14 @@ class Cache:
         value: dict[str, Any] = json.loads((self.path(job) / RECORD).read_text())
         return value
 
+    def stream(self, job: Job) -> StreamRecord:
+        """``record`` of a job that coded a stream."""
+        return cast(StreamRecord, self.record(job))
+
+    def measure(self, job: Job) -> MeasureRecord:
+        """``record`` of a job that measured."""
+        return cast(MeasureRecord, self.record(job))
+
     @contextmanager
     def making(self, job: Job) -> Iterator[Path]:
         """A fresh folder for a job's results; kept under its key when all went well."""
@@ -131,5 +140,5 @@ def _to_disk(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     (folder / RECORD).write_text(json.dumps(record))

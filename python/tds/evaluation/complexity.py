@@ -13,13 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 
+from .. import _tds
 from ..errors import ExternalError, InputError
 from ..media.sources import check_even, parse_size
+from .records import ComplexityRow
 
 if TYPE_CHECKING:
     from .graph import Enhancer
@@ -36,17 +39,18 @@ def examine_models(
     precision: str = "auto",
     say: Callable[[str], None] = lambda _: None,
     limit: float = 120.0,
-) -> list[dict[str, Any]]:
+) -> list[ComplexityRow]:
     """A row for every model and size. limit: seconds after which a size is given up; its
     fps and memory_mib are then None and ``note`` says so.
 
     parameters_m: millions. kmac_per_pixel: thousand multiply-adds of convolutions and
-    matrix products for one LR frame and a pixel of the full size, both references
-    included; kmac_per_pixel_group: the same in a group of 5, where the features of a
-    reference are computed once. bytes_per_pixel: what all operations read and write,
-    unfused, in float32. memory_mib: peak while a group of 5 is enhanced, weights included,
-    the libraries not. fps: LR frames a second."""
-    rows = []
+    matrix products for one enhanced frame and a pixel of the full size, all references
+    included; kmac_per_pixel_group: the same where the features of a picture are computed once
+    (contract 1: in a group of 5). operations: that the engine runs for a frame then and that are
+    no views, at whatever size. bytes_per_pixel: what all operations of the first read and write,
+    unfused, in float32. memory_mib: peak while frames are enhanced, weights included, the
+    libraries not. fps: enhanced frames a second."""
+    rows: list[ComplexityRow] = []
     for model in models:
         assert model.path is not None
         counted = count(model.path, model.scale)
@@ -64,48 +68,131 @@ def examine_models(
 # ------------------------------------------------------------------ counting --
 
 
-def count(path: Path, scale: int) -> dict[str, Any]:
+class Counts(TypedDict):
+    """See examine_models."""
+
+    parameters_m: float
+    kmac_per_pixel: float
+    kmac_per_pixel_group: float
+    bytes_per_pixel: int
+    operations: int
+
+
+def count(path: Path, scale: int) -> Counts:
     """Parameters, arithmetic and traffic of an archive; see examine_models."""
     import torch
 
     jit: Any = torch.jit
     module = jit.load(str(path), map_location="cpu").eval().float()
-    parameters = sum(p.numel() for p in module.parameters())
-    side_length = COUNTED_AT
-    pixels = side_length**2
-    random = torch.Generator().manual_seed(0)
-
-    def picture(size: int) -> Any:
-        return torch.rand(1, 6, size // 2, size // 2, generator=random)
-
-    first, last, target = picture(side_length), picture(side_length), picture(side_length // scale)
-    side = torch.tensor([[1.0, 1.0, 0.5, 32.0, 32.0]])
+    metadata = _tds.model_metadata(path)
     with torch.no_grad(), jit.optimized_execution(False):
-        macs, traffic = _counted(lambda: module(first, target, last, side))
-        in_group = macs
-        if hasattr(module, "reference") and hasattr(module, "enhance"):
-            reference, _ = _counted(lambda: module.reference(first))
-            a, b = module.reference(first), module.reference(last)
-            enhance, _ = _counted(lambda: module.enhance(a, target, b, side))
-            # Two boundaries and the enhanced middle serve the three LR frames of a group.
-            in_group = enhance + reference * 3 / (GROUP - 2)
+        if metadata["tds_model"] == 1:
+            return _count_1(module, scale)
+        return count_family(module, len(metadata["references"]))
+
+
+def count_family(module: Any, references: int, size: int = COUNTED_AT) -> Counts:
+    """Of a module of contract 2 (docs/model.md) with so many references.
+
+    size: luma samples a side of the picture it is run on."""
+    import torch
+
+    pictures = _picture(size)[None].expand(1, 1 + references, -1, -1, -1)
+    side = _side(references)
+    with torch.no_grad():
+        whole = counted(lambda: module(pictures, side))
+    one = counted_picture(module, references, size)
+    return _counts(module, whole, one.macs, one.run, size)
+
+
+def counted_picture(module: Any, references: int, size: int = COUNTED_AT) -> Operations:
+    """What the engine runs for a picture: its features, and it itself from those of all."""
+    import torch
+
+    target = _picture(size)
+    facts, side = torch.tensor([[1.0, 0.0, -1.0, -1.0]]), _side(references)
+    with torch.no_grad():
+        features = module.features(target, facts)
+        beside = [features] * references
+
+        def work() -> None:
+            own = module.features(target, facts)
+            module.enhance(target, own, [target] * references, beside, side)
+
+        return counted(work)
+
+
+def _side(references: int) -> Any:
+    """Rows of facts (docs/model.md): all there, of full size, QPs and types not known."""
+    import torch
+
+    side = torch.tensor([1.0, 1.0, 1.0, 0.0, -1.0, -1.0, 0.0]).repeat(1, 1 + references, 1)
+    side[:, 0, 1], side[:, 0, 6] = 0.0, 1.0
+    return side
+
+
+def _count_1(module: Any, scale: int) -> Counts:
+    import torch
+
+    size = COUNTED_AT
+    first, last, target = _picture(size), _picture(size), _picture(size // scale)
+    side = torch.tensor([[1.0, 1.0, 0.5, 32.0, 32.0]])
+    whole = counted(lambda: module(first, target, last, side))
+    if not (hasattr(module, "reference") and hasattr(module, "enhance")):
+        return _counts(module, whole, whole.macs, whole.run, size)
+    once = counted(lambda: module.reference(first))
+    a, b = module.reference(first), module.reference(last)
+    enhance = counted(lambda: module.enhance(a, target, b, side))
+    # Two boundaries and the enhanced middle serve the three LR frames of a group.
+    shared = 3 / (GROUP - 2)
+    return _counts(
+        module, whole, enhance.macs + shared * once.macs, enhance.run + shared * once.run, size
+    )
+
+
+def _picture(size: int) -> Any:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(1, 6, size // 2, size // 2, generator=generator)
+
+
+def _counts(module: Any, whole: Operations, macs: float, run: float, size: int) -> Counts:
+    pixels = size**2
     return {
-        "parameters_m": round(parameters / 1e6, 4),
-        "kmac_per_pixel": round(macs / pixels / 1e3, 3),
-        "kmac_per_pixel_group": round(in_group / pixels / 1e3, 3),
-        "bytes_per_pixel": round(traffic / pixels),
+        "parameters_m": round(sum(p.numel() for p in module.parameters()) / 1e6, 4),
+        "kmac_per_pixel": round(whole.macs / pixels / 1e3, 3),
+        "kmac_per_pixel_group": round(macs / pixels / 1e3, 3),
+        "bytes_per_pixel": round(whole.traffic / pixels),
+        "operations": round(run),
     }
 
 
-def _counted(work: Callable[[], Any]) -> tuple[float, float]:
-    """(multiply-adds, bytes) of all operations of ``work``."""
+@dataclass(frozen=True)
+class Operations:
+    """What some work came to. macs: multiply-adds of convolutions and matrix products.
+    traffic: bytes that all operations read and wrote. run: operations that were no views.
+    by_name: of those, how many of each."""
+
+    macs: float
+    traffic: float
+    run: int
+    by_name: dict[str, int]
+
+
+def counted(work: Callable[[], Any]) -> Operations:
+    """Runs ``work`` once under PyTorch's dispatcher, on any device."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_flatten
     from torch.utils.flop_counter import FlopCounterMode
 
-    class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        total = 0
+    class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        traffic = 0
+
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.names: dict[str, int] = {}
 
         def __torch_dispatch__(
             self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -114,27 +201,47 @@ def _counted(work: Callable[[], Any]) -> tuple[float, float]:
             inputs = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
             outputs = [x for x in tree_flatten(out)[0] if isinstance(x, torch.Tensor)]
             memory = {x.untyped_storage().data_ptr() for x in inputs}
-            if any(x.untyped_storage().data_ptr() not in memory for x in outputs):  # not a view
-                self.total += sum(x.numel() * x.element_size() for x in (*inputs, *outputs))
+            written = function._schema.is_mutable
+            if written or any(x.untyped_storage().data_ptr() not in memory for x in outputs):
+                self.traffic += sum(x.numel() * x.element_size() for x in (*inputs, *outputs))
+                name = function._schema.name.removeprefix("aten::")
+                self.names[name] = self.names.get(name, 0) + 1
             return out
 
-    traffic = Traffic()  # type: ignore[no-untyped-call]
-    with FlopCounterMode(display=False) as flops, traffic:
+    counter = Counter()
+    with FlopCounterMode(display=False) as flops, counter:
         work()
-    return flops.get_total_flops() / 2, float(traffic.total)
+    return Operations(
+        flops.get_total_flops() / 2,
+        float(counter.traffic),
+        sum(counter.names.values()),
+        dict(sorted(counter.names.items(), key=lambda item: -item[1])),
+    )
 
 
 # ----------------------------------------------------------------- measuring --
 
 
+class Timed(TypedDict):
+    """See examine_models."""
+
+    memory_mib: int | None
+    fps: float | None
+    device: str
+    precision: str
+    note: str
+
+
 def _in_process_of_its_own(
     path: Path, scale: int, size: tuple[int, int], device: str, precision: str, limit: float
-) -> dict[str, Any]:
+) -> Timed:
     command = [sys.executable, "-m", __name__, json.dumps(
         {"path": str(path), "scale": scale, "size": size, "device": device,
          "precision": precision}
     )]  # fmt: skip
-    none = {"memory_mib": None, "fps": None, "device": device, "precision": precision}
+    none: Timed = {
+        "memory_mib": None, "fps": None, "device": device, "precision": precision, "note": ""
+    }  # fmt: skip
     package = str(Path(__file__).resolve().parents[2])
     environment = {
         **os.environ,
@@ -153,8 +260,7 @@ def _in_process_of_its_own(
             return {**none, "note": "out of memory"}
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ExternalError(f"{path.name} at {size[0]}x{size[1]}: {last}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {**found, "note": ""}
+    return cast(Timed, {**json.loads(done.stdout.splitlines()[-1]), "note": ""})
 
 
 def _moving(width: int, height: int, shift: int) -> list[Any]:
@@ -176,25 +282,25 @@ def measure(
     """
     import torch  # loaded first, so that its libraries do not count as the model's memory
 
-    from .. import _tds
-
     width, height = size
     small = (_tds.lr_size(width, scale), _tds.lr_size(height, scale))
     before = _resident("VmRSS")
+    plain = scale == 1
+    frames_each = GROUP if plain else GROUP - 2
     with _tds.Session(
-        width, height, scale, backend="torchscript", model=path, device=device,
-        precision=precision,
+        width, height, scale, backend="torchscript",
+        model=path, device=device, precision=precision,
     ) as session:  # fmt: skip
         _reset_peak()
         at = 0
 
         def drain() -> int:
-            return sum(picture.status == "enhanced" for picture in session)
+            return sum(picture.status in ("enhanced", "refined") for picture in session)
 
         def group() -> int:
             nonlocal at
             enhanced = 0
-            roles = ["hr", *["lr"] * (GROUP - 2), "hr"]
+            roles = ["hr"] * GROUP if plain else ["hr", *["lr"] * (GROUP - 2), "hr"]
             for i, role in enumerate(roles):
                 shape = size if role == "hr" else small
                 planes = _moving(*shape, i)
@@ -209,8 +315,8 @@ def measure(
         first = time.perf_counter()
         frames = group()
         spent = time.perf_counter() - first
-        if frames != GROUP - 2:
-            raise ExternalError(f"{frames} of {GROUP - 2} frames of a group were enhanced")
+        if frames != frames_each:
+            raise ExternalError(f"{frames} of {frames_each} frames of a group were enhanced")
         if spent < 20:
             group()  # TorchScript optimises on its second run
             frames, begin = 0, time.perf_counter()

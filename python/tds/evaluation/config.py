@@ -21,9 +21,11 @@ from ..media.pictures import SCENE_CUT
 from ..media.sources import check_even, parse_size
 from ..plan import Boundaries, PlanSettings
 
-TDS, LR_ONLY, FULL = "tds", "lr-only", "full"
-Kind = Literal["tds", "lr-only", "full"]
+TDS, LR_ONLY, PLAIN = "tds", "lr-only", "plain"
+Kind = Literal["tds", "lr-only", "plain"]
 BASELINES = ("bicubic", "lanczos")
+PASSED = "none"
+"""Name of the baseline at k = 1: the plain stream as it is, through the engine."""
 ALL_MODELS = "all"
 
 
@@ -78,8 +80,8 @@ class Plan:
         Kind,
         Field(
             description="`tds`: HR and LR frames by groups; `lr-only`: every frame is LR and there "
-            "is no HR stream; `full`: one plain full-size stream (k = 1), of which the frames "
-            "between the groups' boundaries are enhanced"
+            "is no HR stream; `plain`: one plain full-size stream, all enhanced by the models "
+            "for k = 1"
         ),
     ] = "tds"
     group: Annotated[int, Field(ge=3, le=65, description="N, odd: frames of a group")] = 5
@@ -93,7 +95,7 @@ class Plan:
             ge=1,
             le=4,
             description="k of LR against HR, 2 or 4",
-            json_schema_extra={"default_words": "`2`; `full`: `1`"},
+            json_schema_extra={"default_words": "`2`; `plain`: `1`"},
         ),
     ] = 0
     base_scale: Annotated[
@@ -117,14 +119,14 @@ class Plan:
     ] = ""
 
     def __post_init__(self) -> None:
-        full = self.kind == FULL
+        plain = self.kind == PLAIN
         if self.scale == 0:
-            object.__setattr__(self, "scale", 1 if full else 2)
+            object.__setattr__(self, "scale", 1 if plain else 2)
         self.settings(0)  # checks the group
-        if full and (self.scale, self.base_scale, self.lr_qp_offset) != (1, 1, 0):
-            raise InputError("full has one stream, so no scale, base_scale or lr_qp_offset")
-        if not full and self.scale not in (2, 4):
-            raise InputError(f"scale is 2 or 4 (1 is the kind full), not {self.scale}")
+        if plain and (self.scale, self.base_scale, self.lr_qp_offset) != (1, 1, 0):
+            raise InputError("plain has one stream, so no scale, base_scale or lr_qp_offset")
+        if not plain and self.scale not in (2, 4):
+            raise InputError(f"scale is 2 or 4 (1 is the kind plain), not {self.scale}")
         if self.base_scale * self.scale > 4:
             raise InputError("base_scale times scale is 4 at most")
         if self.kind == LR_ONLY and self.base_scale != 1:
@@ -134,8 +136,8 @@ class Plan:
     def label(self) -> str:
         if self.name:
             return self.name
-        if self.kind == FULL:
-            return f"k=1, N={self.group} {self.boundaries.value}"
+        if self.kind == PLAIN:
+            return "plain"
         parts = [f"LR only, k={self.scale}"]
         if self.kind == TDS:
             parts = [f"N={self.group} {self.boundaries.value}, k={self.scale}"]
@@ -229,7 +231,7 @@ class Evaluation:
         tuple[Annotated[str, Field(min_length=1)], ...],
         Field(
             description="names or files; `all`: every one that is installed for a plan's k. "
-            "Bicubic and Lanczos are always run"
+            "Bicubic and Lanczos (for k = 1: none) are always run"
         ),
     ] = (ALL_MODELS,)
     frames: Annotated[int, Field(ge=0, description="of each clip at most, 0: all")] = 0
@@ -268,6 +270,13 @@ class Evaluation:
             "together"
         ),
     ] = True
+    perceptual: Annotated[
+        bool,
+        Field(
+            description="work out SSIM, MS-SSIM and VMAF; without them measuring takes a tenth of "
+            "the time"
+        ),
+    ] = True
     source: Path | None = field(default=None, init=False, compare=False)  # the file
 
     def __post_init__(self) -> None:
@@ -285,7 +294,9 @@ class Evaluation:
         for label in labels:
             if labels.count(label) > 1:
                 raise InputError(f"plans: two are {label!r}; give one of them a name")
-        models = dict.fromkeys(m for m in self.models if m not in BASELINES)  # those are run anyway
+        models = dict.fromkeys(
+            m for m in self.models if m not in (*BASELINES, PASSED)
+        )  # those are run anyway
         object.__setattr__(self, "models", tuple(models))
         object.__setattr__(self, "qps", tuple(sorted(self.qps)))
 

@@ -16,7 +16,7 @@ from ..files import sha256_of
 from ..plan import Role
 from .cache import Job
 from .clips import Clip, examine, find_clips
-from .config import ALL_MODELS, BASELINES, FULL, LR_ONLY, Coding, Evaluation, Plan
+from .config import ALL_MODELS, BASELINES, LR_ONLY, PASSED, PLAIN, Coding, Evaluation, Plan
 from .layout import Layout, Segments, lay_out, to_plain
 from .work import SAME, device_of, tools
 
@@ -55,7 +55,8 @@ class Enhancer:
     @property
     def wants_references(self) -> bool:
         """A model that without a reference does nothing, so the engine gives bicubic."""
-        return self.kind == "model" and not self.metadata.get("no_reference", False)
+        of_contract_1 = self.kind == "model" and self.metadata.get("tds_model", 1) == 1
+        return of_contract_1 and not self.metadata.get("no_reference", False)
 
     def saw(self, clip: Clip) -> bool:
         return bool(self.seen & {clip.sha256, clip.pictures_md5})
@@ -99,9 +100,10 @@ def find_enhancers(evaluation: Evaluation) -> list[Enhancer]:
     scales = sorted({plan.scale for plan in evaluation.plans})
     out = []
     for scale in scales:
-        # At k = 1 there is nothing to up-sample: bicubic then passes pictures through.
-        for name in BASELINES if scale > 1 else BASELINES[:1]:
-            out.append(Enhancer(name, name, scale))
+        if scale == 1:  # nothing to up-sample: the engine passes pictures
+            out.append(Enhancer(PASSED, "bicubic", 1))
+        else:
+            out += [Enhancer(name, name, scale) for name in BASELINES]
     out += find_models(evaluation.models, scales)
     known: dict[tuple[str, int], Enhancer] = {}
     for model in out:
@@ -220,6 +222,7 @@ class _Builder:
             **{name: self.tools[name] for name in ("metrics", "decoder", "pictures")},
             "ms_ssim": self.e.ms_ssim,
             "enhancer": None,
+            **({} if self.e.perceptual else {"perceptual": False}),
             **more,
         }
         files: tuple[str, ...] = (clip.sha256,)
@@ -261,9 +264,9 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
             )
             lr_qp = qp + plan.lr_qp_offset
             same: dict[str, Job] = {}
-            if plan.kind == FULL:
+            if plan.kind == PLAIN:
                 streams = {"plain": anchor}
-                same = {SAME: anchor_measure}  # with bicubic: the anchor's own pictures
+                same = {SAME: anchor_measure}  # without a model: the anchor's own pictures
             else:
                 base, k = plan.base_scale, plan.base_scale * plan.scale
                 streams = {

@@ -10,7 +10,7 @@ from typing import Any
 from ..codecs import Config
 from ..errors import InputError
 from ..plan import Planned, Planner, Role
-from .config import FULL, LR_ONLY, Plan
+from .config import LR_ONLY, PLAIN, Plan
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ Segments = tuple[Segment, ...]
 class Layout:
     """A plan worked out for one clip.
 
-    roles: of every frame; in a plan with k = 1 LR frames are those to be enhanced.
+    roles: of every frame; of a plain stream all are LR, those that are to be enhanced.
     hr, lr: what the two streams code; empty where the plan has no such stream.
     plain: what the full-size stream codes that goes with it: every frame, restarted where
     the pair restarts, so that random access costs both the same.
@@ -54,10 +54,10 @@ def lay_out(
 
     Raises InputError when there is nothing to down-sample."""
     restart = intra_period if config is Config.RA else 0
-    if plan.kind == LR_ONLY:
+    if plan.kind in (LR_ONLY, PLAIN):
         starts = [i for i in range(frames) if i == 0 or (restart and i % restart == 0)]
         every = _segments(frames, starts)
-        return Layout((Role.LR,) * frames, (), every, every)
+        return Layout((Role.LR,) * frames, (), every if plan.kind == LR_ONLY else (), every)
     planner: Planner[int] = Planner(plan.settings(restart))
     planned: list[Planned[int]] = []
     for i in range(frames):
@@ -69,8 +69,6 @@ def lay_out(
         raise InputError(f"{frames} frames hold no group with a frame between two boundaries")
     starts = [p.frame for p in planned if p.restarts]
     plain = _segments(frames, starts)
-    if plan.kind == FULL:
-        return Layout(roles, (), (), plain)
     hr, lr = [], []
     for segment in plain:
         of = {role: tuple(i for i in segment.frames if roles[i] is role) for role in Role}

@@ -14,10 +14,11 @@ import functools
 import json
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from ..errors import ExternalError, MissingError
 from ..measuring.psnr import psnr
 from ..media.planar import Plane, picture_bytes, pix_fmt_of
 from ..media.programs import ffmpeg_version, find_ffmpeg
+from .records import Means, Quality
 
 VMAF_MODEL = "vmaf_v0.6.1"
 MS_SSIM_SMALLEST = 176  # luma samples: five scales of an 11-sample window
@@ -35,43 +37,40 @@ class FrameQuality:
     """One list entry a frame, in display order.
 
     y, u, v: PSNR in dB (quality.psnr). ssim: of luma, 0 to 1. ms_ssim: of luma; None for
-    pictures smaller than MS_SSIM_SMALLEST, or where it was not asked for. vmaf: 0 to 100
-    by the model's definition. temporal: mean absolute difference, in code values of luma,
-    between this frame's change from the one before and the source's change; 0 is perfectly
+    pictures smaller than MS_SSIM_SMALLEST. vmaf: 0 to 100 by the model's definition. All three
+    are None where they were not asked for. temporal: mean absolute difference, in code values of
+    luma, between this frame's change from the one before and the source's change; 0 is perfectly
     consistent. None for the first frame.
     """
 
     y: list[float] = field(default_factory=list)
     u: list[float] = field(default_factory=list)
     v: list[float] = field(default_factory=list)
-    ssim: list[float] = field(default_factory=list)
+    ssim: list[float | None] = field(default_factory=list)
     ms_ssim: list[float | None] = field(default_factory=list)
-    vmaf: list[float] = field(default_factory=list)
+    vmaf: list[float | None] = field(default_factory=list)
     temporal: list[float | None] = field(default_factory=list)
 
-    def to_dict(self) -> dict[str, list[float | None]]:
-        return asdict(self)
+    def to_dict(self) -> Quality:
+        return cast(Quality, asdict(self))
 
 
-NAMES = ("psnr_y", "psnr_u", "psnr_v", "psnr_611", "ssim", "ms_ssim", "vmaf", "temporal")
-
-
-def averages(quality: dict[str, list[float | None]], frames: Iterable[int]) -> dict[str, float]:
-    """Means over the given frames, by NAMES; NaN where no frame has the figure.
+def averages(quality: Quality, frames: Iterable[int]) -> Means:
+    """Means over the given frames; None where no frame has the figure.
 
     psnr_611 is (6 Y + U + V) / 8 of each frame's PSNR, as the HEVC tests weigh them."""
     indexes = list(frames)
 
-    def mean(values: list[float | None]) -> float:
+    def mean(values: Sequence[float | None]) -> float | None:
         given = [x for x in (values[i] for i in indexes) if x is not None]
-        return float(np.mean(given)) if given else float("nan")
+        return float(np.mean(given)) if given else None
 
-    y, u, v = (mean(quality[p]) for p in "yuv")
+    y, u, v = mean(quality["y"]), mean(quality["u"]), mean(quality["v"])
     return {
         "psnr_y": y,
         "psnr_u": u,
         "psnr_v": v,
-        "psnr_611": (6 * y + u + v) / 8,
+        "psnr_611": None if y is None or u is None or v is None else (6 * y + u + v) / 8,
         "ssim": mean(quality["ssim"]),
         "ms_ssim": mean(quality["ms_ssim"]),
         "vmaf": mean(quality["vmaf"]),
@@ -86,23 +85,25 @@ def compare(
     folder: Path,
     threads: int = 1,
     ms_ssim: bool = True,
+    perceptual: bool = True,
 ) -> FrameQuality:
-    """Quality of (source, decoded) planes; 4:2:0, all of one size.
+    """Quality of (source, decoded) planes; 4:2:0, all of one size. perceptual: also what FFmpeg's
+    filters work out (SSIM, MS-SSIM, VMAF), else None in their places.
 
     folder: a scratch folder; both sequences are written there for FFmpeg and removed."""
     out = FrameQuality()
-    before: tuple[Plane, Plane] | None = None
+    measured = _measured(pairs, out, bit_depth)
+    if not perceptual:
+        frames = sum(1 for _ in measured)
+        for values in (out.ssim, out.ms_ssim, out.vmaf):
+            values += [None] * frames
+        return out
     size = (0, 0)
     names = ("source.yuv", "decoded.yuv")
     try:
         with (folder / names[0]).open("wb") as a, (folder / names[1]).open("wb") as b:
-            for source, decoded in pairs:
-                for values, x, z in zip((out.y, out.u, out.v), source, decoded, strict=True):
-                    values.append(psnr(x, z, bit_depth))
-                now: tuple[Plane, Plane] = (source[0].copy(), decoded[0].copy())
-                out.temporal.append(None if before is None else temporal_error(before, now))
-                before = now
-                size = now[0].shape
+            for source, decoded in measured:
+                size = source[0].shape
                 for file, planes in ((a, source), (b, decoded)):
                     file.write(picture_bytes(planes))
         if out.y:
@@ -112,6 +113,20 @@ def compare(
         for name in names:
             (folder / name).unlink(missing_ok=True)
     return out
+
+
+def _measured(
+    pairs: Iterator[tuple[list[Plane], list[Plane]]], out: FrameQuality, bit_depth: int
+) -> Iterator[tuple[list[Plane], list[Plane]]]:
+    """Hands the pairs on, their PSNR and temporal error noted."""
+    before: tuple[Plane, Plane] | None = None
+    for source, decoded in pairs:
+        for values, x, z in zip((out.y, out.u, out.v), source, decoded, strict=True):
+            values.append(psnr(x, z, bit_depth))
+        now: tuple[Plane, Plane] = (source[0].copy(), decoded[0].copy())
+        out.temporal.append(None if before is None else temporal_error(before, now))
+        before = now
+        yield source, decoded
 
 
 def temporal_error(before: tuple[Plane, Plane], now: tuple[Plane, Plane]) -> float:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..files import whole_file
+from .config import PASSED, PLAIN
+from .records import Metric, PointRow
 from .results import COUNTINGS, METRICS, curve
 
 _STYLES = ("-", "--", ":", "-.", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (1, 3)))
 
 
-def write_plots(points: list[dict[str, Any]], folder: Path) -> None:
+def write_plots(points: list[PointRow], folder: Path) -> None:
     """RD curves (luma PSNR and VMAF) and bits of every codec and configuration."""
     import matplotlib
 
@@ -25,23 +27,36 @@ def write_plots(points: list[dict[str, Any]], folder: Path) -> None:
         for config in dict.fromkeys(p["config"] for p in points):
             own = [p for p in points if (p["codec"], p["config"]) == (codec, config)]
             name = f"{re.sub('[^a-z0-9]+', '-', codec.lower()).strip('-')}-{config}"
-            for metric in ("psnr_y", "vmaf"):
+            metrics: tuple[Metric, ...] = ("psnr_y", "vmaf")
+            for metric in metrics:
+                if all(p["whole"]["test"][metric] is None for p in own):
+                    continue  # not worked out
                 _curves(own, metric, f"{codec} {config.upper()}", folder / f"{name}-{metric}.png")
             _bits(own, f"{codec} {config.upper()}", folder / f"{name}-bits.png")
 
 
-def _curves(points: list[dict[str, Any]], metric: str, title: str, path: Path) -> None:
+OF_BEFORE = "full"
+"""The kind of plan that reports of before have for one plain stream."""
+
+
+def _is_anchor(point: PointRow) -> bool:
+    """Whether it is the plain stream as it is."""
+    return point["kind"] == OF_BEFORE or (point["kind"], point["enhancer"]) == (PLAIN, PASSED)
+
+
+def _curves(points: list[PointRow], metric: Metric, title: str, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     clips = list(dict.fromkeys(p["clip"] for p in points))
-    plans = list(dict.fromkeys(p["plan"] for p in points if p["kind"] != "full"))
+    points = [p for p in points if not _is_anchor(p)]
+    plans = list(dict.fromkeys(p["plan"] for p in points))
     enhancers = list(dict.fromkeys(p["enhancer"] for p in points))
     figure, axes = plt.subplots(
         len(clips), 2, figsize=(11, 3.2 * len(clips) + 1), squeeze=False, layout="constrained"
     )
     for row, clip in zip(axes, clips, strict=True):
         for ax, (counting, words) in zip(row, COUNTINGS.items(), strict=True):
-            own = [p for p in points if p["clip"] == clip and p["kind"] != "full"]
+            own = [p for p in points if p["clip"] == clip]
             for i, plan in enumerate(plans):
                 for j, enhancer in enumerate(enhancers):
                     one = [p for p in own if (p["plan"], p["enhancer"]) == (plan, enhancer)]
@@ -97,12 +112,13 @@ def _rate_ticks(ax: Any) -> None:
     ax.minorticks_off()
 
 
-def _bits(points: list[dict[str, Any]], title: str, path: Path) -> None:
+def _bits(points: list[PointRow], title: str, path: Path) -> None:
     """Bits in percent of the anchor's, mean over clips, by plan and QP."""
     import matplotlib.pyplot as plt
     import numpy as np
 
-    plans = list(dict.fromkeys(p["plan"] for p in points if p["kind"] != "full"))
+    one_stream = (PLAIN, OF_BEFORE)  # whose bits are the anchor's
+    plans = list(dict.fromkeys(p["plan"] for p in points if p["kind"] not in one_stream))
     if not plans:
         return
     first = {plan: next(p["enhancer"] for p in points if p["plan"] == plan) for plan in plans}
@@ -118,11 +134,14 @@ def _bits(points: list[dict[str, Any]], title: str, path: Path) -> None:
             own = [p for p in points
                    if (p["plan"], p["qp"], p["enhancer"]) == (plan, qp, first[plan])]  # fmt: skip
             left = 0.0
-            parts = (("hr", "C0", "HR"), ("lr", "C1", "LR"), ("lr_leads", "C5", "LR's boundaries"))
-            for part, color, label in parts:
-                share = float(
-                    np.mean([100 * p["bits"][part] / p["whole"]["anchor"]["bits"] for p in own])
-                )
+            parts = (
+                ([p["bits"]["hr"] for p in own], "C0", "HR"),
+                ([p["bits"]["lr"] for p in own], "C1", "LR"),
+                ([p["bits"]["lr_leads"] for p in own], "C5", "LR's boundaries"),
+            )
+            anchors = [p["whole"]["anchor"]["bits"] for p in own]
+            for bits, color, label in parts:
+                share = float(np.mean([100 * b / a for b, a in zip(bits, anchors, strict=True)]))
                 ax.barh(y, share, left=left, color=color, height=0.8,
                         label=label if not ticks else None)  # fmt: skip
                 left += share

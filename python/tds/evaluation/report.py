@@ -11,15 +11,27 @@ import io
 import json
 import re
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import InputError
 from ..files import whole_file
 from .bd import METHODS
-from .results import ALL, COUNTINGS, METRICS, TYPE, WHOLE, Results, assemble_again
+from .records import ComplexityRow, Counting, MeanRow, PointRow, SideName, TemporalRow
+from .results import (
+    ALL,
+    COUNTINGS,
+    METRICS,
+    TYPE,
+    WHOLE,
+    Results,
+    Setting,
+    assemble_again,
+    setting,
+)
 from .run import Outcome
 
 VERSION = 2  # of results.json
@@ -36,7 +48,7 @@ class Report:
     results: Results
     crops: list[dict[str, Any]]
     provenance: dict[str, Any]
-    complexity: list[dict[str, Any]]
+    complexity: list[ComplexityRow]
 
 
 def report_of(outcome: Outcome) -> Report:
@@ -116,7 +128,7 @@ def _text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
-def _csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def _csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     out = io.StringIO()
     if rows:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
@@ -125,17 +137,18 @@ def _csv(path: Path, rows: list[dict[str, Any]]) -> None:
     _text(path, out.getvalue())
 
 
-def _flat(point: dict[str, Any]) -> dict[str, Any]:
+def _flat(point: PointRow) -> dict[str, Any]:
     """A point as one row: both countings, test and anchor."""
     row = {k: v for k, v in point.items() if not isinstance(v, dict)}
+    sides: tuple[SideName, ...] = ("test", "anchor")
     for counting in COUNTINGS:
-        for side in ("test", "anchor"):
+        for side in sides:
             row |= {f"{counting}_{side}_{k}": v for k, v in point[counting][side].items()}
     row |= {f"bits_{k}": v for k, v in point["bits"].items() if not isinstance(v, dict)}
     return row
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     names = list(rows[0]) if rows else []
     return {"columns": names, "rows": [[row[n] for n in names] for row in rows]}
 
@@ -168,21 +181,21 @@ def summary_rows(r: Results) -> list[dict[str, Any]]:
     for m in r.means:
         if (m["class"], m["metric"], m["method"]) != (ALL, "psnr_y", "pchip"):
             continue
-        key = tuple(m[k] for k in ("codec", "config", "plan", "enhancer"))
-        rows.setdefault(key, dict(zip(("codec", "config", "plan", "enhancer"), key, strict=True)))
-        rows[key][m["counting"]] = m
+        codec, config, plan, enhancer = key = setting(m)
+        of = {"codec": codec, "config": config, "plan": plan, "enhancer": enhancer}
+        rows.setdefault(key, of)[m["counting"]] = m
     return list(rows.values())
 
 
-def _rate(m: dict[str, Any] | None) -> str:
+def _rate(m: MeanRow | None) -> str:
     return _mean(m, "rate", "", "%", 1)
 
 
-def _quality(m: dict[str, Any] | None) -> str:
+def _quality(m: MeanRow | None) -> str:
     return _mean(m, "quality", "quality_", "dB", 2)
 
 
-def _mean(m: dict[str, Any] | None, value: str, prefix: str, unit: str, digits: int) -> str:
+def _mean(m: Mapping[str, Any] | None, value: str, prefix: str, unit: str, digits: int) -> str:
     """A mean with its interval, its mark and, where it is not of all clips, their number."""
     if m is None or m[value] is None:
         return "–"
@@ -198,7 +211,7 @@ def _mean(m: dict[str, Any] | None, value: str, prefix: str, unit: str, digits: 
     return text
 
 
-def _caveat(m: dict[str, Any] | None, prefix: str = "") -> str:
+def _caveat(m: Mapping[str, Any] | None, prefix: str = "") -> str:
     """What a mean leaves out. prefix: quality_ for that of the BD-PSNR."""
     if m is None:
         return ""
@@ -258,9 +271,10 @@ def render(report: Report) -> str:
 
 def _lead(report: Report) -> str:
     clips = report.provenance["clips"]
+    points: list[Mapping[str, Any]] = [*report.results.points]
 
     def each(name: str) -> list[Any]:
-        return list(dict.fromkeys(p[name] for p in report.results.points))
+        return list(dict.fromkeys(p[name] for p in points))
 
     frames = sorted({c["frames"] for c in clips})
     span = f"{frames[0]}" if len(frames) == 1 else f"{frames[0]} to {frames[-1]}"
@@ -319,11 +333,10 @@ def _temporal(r: Results) -> str:
     """A row a codec, configuration, plan and enhancer: both sides, both countings."""
     if not r.temporal:
         return ""
-    rows: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    rows: dict[Setting, dict[Counting, TemporalRow]] = {}
     for t in r.temporal:
-        key = tuple(t[k] for k in ("codec", "config", "plan", "enhancer"))
-        rows.setdefault(key, {})[t["counting"]] = t
-    sides = ("test", "anchor", "difference")
+        rows.setdefault(setting(t), {})[t["counting"]] = t
+    sides: tuple[Literal["test", "anchor", "difference"], ...] = ("test", "anchor", "difference")
     head = "".join(f'<th colspan="3">{words}</th>' for words in ("all frames", "down-sampled"))
     out = [
         "<h2>Consistency over time</h2><p class=soft>Temporal error in code values of luma: how "
@@ -359,12 +372,13 @@ def _page_data(r: Results) -> dict[str, Any]:
         "metric": list(METRICS),
         "method": list(METHODS),
     }
+    points: list[Mapping[str, Any]] = [*r.points]
     for name in ("clip", "codec", "config", "plan", "enhancer"):
-        index[name] = list(dict.fromkeys(p[name] for p in r.points))
+        index[name] = list(dict.fromkeys(p[name] for p in points))
     place = {name: {v: i for i, v in enumerate(values)} for name, values in index.items()}
     countings = {c: i for i, c in enumerate(COUNTINGS)}
 
-    def key(row: dict[str, Any], first: str) -> list[Any]:
+    def key(row: Mapping[str, Any], first: str) -> list[Any]:
         return [
             place[first][row[first]],
             *(place[n][row[n]] for n in ("codec", "config", "plan", "enhancer")),
@@ -392,7 +406,7 @@ def _page_data(r: Results) -> dict[str, Any]:
                                      WHOLE, TYPE, "bits")},
                 "time": p.get("psnr_y_over_time"),
             }
-            for p in r.points
+            for p in points
         ],
         "bd": [[*key(b, "clip"), rounded(b["rate"]), b["trusted"], b["note"]] for b in r.bd],
         "means": [
@@ -455,18 +469,20 @@ def _picture(path: Path) -> str:
     return "data:image/webp;base64," + base64.b64encode(packed.getvalue()).decode()
 
 
-def _complexity(rows: list[dict[str, Any]]) -> str:
+def _complexity(rows: list[ComplexityRow]) -> str:
     if not rows:
         return ""
     names = {
         "model": "model", "scale": "k", "size": "size", "parameters_m": "parameters (M)",
         "kmac_per_pixel": "kMAC / pixel", "bytes_per_pixel": "bytes / pixel",
-        "memory_mib": "peak memory (MiB)", "fps": "LR frames / s", "device": "device",
+        "operations": "operations", "memory_mib": "peak memory (MiB)", "fps": "frames / s",
+        "device": "device",
     }  # fmt: skip
     left = ("model", "size", "device")
     head = "".join(f'<th class="{"l" if n in left else ""}">{t}</th>' for n, t in names.items())
     body = ""
-    for row in rows:
+    values: list[Mapping[str, Any]] = [*rows]
+    for row in values:
         cells = "".join(
             f'<td class="{"l" if n in left else ""}">'
             f"{html.escape('–' if row.get(n) is None else str(row[n]))}</td>"
@@ -474,7 +490,7 @@ def _complexity(rows: list[dict[str, Any]]) -> str:
         )
         body += f"<tr>{cells}</tr>"
     return (
-        "<h2>Complexity</h2><p class=soft>Per LR frame; pixels are those of the full size. "
+        "<h2>Complexity</h2><p class=soft>Per enhanced frame; pixels are those of the full size. "
         "Definitions: tds complexity --help.</p>"
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
@@ -492,8 +508,9 @@ stream, and their quality, against the packets and quality of the same frames in
 Without the LR stream's boundaries and parameter sets. These are P frames in LDP, B frames in RA, I
 frames in AI. It leaves out what the HR frames cost.</dd>
 <dt>LR only</dt><dd>Every frame down-sampled, no HR stream: what down-sampling alone gives.</dd>
-<dt>k = 1</dt><dd>One plain stream, no LR: what enhancing alone gives. With bicubic nothing is
-changed, so its BD-rate is 0 by construction; that line checks the whole chain.</dd>
+<dt>Plain</dt><dd>The plain stream itself, every frame enhanced (k = 1): what enhancing alone gives;
+both countings are the same. Without a model nothing is changed, so that BD-rate is 0 by
+construction; that line checks the whole chain.</dd>
 <dt>PSNR</dt><dd>Per frame and plane, then the mean over frames; 6:1:1 is (6 Y + U + V) / 8.</dd>
 <dt>SSIM, MS-SSIM, VMAF</dt><dd>FFmpeg's ssim and libvmaf filters on the decoded frames, luma;
 VMAF's model v0.6.1.</dd>

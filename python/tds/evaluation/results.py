@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import TypeVar, cast
 
 from ..errors import InputError
 from ..plan import Role
@@ -24,11 +24,27 @@ from .cache import Cache
 from .config import LR_ONLY
 from .graph import Graph, Point
 from .metrics import averages
+from .records import (
+    BdRow,
+    Counting,
+    MeanRow,
+    Means,
+    Metric,
+    PointRow,
+    Quality,
+    Side,
+    SideName,
+    StreamRecord,
+    TemporalRow,
+)
 from .work import starts
 
-WHOLE, TYPE = "whole", "type"
-COUNTINGS = {WHOLE: "whole stream", TYPE: "per frame type"}
-METRICS = {
+T = TypeVar("T")
+
+WHOLE: Counting = "whole"
+TYPE: Counting = "type"
+COUNTINGS: dict[Counting, str] = {WHOLE: "whole stream", TYPE: "per frame type"}
+METRICS: dict[Metric, str] = {
     "psnr_y": "PSNR Y",
     "psnr_611": "PSNR 6:1:1",
     "psnr_u": "PSNR U",
@@ -67,14 +83,17 @@ def facts(point: Point, cache: Cache, anchor: bool) -> Facts:
     measure = point.anchor_measure if anchor else point.measure
     # Records of before they held these say it by their key, which is the hash of the description.
     records = {
-        name: {k: job.spec[k] for k in ("clip", "codec", "config", "qp")} | cache.record(job)
+        name: cast(
+            StreamRecord,
+            {k: job.spec[k] for k in ("clip", "codec", "config", "qp")} | cache.record(job),
+        )
         for name, job in streams.items()
     }
     if "lr" in records:
         records["lr"]["qp"] -= point.plan.lr_qp_offset
 
-    def one(name: str) -> Any:
-        values = {r[name] for r in records.values()}
+    def one(name: str, of: Callable[[StreamRecord], T]) -> T:
+        values = {of(r) for r in records.values()}
         if len(values) > 1:
             raise UnfairError(
                 f"{measure.label}: its streams are of different {name}s: "
@@ -89,13 +108,13 @@ def facts(point: Point, cache: Cache, anchor: bool) -> Facts:
         if starts(record) != _first_from(restarts, record["frames"]):
             raise UnfairError(f"{measure.label}: its streams restart at different frames")
     return Facts(
-        one("clip"),
-        len(cache.record(measure)["status"]),
-        one("codec"),
-        one("config"),
-        one("qp"),
-        one("encoder"),
-        one("preset"),
+        one("clip", lambda r: r["clip"]),
+        len(cache.measure(measure)["status"]),
+        one("codec", lambda r: r["codec"]),
+        one("config", lambda r: r["config"]),
+        one("qp", lambda r: r["qp"]),
+        one("encoder", lambda r: r["encoder"]),
+        one("preset", lambda r: r["preset"]),
         tuple(restarts),
         frozenset(r["cpus"] for r in records.values()),
         frozenset(r["pictures_by"] for r in records.values() if "pictures_by" in r),
@@ -138,16 +157,21 @@ def check_fair(anchor: Facts, test: Facts, what: str) -> list[str]:
 
 @dataclass
 class Results:
-    """Plain values throughout, as in results.json (docs/evaluation.md has its fields)."""
+    """Plain values throughout, as in results.json (records.py has their types)."""
 
-    points: list[dict[str, Any]] = field(default_factory=list)
-    bd: list[dict[str, Any]] = field(default_factory=list)
-    means: list[dict[str, Any]] = field(default_factory=list)
+    points: list[PointRow] = field(default_factory=list)
+    bd: list[BdRow] = field(default_factory=list)
+    means: list[MeanRow] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
-    temporal: list[dict[str, Any]] = field(default_factory=list)
+    temporal: list[TemporalRow] = field(default_factory=list)
 
 
-GROUP = ("codec", "config", "plan", "enhancer")
+Setting = tuple[str, str, str, str]
+"""Codec, configuration, plan and enhancer: what a curve, and a mean over clips, is of."""
+
+
+def setting(row: PointRow | BdRow | MeanRow | TemporalRow) -> Setting:
+    return row["codec"], row["config"], row["plan"], row["enhancer"]
 
 
 def assemble(graph: Graph, cache: Cache, exclude_seen: bool = True) -> Results:
@@ -184,9 +208,7 @@ def assemble(graph: Graph, cache: Cache, exclude_seen: bool = True) -> Results:
     return out
 
 
-def assemble_again(
-    points: list[dict[str, Any]], marks: list[str], exclude_seen: bool = True
-) -> Results:
+def assemble_again(points: list[PointRow], marks: list[str], exclude_seen: bool = True) -> Results:
     """All figures from the points of a report, which hold everything that was measured.
 
     marks: those of the report; what they say of figures is brought up to date."""
@@ -203,16 +225,18 @@ def assemble_again(
 _OVERLAP = re.compile(r"of \d+ luma BD-")
 
 
-def _overlap_marks(bd: list[dict[str, Any]]) -> list[str]:
+def _overlap_marks(bd: list[BdRow]) -> list[str]:
     """How many of the luma figures cannot be trusted, of the BD-rates and of the BD-PSNRs."""
     luma = [r for r in bd if (r["metric"], r["method"]) == ("psnr_y", "pchip")]
     out = []
-    for words, value, trusted, range_of in (
-        ("luma BD-rates", "rate", "trusted", "curves that overlap"),
-        ("luma BD-PSNRs", "quality", "quality_trusted", "curves whose ranges of bits overlap"),
+    rates = [(r["rate"], r["trusted"]) for r in luma]
+    qualities = [(r["quality"], r["quality_trusted"]) for r in luma]
+    for words, figures, range_of in (
+        ("luma BD-rates", rates, "curves that overlap"),
+        ("luma BD-PSNRs", qualities, "curves whose ranges of bits overlap"),
     ):
-        none = sum(r[value] is None for r in luma)
-        low = sum(r[value] is not None and not r[trusted] for r in luma)
+        none = sum(value is None for value, _ in figures)
+        low = sum(value is not None and not trusted for value, trusted in figures)
         if low or none:
             text = (
                 f"of {len(luma)} {words} (one a clip, setting and counting) {low} rest on "
@@ -226,7 +250,7 @@ def _overlap_marks(bd: list[dict[str, Any]]) -> list[str]:
     return out
 
 
-def _not_enhanced(graph: Graph, points: list[dict[str, Any]]) -> list[tuple[str, str, int, int]]:
+def _not_enhanced(graph: Graph, points: list[PointRow]) -> list[tuple[str, str, int, int]]:
     """(model, plan, frames that were only up-sampled, frames to enhance), where there are any."""
     models = {x.name for x in graph.enhancers if x.kind == "model"}
     counts: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
@@ -238,10 +262,10 @@ def _not_enhanced(graph: Graph, points: list[dict[str, Any]]) -> list[tuple[str,
     return [(name, plan, n, of) for (name, plan), (n, of) in counts.items() if n]
 
 
-def _point(point: Point, cache: Cache) -> dict[str, Any]:
-    test, anchor = cache.record(point.measure), cache.record(point.anchor_measure)
-    streams = {name: cache.record(job) for name, job in point.streams.items()}
-    plain = cache.record(point.anchor)
+def _point(point: Point, cache: Cache) -> PointRow:
+    test, anchor = cache.measure(point.measure), cache.measure(point.anchor_measure)
+    streams = {name: cache.stream(job) for name, job in point.streams.items()}
+    plain = cache.stream(point.anchor)
     seconds = point.clip.seconds
     lr_frames = point.layout.frames(Role.LR)
     everything = range(point.clip.frames)
@@ -256,11 +280,11 @@ def _point(point: Point, cache: Cache) -> dict[str, Any]:
     }
     lead_bits = sum(b for b, lead in zip(of_lr["frame_bits"], of_lr["leads"], strict=True) if lead)
 
-    def side(bits: float, quality: dict[str, Any], frames: Iterable[int]) -> dict[str, Any]:
+    def side(bits: float, quality: Quality, frames: Iterable[int]) -> Side:
         means = averages(quality, frames)
-        means["temporal"] /= 2 ** (point.clip.bit_depth - 8)  # as at 8 bit: it is averaged
-        figures = {k: _round(v) for k, v in means.items()}
-        return {"bits": bits, "kbps": _round(bits / seconds / 1000), **figures}
+        if means["temporal"] is not None:  # as at 8 bit: it is averaged
+            means["temporal"] /= 2 ** (point.clip.bit_depth - 8)
+        return {"bits": bits, "kbps": round(bits / seconds / 1000, 5), **_rounded(means)}
 
     whole_bits = sum(r["bits"] for r in streams.values())
     return {
@@ -303,11 +327,19 @@ def _point(point: Point, cache: Cache) -> dict[str, Any]:
     }
 
 
+def _rounded(means: Means) -> Means:
+    out = means.copy()
+    for name in METRICS:
+        value = means[name]
+        out[name] = None if value is None else round(value, 5)
+    return out
+
+
 def _round(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 5)
 
 
-def curve(points: list[dict[str, Any]], counting: str, side: str, metric: str) -> Curve:
+def curve(points: list[PointRow], counting: Counting, side: SideName, metric: Metric) -> Curve:
     """(kbit/s, quality) of one side of the points."""
     return [
         (p[counting][side]["kbps"], math.nan if (q := p[counting][side][metric]) is None else q)
@@ -315,12 +347,12 @@ def curve(points: list[dict[str, Any]], counting: str, side: str, metric: str) -
     ]
 
 
-def _bd(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    curves: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+def _bd(points: list[PointRow]) -> list[BdRow]:
+    curves: dict[tuple[str, Setting], list[PointRow]] = defaultdict(list)
     for p in points:
-        curves[tuple(p[k] for k in ("clip", *GROUP))].append(p)
-    out = []
-    for (clip, *group), own in curves.items():
+        curves[p["clip"], setting(p)].append(p)
+    out: list[BdRow] = []
+    for (clip, (codec, config, plan, enhancer)), own in curves.items():
         for counting in COUNTINGS:
             for metric in METRICS:
                 anchor = curve(own, counting, "anchor", metric)
@@ -334,7 +366,10 @@ def _bd(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
                         {
                             "clip": clip,
                             "class": own[0]["class"],
-                            **dict(zip(GROUP, group, strict=True)),
+                            "codec": codec,
+                            "config": config,
+                            "plan": plan,
+                            "enhancer": enhancer,
                             "seen": own[0]["seen"],
                             "counting": counting,
                             "metric": metric,
@@ -354,32 +389,35 @@ def _bd(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
 ALL = "all clips"
 
 
-def _means(
-    points: list[dict[str, Any]], bd: list[dict[str, Any]], exclude_seen: bool
-) -> list[dict[str, Any]]:
+def _means(points: list[PointRow], bd: list[BdRow], exclude_seen: bool) -> list[MeanRow]:
     """Over clips. without_figure counts all other clips of the class: those whose curves do not
     overlap, that have not the metric, that are not finished, that the model saw."""
     clips: dict[str, set[str]] = defaultdict(set)
     for p in points:
         clips[p["class"]].add(p["clip"])
         clips[ALL].add(p["clip"])
-    rows: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    rows: dict[tuple[str, Setting, Counting, Metric, str], list[BdRow]] = defaultdict(list)
     for row in bd:
         if exclude_seen and row["seen"]:
             continue
-        rest = tuple(row[k] for k in (*GROUP, "counting", "metric", "method"))
         for name in (row["class"], ALL):
-            rows[(name, *rest)].append(row)
-    out = []
-    for key, own in rows.items():
-        name, others = key[0], key[1:]
+            key = (name, setting(row), row["counting"], row["metric"], row["method"])
+            rows[key].append(row)
+    out: list[MeanRow] = []
+    for (name, (codec, config, plan, enhancer), counting, metric, method), own in rows.items():
         rates = [r["rate"] for r in own if r["rate"] is not None]
         mean = mean_over_clips(rates)
         quality = mean_over_clips([r["quality"] for r in own if r["quality"] is not None])
         out.append(
             {
                 "class": name,
-                **dict(zip((*GROUP, "counting", "metric", "method"), others, strict=True)),
+                "codec": codec,
+                "config": config,
+                "plan": plan,
+                "enhancer": enhancer,
+                "counting": counting,
+                "metric": metric,
+                "method": method,
                 "rate": _round(mean.value),
                 "low": _round(mean.low),
                 "high": _round(mean.high),
@@ -400,26 +438,29 @@ def _means(
     return out
 
 
-def _temporal(points: list[dict[str, Any]], exclude_seen: bool) -> list[dict[str, Any]]:
+def _temporal(points: list[PointRow], exclude_seen: bool) -> list[TemporalRow]:
     """Temporal error of both sides at equal QPs, mean over clips and QPs.
 
     Not among METRICS: less is better, so there is no BD figure of it."""
-    rows: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    rows: dict[Setting, list[PointRow]] = defaultdict(list)
     for p in points:
         if not (exclude_seen and p["seen"]):
-            rows[tuple(p[k] for k in GROUP)].append(p)
-    out = []
-    for group, own in rows.items():
+            rows[setting(p)].append(p)
+    out: list[TemporalRow] = []
+    for (codec, config, plan, enhancer), own in rows.items():
         for counting in COUNTINGS:
             sides = [(p[counting]["test"]["temporal"], p[counting]["anchor"]["temporal"])
                      for p in own]  # fmt: skip
-            given = [pair for pair in sides if None not in pair]
+            given = [(t, a) for t, a in sides if t is not None and a is not None]
             if not given:
                 continue
             test, anchor = (sum(x) / len(given) for x in zip(*given, strict=True))
             out.append(
                 {
-                    **dict(zip(GROUP, group, strict=True)),
+                    "codec": codec,
+                    "config": config,
+                    "plan": plan,
+                    "enhancer": enhancer,
                     "counting": counting,
                     "test": _round(test),
                     "anchor": _round(anchor),

@@ -22,9 +22,10 @@ from ..media.planar import planes_of
 from ..plan import Role
 from .cache import Cache, Job
 from .clips import Clip, ClipSource
-from .config import FULL, Evaluation
+from .config import PLAIN, Evaluation
 from .execution import Executor, left_to_do
 from .graph import Graph, Point, build, examine_clips, find_enhancers
+from .records import ComplexityRow
 from .results import Results, assemble
 from .work import busiest_box, package_version, tools
 
@@ -44,7 +45,7 @@ class Outcome:
     results: Results
     crops: list[dict[str, Any]]
     provenance: dict[str, Any]
-    complexity: list[dict[str, Any]]
+    complexity: list[ComplexityRow]
 
 
 def evaluate(
@@ -95,7 +96,7 @@ def evaluate(
     count.expect(left_crops)
     _run(left_crops, graph, cache, executor, count)
     crops = [_crop_record(s, cache) for s in crop_sets]
-    complexity: list[dict[str, Any]] = []
+    complexity: list[ComplexityRow] = []
     if evaluation.complexity and not partial:
         from .complexity import examine_models
 
@@ -183,7 +184,7 @@ def _crop_sets(e: Evaluation, graph: Graph, cache: Cache, boxes: Boxes) -> list[
     and the anchor at the QP whose bits are nearest the pair's.
 
     boxes: those found already, by clip and frame."""
-    plan = next((p for p in e.plans if p.kind != FULL), None)
+    plan = next((p for p in e.plans if p.kind != PLAIN), None)
     if plan is None or not e.crops:
         return []
     qp = min(e.qps, key=lambda q: abs(q - CROP_QP))
@@ -222,8 +223,8 @@ def _crop_set(
         == (p.clip, p.coding, p.config, p.plan, p.enhancer)
     }
     if all(cache.has(j) for j in (*p.streams.values(), *(q.anchor for q in anchors.values()))):
-        pair_bits = sum(cache.record(j)["bits"] for j in p.streams.values())
-        bits = {qp: cache.record(q.anchor)["bits"] for qp, q in anchors.items()}
+        pair_bits = sum(cache.stream(j)["bits"] for j in p.streams.values())
+        bits = {qp: cache.stream(q.anchor)["bits"] for qp, q in anchors.items()}
         anchor_qp = nearest_qp(bits, pair_bits, p.coding.codec.max_qp)
     else:
         pair_bits, anchor_qp = 0, p.qp + 1  # a guess: mostly it is a stream of its own
@@ -295,7 +296,7 @@ def _box(clip: Clip, index: int) -> tuple[int, int, int, int]:
 def _crop_record(crop: dict[str, Any], cache: Cache) -> dict[str, Any]:
     """What the report shows: paths of the pictures, their PSNR, bits of both sides."""
     out = {k: v for k, v in crop.items() if k not in ("jobs", "anchor")}
-    out["anchor_bits"] = cache.record(crop["anchor"])["bits"]
+    out["anchor_bits"] = cache.stream(crop["anchor"])["bits"]
     out["versions"] = {
         name: {**cache.record(job), "folder": str(cache.path(job))}
         for name, job in crop["jobs"].items()
@@ -312,10 +313,10 @@ def _provenance(e: Evaluation, graph: Graph, cache: Cache) -> dict[str, Any]:
     made_by: set[str] = set()
     ran: dict[str, set[str]] = {x.key: set() for x in graph.enhancers}
     for p in graph.points:
-        ran[p.enhancer.key].add(cache.record(p.measure).get("ran", "not recorded"))
+        ran[p.enhancer.key].add(cache.measure(p.measure).get("ran", "not recorded"))
         for role, job in (("anchor", p.anchor), *p.streams.items()):
             where = f"{p.coding.label} {p.config.value.upper()}, {role}"
-            record = cache.record(job)
+            record = cache.stream(job)
             made_by.add(record.get("pictures_by", "not recorded"))
             k = job.spec["scale"]
             name = where + (f" at 1/{k}" if k > 1 else "") + f", QP {job.spec['qp']}"

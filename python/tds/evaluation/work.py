@@ -9,9 +9,10 @@ pairs are rebuilt by its own ``Decoder``, so what is measured is what a user get
 from __future__ import annotations
 
 import functools
+import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
@@ -42,10 +43,14 @@ from ..media.programs import ffmpeg_version
 from ..media.sources import VideoSource
 from ..pair import Pair
 from ..plan import Role
-from .cache import write_record
+from ..session import Session
+from .cache import RECORD, write_record
 from .clips import ClipSource
 from .layout import from_plain
 from .metrics import compare, metrics_version
+from .records import CropRecord, MeasureRecord, StreamRecord
+
+Record = StreamRecord | MeasureRecord | CropRecord
 
 SAME = "same"
 """The part a finished measurement plays for another whose pictures should be the same."""
@@ -71,7 +76,9 @@ class Place:
 def run(kind: str, spec: dict[str, Any], place: Place, out: Path) -> None:
     """Does one job and writes its record and files into ``out``."""
     started = time.perf_counter()
-    record = {"stream": _stream, "measure": _measure, "crop": _crop}[kind](spec, place, out)
+    works: dict[str, Callable[[dict[str, Any], Place, Path], Record]]
+    works = {"stream": _stream, "measure": _measure, "crop": _crop}
+    record = works[kind](spec, place, out)
     record["seconds"] = round(time.perf_counter() - started, 3)
     write_record(out, record)
 
@@ -93,7 +100,7 @@ def _settings(spec: dict[str, Any], video: VideoSource) -> StreamSettings:
     return settings.stream(video, None if spec["scale"] == 1 else Role.LR)
 
 
-def _stream(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
+def _stream(spec: dict[str, Any], place: Place, out: Path) -> StreamRecord:
     encoder = ADAPTERS[spec["encoder"]].fingerprint()
     if encoder != spec["version"]:
         raise ExternalError(
@@ -147,7 +154,7 @@ def _stream(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
             ],
             "bits": coded.bits(),
             "frame_bits": sizes,
-            "segments": [[s.path.name, s.frames] for s in coded.segments],
+            "segments": [(s.path.name, s.frames) for s in coded.segments],
             "clip": sha256_of(place.files[spec["clip"]]),
             "codec": adapter.codec.value,
             "config": settings.config.value,
@@ -159,11 +166,11 @@ def _stream(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
             "height": settings.height,
             "bit_depth": settings.bit_depth,
             "command": adapter.describe(settings),
-            "cpus": os.cpu_count(),
+            "cpus": os.cpu_count() or 1,
         }
 
 
-def starts(record: dict[str, Any]) -> list[int]:
+def starts(record: StreamRecord) -> list[int]:
     """Where a coded stream restarts: the frame that each of its segments codes first."""
     out, at = [], 0
     for _, pictures in record["segments"]:
@@ -172,13 +179,13 @@ def starts(record: dict[str, Any]) -> list[int]:
     return out
 
 
-def coded_stream(folder: Path, record: dict[str, Any]) -> CodedStream:
+def coded_stream(folder: Path, record: StreamRecord) -> CodedStream:
     """The stream a finished job left in ``folder``."""
     segments = [CodedSegment(folder / name, n) for name, n in record["segments"]]
     return CodedStream(segments, record["frames"])
 
 
-def decoded(folder: Path, record: dict[str, Any]) -> Iterator[VideoFrame]:
+def decoded(folder: Path, record: StreamRecord) -> Iterator[VideoFrame]:
     """Its pictures in display order; ``pts`` is the frame's index in the clip.
 
     Raises ExternalError when it decodes to other pictures than went in."""
@@ -231,12 +238,12 @@ def _read_sources(path: Path, frames: int) -> Iterator[list[Plane]]:
             yield planes_in(data, video.width, video.height, video.bit_depth)
 
 
-def _records(place: Place) -> dict[str, dict[str, Any]]:
-    import json
-
+def _records(place: Place) -> dict[str, StreamRecord]:
+    """Of the streams that a job rests on."""
     return {
-        name: json.loads((folder / "record.json").read_text())
+        name: json.loads((folder / RECORD).read_text())
         for name, folder in place.inputs.items()
+        if name != SAME
     }
 
 
@@ -252,6 +259,9 @@ def shown(spec: dict[str, Any], place: Place) -> Iterator[Shown]:
             assert frame.pts is not None
             yield Shown(frame.pts, planes_of(frame), "plain")
         return
+    if "plain" in records:
+        yield from _plain(spec, place, records)
+        return
     pictures = (_lanczos if enhancer["kind"] == "lanczos" else _engine)(spec, place, records)
     base = spec["base_scale"]
     if base == 1:
@@ -266,18 +276,9 @@ def shown(spec: dict[str, Any], place: Place) -> Iterator[Shown]:
 
 
 def _streams(
-    spec: dict[str, Any], place: Place, records: dict[str, dict[str, Any]]
+    spec: dict[str, Any], place: Place, records: dict[str, StreamRecord]
 ) -> Mapping[Role, Iterator[VideoFrame]]:
-    """Decoded frames by role; in a plan with k = 1 both come from the one plain stream."""
-
-    def of_plain(role: Role) -> Iterator[VideoFrame]:
-        for frame in decoded(place.inputs["plain"], records["plain"]):
-            assert frame.pts is not None
-            if spec["roles"][frame.pts] == role.value:
-                yield frame
-
-    if "plain" in records:
-        return {role: of_plain(role) for role in Role}
+    """Decoded frames by role."""
     return {
         role: decoded(place.inputs[role.value], records[role.value])
         if role.value in records
@@ -293,21 +294,59 @@ def _base_size(spec: dict[str, Any]) -> tuple[int, int]:
     return size if base == 1 else (_tds.lr_size(size[0], base), _tds.lr_size(size[1], base))
 
 
-def _engine(
-    spec: dict[str, Any], place: Place, records: dict[str, dict[str, Any]]
-) -> Iterator[Shown]:
+def _settings_of(spec: dict[str, Any], place: Place) -> EnhanceSettings:
     enhancer = spec["enhancer"]
     model = None
     if enhancer["kind"] == "model":
         model = str(place.files[enhancer["model"]])
-    width, height = _base_size(spec)
-    settings = EnhanceSettings(
+    return EnhanceSettings(
         backend="torchscript" if model else "bicubic",
         model=model,
         device=enhancer["device"],
         precision=enhancer["precision"],
         threads=place.threads,
     )
+
+
+def _ran(session: Session) -> str:
+    info = session.info
+    return f"{info.precision} on {info.device}" if info.backend == "torchscript" else ""
+
+
+def _plain(spec: dict[str, Any], place: Place, records: dict[str, StreamRecord]) -> Iterator[Shown]:
+    """A plain stream, every picture enhanced by a model for k = 1, or passed."""
+    settings = _settings_of(spec, place)
+    frames = decoded(place.inputs["plain"], records["plain"])
+    with Session(
+        spec["width"],
+        spec["height"],
+        1,
+        spec["bit_depth"],
+        backend=settings.backend,
+        model=settings.model,
+        device=settings.device,
+        precision=settings.precision,
+        threads=settings.threads,
+    ) as session:
+        ran = _ran(session)
+        session.end("lr")
+        while not session.ended:
+            if session.wants:
+                frame = next(frames, None)
+                if frame is None:
+                    session.end("hr")
+                else:
+                    session.send("hr", frame)
+            for picture in session:
+                if picture.status == "repeated":
+                    raise ExternalError(f"frame {picture.pts} was lost between coding and output")
+                yield Shown(int(picture.pts), list(picture.planes), picture.status, ran)
+
+
+def _engine(
+    spec: dict[str, Any], place: Place, records: dict[str, StreamRecord]
+) -> Iterator[Shown]:
+    width, height = _base_size(spec)
     rate = Fraction(spec["rate"])
     pair = Pair(
         _streams(spec, place, records),
@@ -319,9 +358,8 @@ def _engine(
         rate=rate,
         hints=Hints(spec["hr_qp"], spec["lr_qp"]),
     )
-    with Decoder(pair, settings) as pictures:
-        info = pictures.session.info
-        ran = f"{info.precision} on {info.device}" if model else ""
+    with Decoder(pair, _settings_of(spec, place)) as pictures:
+        ran = _ran(pictures.session)
         for picture in pictures:
             if picture.status == "repeated" or UPSAMPLED_LOSSES & set(picture.reason):
                 raise ExternalError(f"frame {picture.pts} was lost between coding and output")
@@ -329,7 +367,7 @@ def _engine(
 
 
 def _lanczos(
-    spec: dict[str, Any], place: Place, records: dict[str, dict[str, Any]]
+    spec: dict[str, Any], place: Place, records: dict[str, StreamRecord]
 ) -> Iterator[Shown]:
     """Lanczos up-sampling by FFmpeg's scale filter; HR as it is."""
     streams = _streams(spec, place, records)
@@ -343,7 +381,7 @@ def _lanczos(
             frame = next(streams[role], None)  # a down-sampled boundary, not shown
         if frame is None or frame.pts != index:
             raise ExternalError(f"frame {index} was lost between coding and output")
-        hr = role is Role.HR or k == 1
+        hr = role is Role.HR
         yield Shown(
             index, planes_of(frame if hr else enlarge(frame)), "passed" if hr else "upsampled"
         )
@@ -379,10 +417,10 @@ def tools() -> dict[str, str]:
     }
 
 
-def _measure(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
+def _measure(spec: dict[str, Any], place: Place, out: Path) -> MeasureRecord:
     _check_tools(spec)
-    known = _records(place).get(SAME)
-    if known is not None:
+    if SAME in place.inputs:
+        known: MeasureRecord = json.loads((place.inputs[SAME] / RECORD).read_text())
         again = _measured_before(spec, place, known)
         if again is not None:
             return again
@@ -419,6 +457,7 @@ def _measure(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
         place.scratch,
         max(1, place.threads),
         spec["ms_ssim"],
+        spec.get("perceptual", True),
     )
     if len(status) != spec["frames"]:
         raise ExternalError(f"{len(status)} frames were compared, not {spec['frames']}")
@@ -433,8 +472,8 @@ def _measure(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
 
 
 def _measured_before(
-    spec: dict[str, Any], place: Place, known: dict[str, Any]
-) -> dict[str, Any] | None:
+    spec: dict[str, Any], place: Place, known: MeasureRecord
+) -> MeasureRecord | None:
     """The record, by what was measured of the same pictures; None where they are others."""
     status: list[str] = []
     digest = PicturesMD5()
@@ -453,7 +492,7 @@ def _measured_before(
 # --------------------------------------------------------------------- crops --
 
 
-def _crop(spec: dict[str, Any], place: Place, out: Path) -> dict[str, Any]:
+def _crop(spec: dict[str, Any], place: Place, out: Path) -> CropRecord:
     """PNGs of one region of one frame: the source, and a version with its residual map."""
     _check_tools(spec)
     index, (x, y, w, h) = spec["index"], spec["box"]
