@@ -72,14 +72,15 @@ def test_sound_is_copied_or_coded_as_aac_with_a_notice(
     else:
         notice = f"sound track 0 ({codec}) is coded as aac: mp4 files do not hold it"
         assert result.notices == (notice,)
-    assert samples(result.path) == pytest.approx(samples(source), abs=3000)
+    more = samples(result.path) - samples(source)
+    assert abs(more) < 3000 if kept else 0 <= more <= 1024  # AAC's last packet is filled up
 
 
 @pytest.mark.parametrize(
     ("muxer", "codec", "way", "encoder"),
     [("webm", "aac", Way.CODE, "libopus"), ("mov", "libopus", Way.CODE, "aac"),
      ("mov", "flac", Way.CODE, "aac"), ("matroska", "truehd", Way.COPY, ""),
-     ("webm", "libopus", Way.COPY, "")],
+     ("webm", "libopus", Way.COPY, ""), ("webm", "pcm_s16le", Way.CODE, "libopus")],
 )  # fmt: skip
 def test_the_table_knows_other_containers(
     tmp_path: Path, small: Path, muxer: str, codec: str, way: Way, encoder: str
@@ -87,6 +88,7 @@ def test_the_table_knows_other_containers(
     source = with_sound(tmp_path / "in.mkv", small, codec)
     (row,) = planned(source, muxer)
     assert (row.way, row.encoder) == (way, encoder)
+    assert bool(row.notice) == (way is not Way.COPY)
 
 
 def test_sound_that_changes_its_form_on_the_way_is_coded_anew(tmp_path: Path, small: Path) -> None:
@@ -152,7 +154,18 @@ def test_what_is_left_behind_is_said(tmp_path: Path, small: Path) -> None:
         *("-metadata:s:t:0", "filename=cover.jpg", "-attach", font),
         *("-metadata:s:t:1", "mimetype=application/x-truetype-font", source),
     )
-    result = tds.encode(source, tmp_path / "o.mp4", **FAST)
+    early: list[str] = []
+    frames_done: list[int] = []
+
+    def on_notice(notice: str) -> None:
+        assert not frames_done
+        early.append(notice)
+
+    result = tds.encode(
+        *(source, tmp_path / "o.mp4"), on_notice=on_notice,
+        progress=lambda done, _: frames_done.append(done), **FAST,
+    )  # fmt: skip
+    assert tuple(early) == result.notices and frames_done
     assert [notice.split(" is left out")[0] for notice in result.notices] == [
         "video track 1 (h264)", "video track 2 (mjpeg, cover.jpg)",
         "attachment 0 (application/x-truetype-font, f.ttf)",
@@ -238,6 +251,25 @@ def test_a_pixel_format_that_changes_on_the_way(tmp_path: Path, small: Path) -> 
     first, second, third = (pictures[6 * i * size :][:size] for i in range(3))
     for other in (second, third):
         assert sum(abs(a - b) for a, b in zip(first, other, strict=True)) / size < 3
+
+
+def test_texts_at_one_time_all_come_along(tmp_path: Path, small: Path) -> None:
+    """Muxers take no two packets at one time, and titles often begin together."""
+    source = tmp_path / "in.mkv"
+    (tmp_path / "s.ass").write_text(
+        "[Script Info]\nScriptType: v4.00+\n[V4+ Styles]\n[Events]\n"
+        "Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+        + "".join(f"Dialogue: 0,0:00:00.10,0:00:00.20,,,0,0,0,,{x}\n" for x in ("One", "Two"))
+    )
+    tools.ffmpeg(
+        *("-i", small, "-i", tmp_path / "s.ass", "-frames:v", 6),
+        *("-c:v", "libx264", "-c:s", "ass", source),
+    )
+    result = tds.encode(source, tmp_path / "o.mp4", **FAST)
+    assert [n.split(":")[0] for n in result.notices] == ["text track 0 (ass) is coded as mov_text"]
+    with av.open(str(result.path)) as container:
+        texts = b"".join(bytes(p) for p in container.demux(subtitles=0))
+    assert b"One" in texts and b"Two" in texts
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi"])

@@ -37,7 +37,7 @@ def sounding(path: Path, small: Path, *options: object, loops: int = 2) -> Path:
     """H.264 and AAC, as long as the small clip ``loops`` times."""
     tools.ffmpeg(
         *("-stream_loop", loops - 1, "-i", small, "-f", "lavfi", "-i", "sine=440"),
-        *("-map", 0, "-map", 1, "-c:v", "libx264", "-c:a", "aac", "-shortest", *options, path),
+        *("-map", 0, "-map", 1, "-c:v", "libx264", "-c:a", "aac", "-t", loops, *options, path),
     )
     return path
 
@@ -133,10 +133,17 @@ def test_a_source_that_begins_before_0(tmp_path: Path, small: Path) -> None:
     assert apart[0] == pytest.approx(apart[1], abs=0.002)
 
 
-def test_joined_transport_streams(tmp_path: Path, small: Path) -> None:
-    part, joined, out = tmp_path / "part.ts", tmp_path / "joined.ts", tmp_path / "o.mp4"
-    sounding(part, small)
-    joined.write_bytes(part.read_bytes() * 2)
+@pytest.mark.parametrize(
+    ("suffix", "codecs"),
+    [("ts", ("libx264", "aac")), ("mpg", ("mpeg2video", "mp2")), ("flv", ("flv", "libmp3lame"))],
+)
+def test_joined_recordings(
+    tmp_path: Path, small: Path, suffix: str, codecs: tuple[str, str]
+) -> None:
+    part, joined, out = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}", tmp_path / "o.mp4"
+    sounding(part, small, "-c:v", codecs[0], "-c:a", codecs[1])
+    header = 13 if suffix == "flv" else 0
+    joined.write_bytes(part.read_bytes() + part.read_bytes()[header:])
     result = tds.encode(joined, out, **FAST)
     assert any("leap at 1 place" in notice for notice in result.notices)
     assert result.metadata.timeline.frames == 100

@@ -210,6 +210,7 @@ def encode(
     video_track: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    on_notice: Callable[[str], None] | None = None,
     **options: Any,
 ) -> EncodeResult:
     """Codes a video as an HR and an LR stream in one MP4 file, or as two raw streams.
@@ -218,8 +219,9 @@ def encode(
     coded stream, with ``raw``. video_track: number of the track among the file's video streams,
     as in FFmpeg's ``0:v:N`` (None: the one that is shown by default). output: the MP4 file,
     written whole or not at all; with the suffix .json or .yaml a sidecar, beside which the two
-    raw streams go (container.annexb.raw_paths). settings, or its fields as keywords
-    (``codec="vvc"``, ``qp=32``, ...).
+    raw streams go (container.annexb.raw_paths). on_notice: called with each of the result's
+    notices as soon as it is known: what does not come along, before any picture is coded.
+    settings, or its fields as keywords (``codec="vvc"``, ``qp=32``, ...).
 
     Raises InputError (a ValueError), MissingError (a FileNotFoundError),
     OutputExistsError (a FileExistsError), ExternalError (a RuntimeError) or
@@ -244,8 +246,13 @@ def encode(
             )
         # Before any picture is coded: what this refuses, it refuses at once.
         extras, notices = _extras_of(video, is_sidecar(output))
+        tell = on_notice or (lambda notice: None)
+        for notice in notices:
+            tell(notice)
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
             coded = code_streams(video, settings, Path(folder), progress)
+            for notice in video.notices:
+                tell(notice)
             if is_sidecar(output):
                 write_raw_pair(Path(output), beside, coded.hr, coded.lr, coded.metadata, overwrite)
             else:
@@ -260,7 +267,7 @@ def encode(
                 statistics(coded.hr, settings, video, Role.HR),
                 statistics(coded.lr, settings, video, Role.LR),
                 frozenset(coded.restarts),
-                (*video.notices, *notices),
+                (*notices, *video.notices),
             )
 
 

@@ -123,8 +123,6 @@ def run(args: argparse.Namespace) -> int:
             scene_cut=args.scene_cut,
             model=args.model,
         )
-    for notice in result.notices:
-        remark(args, notice)
     if not args.quiet:
         print(summary(result))
     if args.measure:

@@ -74,17 +74,21 @@ def frames(
             yield frame
 
 
+_REORDERED = 64  # packets among which that of the next picture is; no codec reorders as many
+
+
 class _MovedTimes:
     """The moved times of pictures that come with those of the file, in display order."""
 
     def __init__(self, packets: Iterator[Packet[Any]], stream: VideoStream) -> None:
         self._packets, self._stream = packets, stream
-        self._waiting: deque[tuple[int, int]] = deque(maxlen=64)  # (as in the file, ticks added)
+        self._waiting: deque[tuple[int, int]] = deque(maxlen=_REORDERED)  # (time, ticks added)
         self._ticks = 0
 
     def __call__(self, pts: int) -> int:
-        while pts not in (own for own, _ in self._waiting) and self._read():
-            pass
+        for _ in range(_REORDERED):
+            if pts in (own for own, _ in self._waiting) or not self._read():
+                break
         for entry in self._waiting:
             if entry[0] == pts:
                 self._waiting.remove(entry)

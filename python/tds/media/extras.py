@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
+from math import ceil
 from typing import Any
 
 import av
@@ -273,11 +274,11 @@ class _Target:
             with av.open(io.BytesIO(), "w", format=self.muxer, options=self.options) as out:
                 way = _way(out, stream, encoder)
                 out.start_encoding()
+                order = _Order()
                 for sample in samples:
                     packet = sample.packet()
                     packet.stream = stream
-                    for made in way.give(packet):
-                        out.mux(made)
+                    out.mux(list(order.of(way.give(packet))))
         except _REFUSALS:
             return False
         return True
@@ -294,18 +295,8 @@ class _Copied:
         if isinstance(self.stream, AudioStream):
             self.stream.codec_context.layout = _layout(self.stream)
         _name(self.stream, source)
-        self._last: int | None = None
 
     def give(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
-        if packet.dts is None:
-            if packet.pts is None:
-                return []
-            packet.dts = packet.pts
-        if self._last is not None and packet.dts <= self._last:  # which no muxer takes
-            packet.dts = self._last + 1
-        self._last = packet.dts
-        if packet.pts is None or packet.pts < packet.dts:
-            packet.pts = packet.dts
         packet.stream = self.stream
         return [packet]
 
@@ -318,7 +309,7 @@ class _Sound:
     where the encoder takes them."""
 
     def __init__(self, out: OutputContainer, source: AudioStream, encoder: str) -> None:
-        context = source.codec_context
+        self._decoder = context = source.codec_context
         codec = av.Codec(encoder, "w")
         rates = codec.audio_rates or [context.sample_rate]
         least = min(context.sample_rate, max(rates))
@@ -332,15 +323,31 @@ class _Sound:
         self.stream.codec_context.open()
         self._resampler: AudioResampler | None = None
         self._takes: tuple[str, str, int] | None = None
+        self._tick = Fraction(source.time_base or 0)
+        self._due: Fraction | None = None  # where the sound so far ends
 
-    def give(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
+    def give(self, packet: Packet[Any] | None) -> Iterable[Packet[Any]]:
         try:
-            frames = packet.decode()
+            frames = self._decoder.decode(packet)
         except (av.error.FFmpegError, ValueError):  # damaged: passed over, as by ffmpeg
             return
         for frame in frames:
-            if isinstance(frame, AudioFrame):
-                yield from self._code(frame)
+            self._time(frame)
+            yield from self._code(frame)
+
+    def _time(self, frame: AudioFrame) -> None:
+        """By the samples where that is what the file's coarser clock (Matroska's) means."""
+        if frame.pts is None or frame.time_base is None:
+            if self._due is None:
+                return
+            time = self._due
+        else:
+            time = frame.pts * Fraction(frame.time_base)
+            if self._due is not None and abs(time - self._due) <= self._tick:
+                time = self._due
+        frame.time_base = Fraction(1, frame.sample_rate)
+        frame.pts = round(time * frame.sample_rate)
+        self._due = time + Fraction(frame.samples, frame.sample_rate)
 
     def _code(self, frame: AudioFrame) -> Iterator[Packet[Any]]:
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -359,6 +366,7 @@ class _Sound:
                 yield from self.stream.encode(resampled)
 
     def finish(self) -> Iterable[Packet[Any]]:
+        yield from self.give(None)
         yield from self._flush()
         yield from self.stream.encode(None)
 
@@ -430,6 +438,7 @@ def _packets(
     ways: Mapping[int, _Copied | _Sound | _Text],
     clock: SourceClock | None,
 ) -> Iterator[Packet[Any]]:
+    order = _Order()
     with source:
         # All streams: the clock has to see what it saw when the pictures were read.
         for packet in source.demux():
@@ -437,9 +446,33 @@ def _packets(
                 clock.move(packet)
             way = ways.get(packet.stream.index)
             if way is not None and packet.size:
-                yield from way.give(packet)
+                yield from order.of(way.give(packet))
         for way in ways.values():
-            yield from way.finish()
+            yield from order.of(way.finish())
+
+
+class _Order:
+    """Decoding times that increase in each stream, as muxers ask: no two packets at one time,
+    also not where only the container's coarser clock makes it one."""
+
+    def __init__(self) -> None:
+        self._next: dict[int, Fraction] = {}
+
+    def of(self, packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
+        """The packets, without those that have no time at all."""
+        for packet in packets:
+            if packet.dts is None:
+                packet.dts = packet.pts
+            if packet.dts is None:
+                continue
+            base = Fraction(packet.time_base)
+            if packet.dts * base < self._next.get(packet.stream.index, packet.dts * base):
+                packet.dts = ceil(self._next[packet.stream.index] / base)
+            tick = max(base, Fraction(packet.stream.time_base or 0))
+            self._next[packet.stream.index] = packet.dts * base + tick
+            if packet.pts is None or packet.pts < packet.dts:
+                packet.pts = packet.dts
+            yield packet
 
 
 def _moved(chapter: dict[str, Any], shift: Fraction) -> dict[str, Any]:
