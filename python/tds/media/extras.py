@@ -177,6 +177,10 @@ def plan_extras(
         number = numbers[stream.type] = numbers.get(stream.type, -1) + 1
         if stream.index in video:
             continue
+        if stream.type == "data" and "timecode" in stream.metadata:
+            # A track that says no more than this tag, of which muxers make such a track again.
+            extras.metadata.setdefault("timecode", stream.metadata["timecode"])
+            continue
         way, encoder, why = Way.LEAVE, "", _left(path, stream, once)
         if stream in candidates:
             way, encoder, why = target.way_of(stream, samples[stream.index])
