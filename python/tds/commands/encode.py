@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
             video_track=args.video_track,
             overwrite=args.overwrite,
             progress=progress,
+            on_notice=lambda notice: remark(args, notice),
             codec=args.codec or (ADAPTERS[args.encoder].codec if args.encoder else Codec.VVC),
             config=config,
             qp=args.qp,
