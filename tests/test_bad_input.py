@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,7 +177,8 @@ def test_a_model_that_is_not_torchscript(tmp_path: Path, coded: Coded) -> None:
     model.write_bytes(b"PK\x03\x04 this is no archive" * 20)
     decode_fails(tmp_path, coded().path, "model.pt", "--model", model)
     decode_fails(tmp_path, coded().path, "no such model", "--model", tmp_path / "none.pt")
-    decode_fails(tmp_path, coded().path, "there is no model \"unheard\" for k = 2", "--model", "unheard")
+    unheard = 'there is no model "unheard" for k = 2'
+    decode_fails(tmp_path, coded().path, unheard, "--model", "unheard")
 
 
 def test_no_cuda(tmp_path: Path, coded: Coded) -> None:
@@ -536,6 +538,37 @@ def test_names_in_any_encoding(tmp_path: Path, small: Path, name: bytes, encodin
     assert again.read_bytes() == back.read_bytes()
     lines = tools.tds("info", folder / "none.mp4", status=1, env=env, encoding="latin-1").stderr
     assert len(lines.splitlines()) == 1
+
+
+def test_a_package_built_without_torch_still_decodes(tmp_path: Path, coded: Coded) -> None:
+    """As pip builds it in isolation: torch that is installed afterwards does not help it."""
+    result = coded()
+    package = Path(tds.__file__).parent
+    without = tmp_path / "site" / "tds"
+    ignore = shutil.ignore_patterns("libtds_torchscript*", "__pycache__")
+    shutil.copytree(package, without, symlinks=True, ignore=ignore)
+    shelf = str(package.parents[1] / "models")
+    env = {**os.environ, "PYTHONPATH": str(without.parent), "TDS_MODEL_PATH": shelf}
+    out = tmp_path / "out.y4m"
+    done = tools.tds("decode", result.path, out, env=env)
+    assert 'the backend "torchscript" is not installed' in done.stderr
+    assert "LR pictures are up-sampled by bicubic" in done.stderr and "upsampled" in done.stderr
+    done = tools.tds("doctor", status=1, env=env)
+    assert "built without this torch" in done.stdout and "--no-build-isolation" in done.stdout
+    named = tools.tds("decode", result.path, out, "-y", "--model", "fast", status=1, env=env)
+    assert 'the backend "torchscript" is not installed' in named.stderr
+
+
+def test_without_torch_decoding_says_so(tmp_path: Path, coded: Coded) -> None:
+    code = (
+        "import sys, tds.models.registry as r; r.torch_version = lambda: ''\n"
+        "from tds.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "decode", coded().path, tmp_path / "out.y4m"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "models need torch, which is not installed (pip install torch" in done.stderr
 
 
 def test_an_error_of_ffmpeg_s_own_is_a_sentence_too() -> None:
