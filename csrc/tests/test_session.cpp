@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <random>
 #include <set>
 
 #include <dlfcn.h>
@@ -635,6 +636,140 @@ TEST("a backend that fails while HR pictures are refined: the next call tries ag
     }
     session.close();
     CHECK_EQ(record().handles, 0);
+}
+
+namespace {
+
+// A picture that counts who lets go of it.
+struct Counted {
+    Counted(int32_t size, int64_t time, int value, int &all)
+        : samples(size, size, 8, value), pts(time), alive(all) {}
+    Samples samples;
+    int64_t pts;
+    int &alive;
+    int released = 0;
+    tds_picture picture() {
+        tds_picture p = samples.picture(pts);
+        p.owner = this;
+        p.opaque = this;
+        p.release = [](void *owner) {
+            auto *self = static_cast<Counted *>(owner);
+            self->released++;
+            self->alive--;
+        };
+        return p;
+    }
+};
+
+} // namespace
+
+TEST("any plain stream or pair of contract 2, any caller: each time once, in order, from what was "
+     "sent, in bounded memory, every owner let go of once") {
+    std::mt19937 random(7);
+    const auto one_in = [&](unsigned n) { return random() % n == 0; };
+    for (int trial = 0; trial < 400; trial++) {
+        const bool plain = one_in(2);
+        const bool refined = one_in(2);
+        Session session =
+            recording_2(plain || refined ? kPlain : "", plain ? "" : kLow, [&](tds_settings &s) {
+                s.max_group = 1 + static_cast<int32_t>(random() % 6);
+                s.max_batch = 1 + static_cast<int32_t>(random() % 5);
+                s.causal = one_in(4) ? 1 : 0;
+            });
+        int alive = 0;
+        std::vector<std::unique_ptr<Counted>> events[2]; // nothing is sent of a lost one
+        std::map<int64_t, int> lost;                     // bits of the streams that lost it
+        std::set<int64_t> times;
+        const int64_t count = static_cast<int64_t>(random() % 60);
+        for (int64_t t = 0; t < count; t++) {
+            const bool high = plain || one_in(4);
+            for (const int role : {0, 1}) {
+                if (role == 0 ? !high : (plain || (high && !one_in(3)))) {
+                    continue;
+                }
+                const int32_t size = role == 0 ? 32 : 16;
+                events[role].push_back(std::make_unique<Counted>(
+                    size, t, static_cast<int>(60 + t % 16 + 20 * role), alive));
+                lost[t] |= one_in(8) ? 1 << role : 0;
+                times.insert(t);
+            }
+        }
+        size_t sent[2] = {0, 0};
+        const auto send = [&](int role) {
+            const auto to = static_cast<tds_role>(role);
+            if (sent[role] >= events[role].size()) {
+                CHECK_EQ(tds_session_send(session.get(), to, nullptr), TDS_OK);
+                return sent[role]++ == events[role].size();
+            }
+            Counted &event = *events[role][sent[role]];
+            tds_result result;
+            if ((lost[event.pts] & 1 << role) != 0) {
+                result = tds_session_send_lost(session.get(), to, event.pts);
+            } else {
+                tds_picture p = event.picture();
+                p.strength = one_in(6) ? 0.0F : -1.0F;
+                result = tds_session_send(session.get(), to, &p);
+                alive += result == TDS_OK ? 1 : 0;
+            }
+            CHECK(result == TDS_OK || result == TDS_AGAIN);
+            sent[role] += result == TDS_OK ? 1 : 0;
+            return result == TDS_OK;
+        };
+        const bool seeks = one_in(8);
+        std::vector<int64_t> out;
+        while (true) {
+            if (one_in(3) && sent[0] + sent[1] < events[0].size() + events[1].size()) {
+                const int role = static_cast<int>(random() % 2);
+                if (sent[role] < events[role].size()) {
+                    send(role);
+                }
+            }
+            if (seeks && out.size() > 5) {
+                CHECK_EQ(tds_session_flush(session.get()), TDS_OK);
+                CHECK_EQ(alive, 0);
+                CHECK_EQ(record().handles, 0);
+                break;
+            }
+            const unsigned wants = tds_session_wants(session.get());
+            tds_picture p;
+            const tds_result result = tds_session_receive(session.get(), &p);
+            if (result == TDS_END) {
+                break;
+            }
+            if (result == TDS_AGAIN) {
+                CHECK(wants != 0);
+                for (const int role : {0, 1}) {
+                    CHECK((wants & (1U << role)) == 0 || send(role));
+                }
+                continue;
+            }
+            CHECK_EQ(result, TDS_OK);
+            CHECK_EQ(wants, 0U);
+            out.push_back(p.pts);
+            if (p.status != TDS_STATUS_REPEATED) {
+                auto *from = static_cast<Counted *>(p.opaque);
+                CHECK_EQ(from->pts, p.pts);
+                CHECK_EQ(static_cast<int>(*static_cast<uint8_t *>(p.data[0])),
+                         static_cast<int>(*static_cast<uint8_t *>(from->picture().data[0])));
+                CHECK_EQ(from->released, 0);
+            } else {
+                CHECK((p.reason & TDS_REASON_LOST) != 0);
+            }
+            tds_picture_release(&p);
+            CHECK(alive <= 60);
+        }
+        if (!seeks || out.size() <= 5) {
+            CHECK(out == std::vector<int64_t>(times.begin(), times.end()));
+        }
+        session.close();
+        CHECK_EQ(alive, 0);
+        CHECK_EQ(record().handles, 0);
+        for (const auto &stream : events) {
+            for (const auto &event : stream) {
+                CHECK(event->released <= 1);
+            }
+        }
+    }
 }
 
 TEST("sessions that cannot be: one sentence that says which model would do") {

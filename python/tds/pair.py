@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from av.video.frame import VideoFrame
 
-from ._tds import Tag, Times
+from ._tds import DEFAULT_MAX_GROUP, Tag, Times
 from .container.metadata import Hints
 from .container.times import ratio
 from .errors import InputError
@@ -100,6 +100,6 @@ class Pair:
     full_range: bool = False
     plan: Planned | None = None
     hints: Hints = field(default_factory=Hints)
-    max_group: int = 64
+    max_group: int = DEFAULT_MAX_GROUP
     queued: int = QUEUED_PICTURES
     interrupt: Callable[[], None] | None = None

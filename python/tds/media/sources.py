@@ -13,6 +13,7 @@ import av
 from av.format import Flags
 from av.video.frame import VideoFrame
 
+from .._tds import MAX_SIZE
 from ..errors import InputError
 from .decoding import frames
 from .extent import file_size, has_index, said_end
@@ -49,7 +50,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """ "416x240" -> (416, 240). Raises InputError."""
     try:
         w, h = (int(x) for x in text.lower().split("x"))
-        if not (0 < w <= 16384 and 0 < h <= 16384):
+        if not (0 < w <= MAX_SIZE and 0 < h <= MAX_SIZE):
             raise ValueError
     except ValueError:
         raise InputError(f"a size is WIDTHxHEIGHT, as in 1920x1080, not {text!r}") from None

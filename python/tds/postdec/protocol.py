@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .._tds import MAX_SIZE
 from ..media.planar import picture_size
 from ..plan import Role
 
@@ -21,7 +22,6 @@ HELLO_SIZE = 64
 PICTURE = struct.Struct("<IIIIqq")
 END = struct.Struct("<Q")
 MAX_SENTENCE = 4096
-MAX_SIZE = 16384  # TDS_MAX_SIZE of tds.h
 
 
 class MessageType(IntEnum):

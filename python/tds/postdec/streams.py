@@ -20,6 +20,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from .._tds import MAX_SIZE
 from ..errors import ExternalError, InputError
 from ..media.planar import Plane, picture_size, planes_in
 from ..plan import Role
@@ -318,7 +319,7 @@ def parse_y4m_header(header: bytes, name: str) -> tuple[Format, Fraction | None]
         raise InputError(f"{name} gives interlaced pictures; TDS takes progressive ones")
     try:
         width, height = int(fields[b"W"]), int(fields[b"H"])
-        if not (2 <= width <= protocol.MAX_SIZE and 2 <= height <= protocol.MAX_SIZE):
+        if not (2 <= width <= MAX_SIZE and 2 <= height <= MAX_SIZE):
             raise ValueError
         rate = None
         if b"F" in fields:
