@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Writes the tiny models that test_torchscript.cpp runs into a folder."""
+"""Writes the tiny models that the tests of the TorchScript backend run into a folder."""
 
 from __future__ import annotations
 
@@ -71,17 +71,75 @@ class Raises(Mix):
 
 
 class Hungry(Mix):
-    """Wants more memory than there is for more than ``most`` pictures at once."""
+    """Wants more memory than there is when it is called the ``begin``-th to ``end``-th time."""
 
-    def __init__(self, scale: int, most: int) -> None:
+    def __init__(self, scale: int, begin: int, end: int) -> None:
         super().__init__(scale)
-        self.most = most
+        self.calls = 0
+        self.begin = begin
+        self.end = end
 
     def forward(self, first: Tensor, target: Tensor, last: Tensor, side: Tensor) -> Tensor:
-        if target.size(0) > self.most:
+        self.calls += 1
+        if self.begin <= self.calls and self.calls <= self.end:
             target = target + torch.empty(1 << 50).sum()
         up = target.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
         return (first + 2 * up + 4 * last) / 7
+
+
+class Neighbours(torch.nn.Module):
+    """Contract 2: adds a part of each reference's difference to the target, a mean of 3x3 of its
+    change, and what the features say of a picture: all of it shows in the pixels."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.blur = torch.nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+        self.weight = torch.nn.Parameter(torch.full((1,), 0.25))
+
+    @torch.jit.export
+    def features(self, picture: Tensor, side: Tensor) -> list[Tensor]:
+        said = side[:, 0] / 64 + side[:, 1] / 128 + side[:, 2] / 1024 + side[:, 3] / 256
+        return [picture * 0.5, said[:, None, None, None]]
+
+    @torch.jit.export
+    def enhance(
+        self,
+        target: Tensor,
+        target_features: list[Tensor],
+        references: list[Tensor],
+        reference_features: list[list[Tensor]],
+        side: Tensor,
+    ) -> Tensor:
+        change = target_features[1] * torch.ones_like(target)
+        for r in range(self.count):
+            row = side[:, 1 + r]
+            half = reference_features[r][0] - target_features[0]
+            share = (row[:, 0] * (r + 1) + row[:, 1] / 8)[:, None, None, None] / 8
+            change = change + share * self.blur(half + (references[r] - target) * 0.5)
+            change = change + reference_features[r][1] * row[:, 0, None, None, None] / 2
+        change = change * self.weight.to(change.dtype) * 4
+        return target + side[:, 0, 6, None, None, None] * change
+
+    def forward(self, pictures: Tensor, side: Tensor) -> Tensor:
+        features = [self.features(pictures[:, i], side[:, i, 2:6]) for i in range(self.count + 1)]
+        references = [pictures[:, i] for i in range(1, self.count + 1)]
+        return self.enhance(pictures[:, 0], features[0], references, features[1:], side)
+
+
+class HungryNeighbours(Neighbours):
+    """Wants more memory than there is for the features of more than ``most`` samples."""
+
+    def __init__(self, count: int, most: int) -> None:
+        super().__init__(count)
+        self.most = most
+
+    @torch.jit.export
+    def features(self, picture: Tensor, side: Tensor) -> list[Tensor]:
+        if picture.size(2) * picture.size(3) * 4 > self.most:
+            picture = picture + torch.empty(1 << 50).sum()
+        said = side[:, 0] / 64 + side[:, 1] / 128 + side[:, 2] / 1024 + side[:, 3] / 256
+        return [picture * 0.5, said[:, None, None, None]]
 
 
 def save(folder: Path, name: str, module: torch.nn.Module, **about: object) -> None:
@@ -100,9 +158,17 @@ def main() -> None:
     save(folder, "side", Side(2), no_reference=True)
     save(folder, "wrong", Wrong(2))
     save(folder, "raises", Raises(2))
-    save(folder, "hungry", Hungry(2, 1))
-    save(folder, "starving", Hungry(2, 0))
+    save(folder, "hungry", Hungry(2, 2, 2))
+    save(folder, "starving", Hungry(2, 1, 1 << 30))
     save(folder, "promises", Mix(2), features=True)
+    slots = ["-1", "+1", "full-before"]
+    about = {"tds_model": 2, "references": slots, "cpu_precision": "bfloat16"}
+    save(folder, "neighbours", Neighbours(3), **about)
+    save(folder, "neighbours1", Neighbours(3), scale=1, alignment=32, **about)
+    small = {**about, "scale": 1, "alignment": 16, "halo": 2}
+    save(folder, "hungry2", HungryNeighbours(3, 128 * 128), **small)
+    save(folder, "starving2", HungryNeighbours(3, 0), **small)
+    save(folder, "promises2", Mix(2), **about)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
 #include "backends/bicubic/upsample.h"
 #include "backends/bicubic/workers.h"
+#include "backends/cpus.h"
 #include "session/error.h"
 #include "session/picture.h"
 
@@ -10,7 +11,6 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
-#include <thread>
 #include <vector>
 
 namespace tds {
@@ -24,9 +24,8 @@ struct Bicubic {
         : scale(config.scale), workers(threads(config)) {}
 
     static int threads(const tds_backend_config &config) {
-        const auto there = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
         // More than a few threads wait for memory, not for the processor.
-        const int wanted = config.threads > 0 ? config.threads : std::min(there, 8);
+        const int wanted = config.threads > 0 ? config.threads : std::min(usable_cpus(), 8);
         return std::min(wanted, std::max(1, config.height / kSlice));
     }
 

@@ -3,6 +3,7 @@
 
 #include "tds/tds.h"
 
+#include <exception>
 #include <stdexcept>
 #include <string>
 
@@ -17,5 +18,13 @@ class Failure : public std::runtime_error {
   private:
     tds_result code_;
 };
+
+// Whether torch, or the C++ library, had no more memory, of the host or of a device.
+bool is_out_of_memory(const std::exception &error);
+
+// Torch's messages carry source code or a stack trace; people get the first line.
+std::string first_line(const std::string &text);
+// An error of the TorchScript interpreter: the useful line is the last one.
+std::string last_line(std::string text);
 
 } // namespace tds

@@ -315,4 +315,21 @@ Tensor upsampled(const Tensor &packed, int64_t k, int bit_depth) {
         .to(packed.scalar_type());
 }
 
+Tensor fitted(const Tensor &packed, const Sizes &size) {
+    if (packed.size(2) * 2 == size.padded_height && packed.size(3) * 2 == size.padded_width &&
+        size.height == size.padded_height && size.width == size.padded_width) {
+        return packed;
+    }
+    const auto fit = [](const Tensor &plane, int64_t height, int64_t width, int64_t rows,
+                        int64_t columns) {
+        return at::replication_pad2d(plane.slice(2, 0, height).slice(3, 0, width),
+                                     {0, columns - width, 0, rows - height});
+    };
+    const Tensor luma = fit(at::pixel_shuffle(packed.slice(1, 0, 4), 2), size.height, size.width,
+                            size.padded_height, size.padded_width);
+    const Tensor chroma = fit(packed.slice(1, 4, 6), size.height / 2, size.width / 2,
+                              size.padded_height / 2, size.padded_width / 2);
+    return at::cat({at::pixel_unshuffle(luma, 2), chroma}, 1);
+}
+
 } // namespace tds

@@ -28,6 +28,9 @@ void unpack_from_device(const at::Tensor &packed, const tds_picture &picture);
 // Packed [B, 6, h / 2, w / 2] to [B, 6, k h / 2, k w / 2] as the bicubic backend does it.
 at::Tensor upsampled(const at::Tensor &packed, int64_t k, int bit_depth);
 
+// Packed [B, 6, h / 2, w / 2], cut to the picture's size and padded by repeating its edge.
+at::Tensor fitted(const at::Tensor &packed, const Sizes &size);
+
 int planes_of(const tds_picture &picture);
 int64_t plane_columns(const tds_picture &picture, int plane);
 int64_t plane_rows(const tds_picture &picture, int plane);

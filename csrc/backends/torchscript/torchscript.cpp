@@ -3,62 +3,34 @@
 // The TorchScript backend: runs models as docs/model.md describes them, on the
 // CPU or a CUDA device. Only this folder includes torch. It needs no CUDA
 // headers: torch's device-neutral API is enough.
+//
+// pixels: between pictures and tensors. model: an archive and its methods. device: where it
+// runs. Here: jobs, what is kept of pictures, and memory that does not suffice.
 #include "backends/backend.h"
+#include "backends/bicubic/workers.h"
+#include "backends/cpus.h"
+#include "backends/torchscript/device.h"
 #include "backends/torchscript/failure.h"
+#include "backends/torchscript/model.h"
 #include "backends/torchscript/pixels.h"
 
 #include <ATen/Parallel.h>
-#include <c10/core/StreamGuard.h>
-#include <caffe2/serialize/read_adapter_interface.h>
-#include <torch/cuda.h>
-#include <torch/script.h>
-#include <torch/version.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <memory>
-#include <mutex>
-#include <new>
-#include <optional>
-#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tds {
 namespace {
 
 using at::Tensor;
-
-// Torch's messages carry source code or a stack trace; people get the first line.
-std::string first_line(const std::string &text) {
-    const size_t begin = text.find_first_not_of(" \n");
-    std::string line =
-        begin == std::string::npos ? "" : text.substr(begin, text.find('\n', begin) - begin);
-    while (!line.empty() && (line.back() == ':' || line.back() == '.')) {
-        line.pop_back();
-    }
-    return line;
-}
-
-// An error of the TorchScript interpreter: the useful line is the last one.
-std::string last_line(std::string text) {
-    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) {
-        text.pop_back();
-    }
-    return text.substr(text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1);
-}
-
-// The TorchScript interpreter turns every C++ exception into a std::runtime_error:
-// only the text still tells what it was.
-bool is_out_of_memory(const std::exception &e) {
-    const std::string text = e.what();
-    return dynamic_cast<const c10::OutOfMemoryError *>(&e) ||
-           dynamic_cast<const std::bad_alloc *>(&e) ||
-           text.find("out of memory") != std::string::npos ||
-           text.find("can't allocate memory") != std::string::npos;
-}
 
 template <typename Function> tds_result guarded(tds_backend_error *error, Function function) {
     const auto say = [error](tds_result code, const std::string &text) {
@@ -73,8 +45,8 @@ template <typename Function> tds_result guarded(tds_backend_error *error, Functi
         return say(e.code(), e.what());
     } catch (const std::exception &e) {
         if (is_out_of_memory(e)) {
-            return say(TDS_ERROR_MEMORY, "out of memory, with one picture at a time as well: use a "
-                                         "smaller model, a smaller picture or another device");
+            return say(TDS_ERROR_MEMORY, "out of memory: use a smaller model, a smaller picture or "
+                                         "another device");
         }
         if (const auto *torch_error = dynamic_cast<const c10::Error *>(&e)) {
             return say(TDS_ERROR_BACKEND,
@@ -87,229 +59,96 @@ template <typename Function> tds_result guarded(tds_backend_error *error, Functi
 }
 
 std::string sizes_text(at::IntArrayRef sizes) {
-    std::string out;
+    std::string out = "[";
     for (const int64_t size : sizes) {
-        out += (out.empty() ? "[" : ", ") + std::to_string(size);
+        out += out.size() > 1 ? ", " : "";
+        out += std::to_string(size);
     }
-    return out.empty() ? "[]" : out + "]";
+    return out + "]";
 }
 
-// The number of CPU threads is torch's own and belongs to the whole process:
-// it is changed only while a session that asks for it works. What it was is
-// read by the first of several at once: a later one, in a thread new to torch,
-// would read what the first has set.
-class Working {
-  public:
-    explicit Working(int wanted) : asked_(wanted > 0) {
-        if (!asked_) {
-            return;
-        }
-        const std::lock_guard<std::mutex> lock(mutex());
-        if (users()++ == 0) {
-            before() = at::get_num_threads();
-        }
-        if (at::get_num_threads() != wanted) {
-            at::set_num_threads(wanted);
-        }
-    }
-    ~Working() {
-        if (asked_) {
-            const std::lock_guard<std::mutex> lock(mutex());
-            users()--;
-            at::set_num_threads(before());
-        }
-    }
-    Working(const Working &) = delete;
-    Working &operator=(const Working &) = delete;
-
-  private:
-    static std::mutex &mutex() {
-        static std::mutex m;
-        return m;
-    }
-    static int &users() {
-        static int n = 0;
-        return n;
-    }
-    static int &before() {
-        static int n = 0;
-        return n;
-    }
-
-    bool asked_;
-};
-
-// On a CUDA device: the default stream, which callers count on (`wait_for`), though torch's
-// current one in this thread may be another; and float32 that is float32, since torch lets
-// convolutions round to TF32 by default.
-class OnDevice {
-  public:
-    explicit OnDevice(at::Device device) : cuda_(device.is_cuda()) {
-        if (cuda_) {
-            stream_.emplace(c10::Stream(c10::Stream::DEFAULT, device));
-            tf32_ = at::globalContext().allowTF32CuDNN();
-            at::globalContext().setAllowTF32CuDNN(false);
-        }
-    }
-    ~OnDevice() {
-        if (cuda_) {
-            at::globalContext().setAllowTF32CuDNN(tf32_);
-        }
-    }
-    OnDevice(const OnDevice &) = delete;
-    OnDevice &operator=(const OnDevice &) = delete;
-
-  private:
-    bool cuda_;
-    bool tf32_ = false;
-    std::optional<c10::StreamGuard> stream_;
-};
-
-// The profiling executor would compile the model again for each new shape (the
-// engine has one a batch size), which costs seconds, and makes the convolutions
-// that models consist of no faster. Only while a model runs: freezing it needs
-// the same switch on.
-class Running {
-  public:
-    Running(int threads, at::Device device) : threads_(threads), device_(device) {}
-
-  private:
-    Working threads_;
-    OnDevice device_;
-    torch::jit::GraphOptimizerEnabledGuard plain_{false};
-};
-
-// ---------------------------------------------------------------- device --
-
-bool cuda_works(int index) {
-    try {
-        at::zeros({1}, at::device(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index))))
-            .add_(1)
-            .cpu();
-        return true;
-    } catch (const std::exception &) {
-        return false;
-    }
+int64_t rounded_up(int64_t value, int64_t step) {
+    return (value + step - 1) / step * step;
 }
 
-at::Device choose_device(const std::string &name) {
-    const int count =
-        torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
-    if (name == "cpu") {
-        return at::kCPU;
-    }
-    if (name == "auto") {
-        for (int i = 0; i < count; i++) {
-            if (cuda_works(i)) {
-                return {at::kCUDA, static_cast<c10::DeviceIndex>(i)};
-            }
-        }
-        return at::kCPU;
-    }
-    const int index = name == "cuda" ? 0 : std::atoi(name.c_str() + 5);
-    if (!at::hasCUDA()) {
-        throw Failure(TDS_ERROR_DEVICE, "device " + name +
-                                            ": the installed torch has no CUDA; install a CUDA "
-                                            "build of torch, or use device cpu");
-    }
-    if (index >= count) {
-        throw Failure(TDS_ERROR_DEVICE,
-                      "device " + name + ": there " +
-                          (count == 1 ? "is 1 CUDA device"
-                                      : "are " + std::to_string(count) + " CUDA devices") +
-                          " here; use device cpu or auto");
-    }
-    if (!cuda_works(index)) {
-        throw Failure(TDS_ERROR_DEVICE, "device " + name + " is there but does not work");
-    }
-    return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
+at::ScalarType scalar_type(const std::string &precision) {
+    return precision == "float16"    ? at::kHalf
+           : precision == "bfloat16" ? at::kBFloat16
+                                     : at::kFloat;
 }
 
-// ----------------------------------------------------------------- model --
-
-// What a reference is to the model: its features, or the packed picture alone.
+// A picture for every job that sees it. Packing and features wait until the first of those: then
+// the pictures of a batch are worked on side by side.
 struct Handle {
-    std::vector<Tensor> tensors;
+    tds_picture picture{};     // whose samples outlive this; not of what `keep` asked for
+    tds_backend_facts facts{}; // contract 2
+    Tensor packed;             // contract 2: at full size, float32
+    Features features;
+    bool ready = false;
 };
 
-// The model file for torch's reader. Not as a stream: a stream made here has the locales of
-// the C++ runtime here, which may be another than torch's.
-class Bytes : public caffe2::serialize::ReadAdapterInterface {
+// What both contracts share.
+class Instance {
   public:
-    Bytes(const void *data, size_t size) : data_(static_cast<const char *>(data)), size_(size) {}
-    size_t size() const override { return size_; }
-    size_t read(uint64_t at, void *out, size_t count, const char *) const override {
-        count = at < size_ ? std::min<size_t>(count, size_ - at) : 0;
-        std::memcpy(out, data_ + at, count);
-        return count;
-    }
-
-  private:
-    const char *data_;
-    size_t size_;
-};
-
-class TorchScript {
-  public:
-    explicit TorchScript(const tds_backend_config &config)
-        : config_(config), device_(choose_device(config.device)), path_(config.model->path),
-          features_(config.model->features != 0) {
-        const Working working(config_.threads);
-        std::string precision = config.precision;
-        if (precision == "auto") {
-            precision = device_.is_cuda() ? config.model->cuda_precision : "float32";
-        }
-        precision_ = precision;
-        type_ = precision == "float16"    ? at::kHalf
-                : precision == "bfloat16" ? at::kBFloat16
-                                          : at::kFloat;
+    explicit Instance(const tds_backend_config &config)
+        : config_(config), device_(choose_device(config.device)),
+          precision_(chosen_precision(config, device_)), type_(scalar_type(precision_)),
+          threads_(config.threads > 0 ? config.threads
+                                      : std::min(usable_cpus(), at::get_num_threads())),
+          model_(loaded(config)) {
         const int64_t align = config.model->alignment;
-        const auto up = [align](int64_t v) { return (v + align - 1) / align * align; };
-        full_ = {config.width, config.height, up(config.width), up(config.height)};
+        full_ = {config.width, config.height, rounded_up(config.width, align),
+                 rounded_up(config.height, align)};
         const int64_t k = config.scale;
         low_ = {tds_lr_size(config.width, config.scale), tds_lr_size(config.height, config.scale),
                 full_.padded_width / k, full_.padded_height / k};
-        load(*config.model);
+        if (!model_.unfrozen().empty()) {
+            say(TDS_LOG_DEBUG, std::string("model ") + config.model->path +
+                                   " runs unfrozen: " + model_.unfrozen());
+        }
         config_.model = nullptr; // the engine's, gone after open()
         config_.device = config_.precision = nullptr;
     }
+    virtual ~Instance() = default;
+    Instance(const Instance &) = delete;
+    Instance &operator=(const Instance &) = delete;
 
-    const std::string &precision() const { return precision_; }
-    at::Device device() const { return device_; }
-
-    Handle *prepare(const tds_picture &picture) {
-        const Running running(config_.threads, device_);
-        return prepared(packed(picture, full_)).release();
+    virtual void traits(tds_backend_traits &traits) const {
+        // Pictures side by side, each on one processor, are done sooner than one after the
+        // other on all; what a CUDA device gains from has no such number.
+        traits.max_batch = device_.is_cuda() ? 0 : threads_;
+        std::snprintf(traits.device, sizeof(traits.device), "%s", device_.str().c_str());
+        std::snprintf(traits.precision, sizeof(traits.precision), "%s", precision_.c_str());
     }
 
     void enhance(const tds_backend_job *jobs, int32_t count) {
-        const Running running(config_.threads, device_);
-        int32_t done = 0;
-        while (done < count) {
-            const int32_t batch = std::min(count - done, most_);
-            bool too_large = false;
-            try {
-                run(jobs + done, batch);
-                done += batch;
-            } catch (const std::exception &e) {
-                if (batch == 1 || !is_out_of_memory(e)) {
-                    throw;
+        for (int32_t i = 0; i < count; i++) {
+            if (jobs[i].keep) {
+                *jobs[i].keep = nullptr;
+            }
+        }
+        try {
+            int32_t done = 0;
+            while (done < count) {
+                const int32_t some = std::min(count - done, most_);
+                if (attempt(jobs + done, some)) {
+                    done += some;
+                } else {
+                    use_less_memory(some);
                 }
-                too_large = true; // out of the handler first: it holds what it caught
             }
-            if (too_large) {
-                most_ = batch / 2;
-                say(TDS_LOG_WARNING,
-                    "out of memory on " + device_.str() + " with " + std::to_string(batch) +
-                        " pictures at once: going on with " + std::to_string(most_));
+        } catch (...) {
+            for (int32_t i = 0; i < count; i++) {
+                keep(jobs[i], nullptr);
             }
+            throw;
         }
     }
 
     void upsample(const tds_picture &target, tds_picture &out) {
-        const Running running(config_.threads, device_);
-        deliver(upsampled(packed(target, low_), config_.scale, config_.bit_depth).slice(0, 0, 1),
-                out);
+        const OnDevice here(device_);
+        const Threads threads(threads_);
+        deliver(upsampled(packed(target, low_), config_.scale, config_.bit_depth), out);
     }
 
     void copy(const tds_picture &from, tds_picture &to) {
@@ -330,7 +169,7 @@ class TorchScript {
         int64_t bytes = 0;
         for (int i = 0; i < planes_of(p); i++) {
             const int64_t row = plane_columns(p, i) * (p.bit_depth > 8 ? 2 : 1);
-            p.stride[i] = (row + align - 1) / align * align;
+            p.stride[i] = rounded_up(row, align);
             offset[i] = bytes;
             bytes += p.stride[i] * plane_rows(p, i);
         }
@@ -345,153 +184,143 @@ class TorchScript {
         p.release = [](void *tensor) { delete static_cast<Tensor *>(tensor); };
     }
 
+  protected:
+    // Fills a handle for the jobs that use it. Called for several at the same time.
+    virtual void get_ready(Handle &handle) const = 0;
+    // The handles that a job uses.
+    virtual std::vector<Handle *> handles(const tds_backend_job &job) const = 0;
+    // Pictures [count, 6, H / 2, W / 2]. All handles are ready. Called for several at once.
+    virtual Tensor run(const tds_backend_job *jobs, int32_t count) const = 0;
+    // A result, clamped, as a handle that is ready.
+    virtual std::unique_ptr<Handle> kept(const Tensor &picture,
+                                         const tds_backend_job &job) const = 0;
+    // Less memory for one picture, if there is a way: what it then does, in words.
+    virtual std::string shrink() { return ""; }
+
+    // In float32.
+    Tensor packed(const tds_picture &picture, const Sizes &size) const {
+        if (device_.is_cuda() || picture.memory == TDS_MEMORY_CUDA) {
+            return pack_on_device(picture, size, device_);
+        }
+        Tensor out = at::empty({1, 6, size.padded_height / 2, size.padded_width / 2}, at::kFloat);
+        pack_on_host(picture, size, out);
+        return out;
+    }
+
+    tds_backend_config config_;
+    at::Device device_;
+    std::string precision_;
+    at::ScalarType type_;
+    int threads_;
+    Model model_;
+    Sizes full_{}, low_{};
+
   private:
+    static std::string chosen_precision(const tds_backend_config &config, at::Device device) {
+        const std::string asked = config.precision;
+        if (asked != "auto") {
+            return asked;
+        }
+        if (device.is_cuda()) {
+            return config.model->cuda_precision;
+        }
+        return cpu_has_bfloat16() ? config.model->cpu_precision : "float32";
+    }
+
+    Model loaded(const tds_backend_config &config) const {
+        const OnDevice here(device_);
+        const Threads threads(threads_);
+        return {*config.model, device_, type_};
+    }
+
     void say(tds_log_level level, const std::string &text) const {
         config_.log(config_.log_context, level, text.c_str());
     }
 
-    void load(const tds_backend_model &model) {
-        try {
-            module_ = torch::jit::load(std::make_shared<Bytes>(model.data, model.size), device_);
-        } catch (const std::exception &e) {
-            if (is_out_of_memory(e)) {
-                throw;
+    // The pictures that are worked on at the same time when `count` are to be made.
+    int32_t at_once(int32_t count) const {
+        return device_.is_cuda() ? count : std::min({count, most_, threads_});
+    }
+
+    // part(0) to part(count - 1). On the CPU side by side, the threads shared between them.
+    void side_by_side(int32_t count, const std::function<void(int)> &part) {
+        const int32_t several = device_.is_cuda() ? 1 : at_once(count);
+        if (several <= 1) {
+            const OnDevice here(device_);
+            const Threads threads(threads_);
+            for (int32_t i = 0; i < count; i++) {
+                part(i);
             }
-            const std::string made = model.torch;
-            throw Failure(TDS_ERROR_MODEL,
-                          "model file " + path_ + ", made by torch " +
-                              (made.empty() ? "of a version it does not name" : made) +
-                              ": torch " TORCH_VERSION " cannot load it (" + first_line(e.what()) +
-                              "); install the torch that made it, or export the model again from "
-                              "its weights, with: tds export");
+            return;
         }
-        if (!module_.find_method("forward")) {
-            throw Failure(TDS_ERROR_MODEL,
-                          "model file " + path_ + ": it has no method \"forward\"");
+        if (!workers_) {
+            workers_ = std::make_unique<Workers>(std::min(most_, threads_));
         }
-        if (features_) {
-            for (const char *name : {"reference", "enhance"}) {
-                if (!module_.find_method(name)) {
-                    throw Failure(TDS_ERROR_MODEL, "model file " + path_ +
-                                                       ": its tds.json promises features, but it "
-                                                       "has no method \"" +
-                                                       name + "\"");
+        workers_->run(count, [&](int i) {
+            const c10::InferenceMode no_gradients;
+            const Threads threads(threads_ / several);
+            part(i);
+        });
+    }
+
+    // False when memory ran out.
+    bool attempt(const tds_backend_job *jobs, int32_t count) {
+        try {
+            std::vector<Handle *> waiting;
+            for (int32_t i = 0; i < count; i++) {
+                for (Handle *handle : handles(jobs[i])) {
+                    if (!handle->ready &&
+                        std::find(waiting.begin(), waiting.end(), handle) == waiting.end()) {
+                        waiting.push_back(handle);
+                    }
                 }
             }
-        }
-        module_.eval();
-        module_.to(type_);
-        try {
-            // Weights become constants: no look-up a call, and convolutions fold
-            // what follows them.
-            std::vector<std::string> keep;
-            if (features_) {
-                keep = {"reference", "enhance"};
+            side_by_side(static_cast<int32_t>(waiting.size()),
+                         [&](int i) { get_ready(*waiting[static_cast<size_t>(i)]); });
+            if (device_.is_cuda()) {
+                side_by_side(1, [&](int) { make(jobs, count); });
+            } else {
+                side_by_side(count, [&](int i) { make(jobs + i, 1); });
             }
-            module_ = torch::jit::freeze(module_, keep);
+            return true;
         } catch (const std::exception &e) {
-            say(TDS_LOG_DEBUG, "model " + path_ + " runs unfrozen: " + first_line(e.what()));
+            if (!is_out_of_memory(e)) {
+                throw;
+            }
+            return false;
         }
     }
 
-    Tensor packed(const tds_picture &picture, const Sizes &size) const {
-        if (device_.is_cuda() || picture.memory == TDS_MEMORY_CUDA) {
-            return pack_on_device(picture, size, device_).to(type_);
-        }
-        Tensor out = at::empty({1, 6, size.padded_height / 2, size.padded_width / 2}, at::kFloat);
-        pack_on_host(picture, size, out);
-        return out.to(type_);
-    }
-
-    Tensor targets(const tds_backend_job *jobs, int32_t count) const {
-        if (count == 1) {
-            return packed(*jobs[0].target, low_);
-        }
-        if (device_.is_cuda()) {
-            std::vector<Tensor> parts;
-            for (int32_t i = 0; i < count; i++) {
-                parts.push_back(packed(*jobs[i].target, low_));
-            }
-            return at::cat(parts);
-        }
-        Tensor out =
-            at::empty({count, 6, low_.padded_height / 2, low_.padded_width / 2}, at::kFloat);
-        for (int32_t i = 0; i < count; i++) {
-            if (jobs[i].target->memory == TDS_MEMORY_CUDA) {
-                throw Failure(TDS_ERROR_UNSUPPORTED, "a CUDA picture in a session on the CPU");
-            }
-            pack_on_host(*jobs[i].target, low_, out.select(0, i));
-        }
-        return out.to(type_);
-    }
-
-    std::unique_ptr<Handle> prepared(const Tensor &picture) {
-        auto handle = std::make_unique<Handle>();
-        if (!features_) {
-            handle->tensors = {picture};
-            return handle;
-        }
-        const c10::IValue result = module_.get_method("reference")({picture});
-        if (!result.isTensorList()) {
-            throw Failure(TDS_ERROR_BACKEND,
-                          "the model's method \"reference\" gave no list of tensors");
-        }
-        handle->tensors = result.toTensorVector();
-        return handle;
-    }
-
-    // One input for a whole batch, tensor by tensor.
-    c10::IValue joined(const std::vector<const Handle *> &handles) const {
-        std::vector<Tensor> out;
-        for (size_t t = 0; t < handles[0]->tensors.size(); t++) {
-            if (handles.size() == 1) {
-                out.push_back(handles[0]->tensors[t]);
-                continue;
-            }
-            std::vector<Tensor> parts;
-            for (const Handle *handle : handles) {
-                parts.push_back(handle->tensors.at(t));
-            }
-            out.push_back(at::cat(parts));
-        }
-        return features_ ? c10::IValue(out) : c10::IValue(out[0]);
-    }
-
-    void run(const tds_backend_job *jobs, int32_t count) {
-        const Tensor target = targets(jobs, count);
-        std::vector<const Handle *> first;
-        std::vector<const Handle *> last;
-        std::vector<std::unique_ptr<Handle>> stand_ins;
-        Tensor side = at::empty({count, 5}, at::kFloat);
-        for (int32_t i = 0; i < count; i++) {
-            const tds_backend_job &job = jobs[i];
-            const float facts[5] = {
-                job.references[0] ? 1.0F : 0.0F, job.references[1] ? 1.0F : 0.0F, job.position,
-                static_cast<float>(config_.hr_qp), static_cast<float>(config_.lr_qp)};
-            std::memcpy(side.data_ptr<float>() + static_cast<ptrdiff_t>(i) * 5, facts,
-                        sizeof(facts));
-            const auto *a = static_cast<const Handle *>(job.references[job.references[0] ? 0 : 1]);
-            const auto *b = static_cast<const Handle *>(job.references[job.references[1] ? 1 : 0]);
-            if (!a) {
-                stand_ins.push_back(prepared(
-                    upsampled(target.slice(0, i, i + 1), config_.scale, config_.bit_depth)));
-                a = b = stand_ins.back().get();
-            }
-            first.push_back(a);
-            last.push_back(b);
-        }
-        side = side.to(device_, type_);
-
-        c10::IValue result;
-        if (features_) {
-            result = module_.get_method("enhance")({joined(first), target, joined(last), side});
+    // Not in the handler of the exception, which holds what it caught.
+    void use_less_memory(int32_t count) {
+        const int32_t several = at_once(count);
+        std::string way;
+        if (several > 1) {
+            most_ = several / 2;
+            workers_.reset();
+            way = "going on with " + std::to_string(most_);
         } else {
-            result = module_.forward({joined(first), target, joined(last), side});
+            way = shrink();
         }
-        if (!result.isTensor()) {
-            throw Failure(TDS_ERROR_BACKEND, "the model gave no tensor");
+        if (way.empty()) {
+            throw Failure(TDS_ERROR_MEMORY,
+                          "out of memory, with one picture at a time as well: use "
+                          "a smaller model, a smaller picture or another device");
         }
-        Tensor pictures = result.toTensor();
+        say(TDS_LOG_WARNING, "out of memory on " + device_.str() + " with " +
+                                 std::to_string(several) +
+                                 (several > 1 ? " pictures" : " picture") + " at once: " + way);
+    }
+
+    static void keep(const tds_backend_job &job, std::unique_ptr<Handle> handle) {
+        if (job.keep) {
+            delete static_cast<Handle *>(*job.keep);
+            *job.keep = handle.release();
+        }
+    }
+
+    void make(const tds_backend_job *jobs, int32_t count) const {
+        const Tensor pictures = run(jobs, count);
         const std::vector<int64_t> wanted = {count, 6, full_.padded_height / 2,
                                              full_.padded_width / 2};
         if (pictures.sizes() != at::IntArrayRef(wanted)) {
@@ -503,8 +332,7 @@ class TorchScript {
             const Tensor picture = pictures.slice(0, i, i + 1);
             deliver(picture, *jobs[i].out);
             if (jobs[i].keep) {
-                *jobs[i].keep =
-                    prepared(picture.nan_to_num(0.0).clamp(0.0, 1.0).to(type_)).release();
+                keep(jobs[i], kept(picture.nan_to_num(0.0).clamp(0.0, 1.0), jobs[i]));
             }
         }
     }
@@ -512,33 +340,258 @@ class TorchScript {
     void deliver(const Tensor &picture, const tds_picture &out) const {
         if (device_.is_cuda() || out.memory == TDS_MEMORY_CUDA) {
             unpack_from_device(picture, out);
-            return;
+        } else {
+            unpack_on_host(picture, full_, out);
         }
-        unpack_on_host(picture, full_, out);
     }
 
-    tds_backend_config config_;
-    at::Device device_;
-    std::string path_, precision_;
-    at::ScalarType type_ = at::kFloat;
-    bool features_;
-    Sizes full_{}, low_{};
-    torch::jit::Module module_;
     int32_t most_ = TDS_MAX_PENDING; // pictures at once, after what memory allowed so far
+    std::unique_ptr<Workers> workers_;
+};
+
+// -------------------------------------------------------------- contract 1 --
+
+class Contract1 : public Instance {
+  public:
+    explicit Contract1(const tds_backend_config &config)
+        : Instance(config), no_reference_(config.model->no_reference) {}
+
+    void traits(tds_backend_traits &traits) const override {
+        Instance::traits(traits);
+        traits.references = 2;
+        traits.runs_without_reference = no_reference_;
+    }
+
+  private:
+    void get_ready(Handle &handle) const override {
+        handle.features = model_.reference(packed(handle.picture, full_).to(type_));
+        handle.ready = true;
+    }
+
+    std::vector<Handle *> handles(const tds_backend_job &job) const override {
+        std::vector<Handle *> out;
+        for (int i = 0; i < 2; i++) {
+            if (job.references[i]) {
+                out.push_back(static_cast<Handle *>(job.references[i]));
+            }
+        }
+        return out;
+    }
+
+    std::unique_ptr<Handle> kept(const Tensor &picture, const tds_backend_job &) const override {
+        auto handle = std::make_unique<Handle>();
+        handle->features = model_.reference(picture.to(type_));
+        handle->ready = true;
+        return handle;
+    }
+
+    // One input for a whole batch, tensor by tensor.
+    static Features joined(const std::vector<Features> &all) {
+        Features out = all[0];
+        for (size_t t = 0; all.size() > 1 && t < out.size(); t++) {
+            std::vector<Tensor> parts;
+            for (const Features &features : all) {
+                parts.push_back(features.at(t));
+            }
+            out[t] = at::cat(parts);
+        }
+        return out;
+    }
+
+    Tensor run(const tds_backend_job *jobs, int32_t count) const override {
+        std::vector<Tensor> targets;
+        std::vector<Features> first;
+        std::vector<Features> last;
+        Tensor side = at::empty({count, 5}, at::kFloat);
+        for (int32_t i = 0; i < count; i++) {
+            const tds_backend_job &job = jobs[i];
+            targets.push_back(packed(*job.target, low_).to(type_));
+            const auto *a = static_cast<const Handle *>(job.references[job.references[0] ? 0 : 1]);
+            const auto *b = static_cast<const Handle *>(job.references[job.references[1] ? 1 : 0]);
+            const float facts[5] = {
+                job.references[0] ? 1.0F : 0.0F, job.references[1] ? 1.0F : 0.0F, job.position,
+                static_cast<float>(config_.hr_qp), static_cast<float>(config_.lr_qp)};
+            std::memcpy(side.data_ptr<float>() + static_cast<ptrdiff_t>(i) * 5, facts,
+                        sizeof(facts));
+            if (a) {
+                first.push_back(a->features);
+                last.push_back(b->features);
+            } else {
+                first.push_back(
+                    model_.reference(upsampled(targets.back(), config_.scale, config_.bit_depth)));
+                last.push_back(first.back());
+            }
+        }
+        return model_.between(joined(first), count > 1 ? at::cat(targets) : targets[0],
+                              joined(last), side.to(device_, type_));
+    }
+
+    int32_t no_reference_;
+};
+
+// -------------------------------------------------------------- contract 2 --
+
+class Contract2 : public Instance {
+  public:
+    explicit Contract2(const tds_backend_config &config)
+        : Instance(config), references_(config.model->references), align_(config.model->alignment),
+          halo_(rounded_up(config.model->halo, align_)) {}
+
+    void traits(tds_backend_traits &traits) const override {
+        Instance::traits(traits);
+        traits.references = references_;
+        traits.prepares_targets = 1;
+        traits.runs_without_reference = 1;
+    }
+
+  private:
+    void get_ready(Handle &handle) const override {
+        if (!handle.packed.defined()) {
+            handle.packed = at_full_size(handle.picture, handle.facts.scale);
+        }
+        if (tile_ == 0) {
+            handle.features = features(handle.packed, handle.facts);
+        }
+        handle.ready = true;
+    }
+
+    Tensor at_full_size(const tds_picture &picture, int32_t scale) const {
+        if (scale == 1) {
+            return packed(picture, full_);
+        }
+        const Sizes low{picture.width, picture.height, picture.width, picture.height};
+        return fitted(upsampled(packed(picture, low), scale, config_.bit_depth), full_);
+    }
+
+    Features features(const Tensor &picture, const tds_backend_facts &facts) const {
+        const float row[4] = {static_cast<float>(facts.scale), facts.enhanced ? 1.0F : 0.0F,
+                              static_cast<float>(facts.qp), static_cast<float>(facts.type)};
+        Tensor side = at::empty({1, 4}, at::kFloat);
+        std::memcpy(side.data_ptr<float>(), row, sizeof(row));
+        return model_.features(picture, side.to(device_));
+    }
+
+    std::vector<Handle *> handles(const tds_backend_job &job) const override {
+        std::vector<Handle *> out{static_cast<Handle *>(job.handle)};
+        for (int32_t r = 0; r < references_; r++) {
+            if (job.references[r]) {
+                out.push_back(static_cast<Handle *>(job.references[r]));
+            }
+        }
+        return out;
+    }
+
+    std::unique_ptr<Handle> kept(const Tensor &picture, const tds_backend_job &job) const override {
+        auto handle = std::make_unique<Handle>();
+        handle->packed = picture.to(at::kFloat);
+        handle->facts = {1, 1, static_cast<int32_t>(job.side[0][4]),
+                         static_cast<int32_t>(job.side[0][5])};
+        get_ready(*handle);
+        return handle;
+    }
+
+    // The target, or what slot r shows: the target too where nothing is present.
+    static const Handle &shown(const tds_backend_job &job, int32_t r) {
+        const void *handle = r >= 0 && job.references[r] ? job.references[r] : job.handle;
+        return *static_cast<const Handle *>(handle);
+    }
+
+    static Tensor pictures(const tds_backend_job *jobs, int32_t count, int32_t r) {
+        std::vector<Tensor> parts;
+        for (int32_t i = 0; i < count; i++) {
+            parts.push_back(shown(jobs[i], r).packed);
+        }
+        return count > 1 ? at::cat(parts) : parts[0];
+    }
+
+    static Features features(const tds_backend_job *jobs, int32_t count, int32_t r) {
+        Features out = shown(jobs[0], r).features;
+        for (size_t t = 0; count > 1 && t < out.size(); t++) {
+            std::vector<Tensor> parts;
+            for (int32_t i = 0; i < count; i++) {
+                parts.push_back(shown(jobs[i], r).features.at(t));
+            }
+            out[t] = at::cat(parts);
+        }
+        return out;
+    }
+
+    Tensor run(const tds_backend_job *jobs, int32_t count) const override {
+        const int64_t rows = 1 + references_;
+        Tensor side = at::empty({count, rows, TDS_BACKEND_FACTS}, at::kFloat);
+        const auto numbers = static_cast<size_t>(rows * TDS_BACKEND_FACTS);
+        for (int32_t i = 0; i < count; i++) {
+            std::memcpy(side.data_ptr<float>() + static_cast<size_t>(i) * numbers, jobs[i].side,
+                        numbers * sizeof(float));
+        }
+        side = side.to(device_);
+        if (tile_ > 0) {
+            std::vector<Tensor> made;
+            for (int32_t i = 0; i < count; i++) {
+                made.push_back(by_tiles(jobs[i], side.slice(0, i, i + 1)));
+            }
+            return at::cat(made);
+        }
+        std::vector<Tensor> references;
+        std::vector<Features> reference_features;
+        for (int32_t r = 0; r < references_; r++) {
+            references.push_back(pictures(jobs, count, r));
+            reference_features.push_back(features(jobs, count, r));
+        }
+        return model_.enhance(pictures(jobs, count, -1), features(jobs, count, -1), references,
+                              reference_features, side);
+    }
+
+    // A tile at a time, from pictures alone, with as much around it as changes its samples.
+    Tensor by_tiles(const tds_backend_job &job, const Tensor &side) const {
+        const int64_t height = full_.padded_height;
+        const int64_t width = full_.padded_width;
+        Tensor out =
+            at::empty({1, 6, height / 2, width / 2}, at::device(device_).dtype(at::kFloat));
+        const auto cut = [](const Tensor &picture, int64_t y, int64_t y_end, int64_t x,
+                            int64_t x_end) {
+            return picture.slice(2, y / 2, y_end / 2).slice(3, x / 2, x_end / 2);
+        };
+        for (int64_t y = 0; y < height; y += tile_) {
+            for (int64_t x = 0; x < width; x += tile_) {
+                const int64_t y_end = std::min(y + tile_, height);
+                const int64_t x_end = std::min(x + tile_, width);
+                const int64_t top = std::max<int64_t>(y - halo_, 0);
+                const int64_t left = std::max<int64_t>(x - halo_, 0);
+                std::vector<Tensor> seen;
+                for (int32_t r = -1; r < references_; r++) {
+                    seen.push_back(cut(shown(job, r).packed, top, std::min(y_end + halo_, height),
+                                       left, std::min(x_end + halo_, width)));
+                }
+                const Tensor made = model_.whole(at::stack(seen, 1), side);
+                cut(out, y, y_end, x, x_end)
+                    .copy_(cut(made, y - top, y_end - top, x - left, x_end - left));
+            }
+        }
+        return out;
+    }
+
+    // Half as large a tile, down to some blocks: below that it is the halo that needs memory.
+    std::string shrink() override {
+        const int64_t before =
+            tile_ > 0 ? tile_ : std::max(full_.padded_width, full_.padded_height);
+        const int64_t tile = rounded_up(before / 2, align_);
+        if (tile >= before || tile < 64) {
+            return "";
+        }
+        tile_ = tile;
+        return "going on in tiles of " + std::to_string(tile) + "x" + std::to_string(tile);
+    }
+
+    int32_t references_;
+    int64_t align_, halo_;
+    int64_t tile_ = 0; // luma samples a side; 0: whole pictures
 };
 
 // ----------------------------------------------------------------- table --
 
 tds_result devices(char *buffer, size_t size, tds_backend_error *error) {
-    return guarded(error, [&] {
-        std::string names = "cpu";
-        const int count =
-            torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
-        for (int i = 0; i < count; i++) {
-            names += ",cuda:" + std::to_string(i);
-        }
-        std::snprintf(buffer, size, "%s", names.c_str());
-    });
+    return guarded(error, [&] { std::snprintf(buffer, size, "%s", device_names().c_str()); });
 }
 
 tds_result open(const tds_backend_config *config, void **instance, tds_backend_traits *traits,
@@ -547,31 +600,29 @@ tds_result open(const tds_backend_config *config, void **instance, tds_backend_t
         if (!config->model) {
             throw Failure(TDS_ERROR_INVALID, "the torchscript backend needs a model");
         }
-        if (config->model->contract != 1) {
-            throw Failure(TDS_ERROR_UNSUPPORTED,
-                          std::string("model file ") + config->model->path +
-                              ": it follows version " + std::to_string(config->model->contract) +
-                              " of the model contract and this backend runs version 1");
+        std::unique_ptr<Instance> backend;
+        if (config->model->contract == 1) {
+            backend = std::make_unique<Contract1>(*config);
+        } else {
+            backend = std::make_unique<Contract2>(*config);
         }
-        auto backend = std::make_unique<TorchScript>(*config);
-        traits->references = 2;
-        traits->runs_without_reference = config->model->no_reference;
-        std::snprintf(traits->device, sizeof(traits->device), "%s",
-                      backend->device().str().c_str());
-        std::snprintf(traits->precision, sizeof(traits->precision), "%s",
-                      backend->precision().c_str());
+        backend->traits(*traits);
         *instance = backend.release();
     });
 }
 
 void close(void *instance) {
-    delete static_cast<TorchScript *>(instance);
+    delete static_cast<Instance *>(instance);
 }
 
-tds_result prepare(void *instance, const tds_picture *picture, const tds_backend_facts *,
+tds_result prepare(void *, const tds_picture *picture, const tds_backend_facts *facts,
                    void **handle, tds_backend_error *error) {
-    return guarded(error,
-                   [&] { *handle = static_cast<TorchScript *>(instance)->prepare(*picture); });
+    return guarded(error, [&] {
+        auto fresh = std::make_unique<Handle>();
+        fresh->picture = *picture;
+        fresh->facts = *facts;
+        *handle = fresh.release();
+    });
 }
 
 void drop(void *, void *handle) {
@@ -580,21 +631,21 @@ void drop(void *, void *handle) {
 
 tds_result enhance(void *instance, const tds_backend_job *jobs, int32_t count,
                    tds_backend_error *error) {
-    return guarded(error, [&] { static_cast<TorchScript *>(instance)->enhance(jobs, count); });
+    return guarded(error, [&] { static_cast<Instance *>(instance)->enhance(jobs, count); });
 }
 
 tds_result upsample(void *instance, const tds_picture *target, tds_picture *out,
                     tds_backend_error *error) {
-    return guarded(error, [&] { static_cast<TorchScript *>(instance)->upsample(*target, *out); });
+    return guarded(error, [&] { static_cast<Instance *>(instance)->upsample(*target, *out); });
 }
 
 tds_result allocate(void *instance, tds_picture *picture, tds_backend_error *error) {
-    return guarded(error, [&] { static_cast<TorchScript *>(instance)->allocate(*picture); });
+    return guarded(error, [&] { static_cast<Instance *>(instance)->allocate(*picture); });
 }
 
 tds_result copy(void *instance, const tds_picture *from, tds_picture *to,
                 tds_backend_error *error) {
-    return guarded(error, [&] { static_cast<TorchScript *>(instance)->copy(*from, *to); });
+    return guarded(error, [&] { static_cast<Instance *>(instance)->copy(*from, *to); });
 }
 
 const tds_backend table = {TDS_BACKEND_ABI, "torchscript", devices,  open, close, prepare, drop,
