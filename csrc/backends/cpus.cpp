@@ -9,6 +9,7 @@
 #include <thread>
 
 #include <sched.h>
+#include <unistd.h>
 
 namespace tds {
 namespace {
@@ -85,6 +86,20 @@ int usable_cpus() {
     const int quota = quota_cpus("/sys/fs/cgroup", content("/proc/self/cgroup"));
     count = quota > 0 ? std::min(count, quota) : count;
     return std::max(count, 1);
+}
+
+int running_threads(const std::string &loadavg) {
+    // "0.84 1.11 0.57 3/245 12345"
+    const size_t slash = loadavg.find('/');
+    const size_t space = slash == std::string::npos ? slash : loadavg.rfind(' ', slash);
+    const long count =
+        space == std::string::npos ? 1 : std::strtol(loadavg.c_str() + space, nullptr, 10);
+    return static_cast<int>(std::min(std::max(count, 1L), 1L << 20));
+}
+
+int free_cpus() {
+    const long there = sysconf(_SC_NPROCESSORS_ONLN);
+    return static_cast<int>(there) - running_threads(content("/proc/loadavg")) + 1;
 }
 
 } // namespace tds

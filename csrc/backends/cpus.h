@@ -14,4 +14,12 @@ int usable_cpus();
 // /proc/self/cgroup.
 int quota_cpus(const std::string &cgroups, const std::string &own);
 
+// How many processors of the machine nobody uses at this moment, the calling thread's own
+// counted as free: 0 or less when more wants to run than there are processors.
+int free_cpus();
+
+// Threads that want to run, the calling one among them, by the text of /proc/loadavg; 1 when it
+// does not say.
+int running_threads(const std::string &loadavg);
+
 } // namespace tds

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <dlfcn.h>
+#include <link.h>
 #include <unistd.h>
 
 namespace tds {
@@ -25,6 +26,56 @@ std::string library_folder() {
 }
 
 namespace {
+
+// Torch brings OpenMP, whose threads wait for each other by spinning, for a millisecond or, in
+// another implementation, two hundred: on processors that others use too that multiplies the time
+// by ten. It reads its settings once, when it is loaded. So while a backend is loaded they say
+// that threads wait for some microseconds and then sleep, unless the user has said anything or
+// OpenMP is there already. Threads of the host that read the environment at that moment are
+// in no danger on glibc, which keeps what setenv() has replaced.
+class BriefWaits {
+  public:
+    BriefWaits() {
+        bool there = false;
+        dl_iterate_phdr(
+            [](dl_phdr_info *info, size_t, void *found) {
+                const std::string name = info->dlpi_name ? info->dlpi_name : "";
+                *static_cast<bool *>(found) |= name.find("libgomp") != std::string::npos ||
+                                               name.find("libiomp") != std::string::npos ||
+                                               name.find("libomp") != std::string::npos;
+                return 0;
+            },
+            &there);
+        ours_ = !there && !std::getenv("OMP_WAIT_POLICY") && !std::getenv("GOMP_SPINCOUNT") &&
+                !std::getenv("KMP_BLOCKTIME");
+        if (ours_) {
+            setenv("GOMP_SPINCOUNT", "1000", 1);
+            setenv("KMP_BLOCKTIME", "0", 1);
+        }
+    }
+    ~BriefWaits() {
+        if (ours_) { // programs that the host starts are none of our business
+            unsetenv("GOMP_SPINCOUNT");
+            unsetenv("KMP_BLOCKTIME");
+        }
+    }
+    BriefWaits(const BriefWaits &) = delete;
+    BriefWaits &operator=(const BriefWaits &) = delete;
+
+  private:
+    bool ours_ = false;
+};
+
+// Why dlopen() did not take a backend's library, and what helps.
+std::string why_not(const std::string &name, const std::string &said) {
+    const std::string begin = "the backend \"" + name + "\" does not load: " + said;
+    if (said.find("libtorch") != std::string::npos || said.find("libc10") != std::string::npos) {
+        return begin + (said.find("undefined symbol") == std::string::npos
+                            ? "; install the torch that libtds was built with"
+                            : "; torch was changed since: build and install libtds again");
+    }
+    return begin + "; if torch was changed since, build and install libtds again";
+}
 
 const tds_backend &open_library(const std::string &name) {
     const std::string file = "libtds_" + name + ".so";
@@ -48,11 +99,13 @@ const tds_backend &open_library(const std::string &name) {
         }
         // Local: the backend's libraries (torch) must not change what symbols
         // the host program sees. Never closed: torch cannot be unloaded.
-        void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+        void *library = nullptr;
+        {
+            const BriefWaits brief;
+            library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+        }
         if (!library) {
-            throw Error(TDS_ERROR_UNSUPPORTED,
-                        "the backend \"" + name + "\" does not load: " + dlerror() +
-                            "; if torch was changed since, build and install libtds again");
+            throw Error(TDS_ERROR_UNSUPPORTED, why_not(name, dlerror()));
         }
         const auto entry =
             reinterpret_cast<tds_backend_entry_function>(dlsym(library, TDS_BACKEND_ENTRY));
@@ -71,7 +124,10 @@ const tds_backend &open_library(const std::string &name) {
     }
     throw Error(TDS_ERROR_UNSUPPORTED,
                 "the backend \"" + name + "\" is not installed: " + file + " is not in " + places +
-                    "; build libtds where torch is found, or set TDS_BACKEND_PATH");
+                    (name == "torchscript"
+                         ? "; this libtds was built where torch was not found: install "
+                           "torch, then build and install libtds again"
+                         : "; name its folder in TDS_BACKEND_PATH"));
 }
 
 } // namespace

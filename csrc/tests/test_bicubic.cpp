@@ -4,13 +4,17 @@
 // is compared in tests/test_engine_bicubic.py.)
 #include "backends/bicubic/upsample.h"
 #include "backends/bicubic/workers.h"
+#include "backends/cpus.h"
 #include "tests/check.h"
 #include "tests/support.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <new>
+#include <thread>
 
 namespace {
 
@@ -153,6 +157,45 @@ TEST("threads: what one part throws comes out once all are done, and they go on"
         workers.run(100, [&](int) { done++; });
         CHECK_EQ(done.load(), 100);
     }
+}
+
+TEST("as many threads as this process may use: affinity, and quotas of control groups") {
+    namespace fs = std::filesystem;
+    CHECK(tds::usable_cpus() >= 1);
+    CHECK(tds::usable_cpus() <= static_cast<int>(std::thread::hardware_concurrency()));
+    const fs::path root = fs::path(TEST_FOLDER) / "cgroup";
+    fs::remove_all(root);
+    const auto put = [&](const char *name, const char *text) {
+        fs::create_directories((root / name).parent_path());
+        std::ofstream(root / name) << text;
+    };
+    const auto quota = [&](const char *own) { return tds::quota_cpus(root.string(), own); };
+    CHECK_EQ(quota("0::/\n"), 0); // nothing is mounted
+    put("cpu.max", "max 100000\n");
+    put("a/cpu.max", "250000 100000\n");
+    put("a/b/cpu.max", "max 100000\n");
+    put("a/c/cpu.max", "50000 100000\n");
+    CHECK_EQ(quota("0::/\n"), 0);
+    CHECK_EQ(quota("0::/a\n"), 3); // two and a half, rounded up
+    CHECK_EQ(quota("0::/a/b\n"), 3);
+    CHECK_EQ(quota("0::/a/c\n"), 1);
+    CHECK_EQ(quota("0::/nowhere/d\n"), 0);
+    CHECK_EQ(quota("0::/../a\n"), 0); // as a namespace shows what lies outside of it
+    CHECK_EQ(quota(""), 0);
+    CHECK_EQ(quota("0:\n:\n::\n"), 0);
+    put("cpu/cpu.cfs_quota_us", "-1\n"); // version 1
+    put("cpu/x/cpu.cfs_quota_us", "200000\n");
+    put("cpu/x/cpu.cfs_period_us", "100000\n");
+    CHECK_EQ(quota("5:memory:/x\n4:cpu,cpuacct:/x\n0::/\n"), 2);
+    CHECK_EQ(quota("4:cpu,cpuacct:/\n"), 0);
+}
+
+TEST("threads that want to run") {
+    CHECK_EQ(tds::running_threads("0.84 1.11 0.57 3/245 12345\n"), 3);
+    CHECK_EQ(tds::running_threads("0.84 1.11 0.57 0/245 12345\n"), 1);
+    CHECK_EQ(tds::running_threads(""), 1);
+    CHECK_EQ(tds::running_threads("3/245"), 1);
+    CHECK(tds::free_cpus() <= static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 int main(int argc, char **argv) {
