@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import tds.models as models
 import tools
@@ -20,7 +21,7 @@ from tds import _tds
 from tds.errors import InputError, MissingError, OutputError
 from tds.files import sha256_of
 from tds.models.build import build, settings
-from tds.models.export import example
+from tds.models.export import example, export, window_example
 from tds.models.registry import save
 
 
@@ -118,6 +119,54 @@ def test_a_program_without_python_takes_what_was_exported_of_just_these_weights(
         _tds.choose_model(2, "tiny")
     archive = models.find("tiny", 2).path
     assert Path(_tds.choose_model(2, "tiny").path).samefile(archive)
+
+
+class Window(torch.nn.Module):
+    """Of contract 2: half the way to the mean of the references, times the strength."""
+
+    def __init__(self, off: float = 0.0):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.5))
+        self.off = off
+
+    @torch.jit.export
+    def features(self, picture: Tensor, side: Tensor) -> list[Tensor]:
+        return [picture * side[:, :1, None, None]]
+
+    @torch.jit.export
+    def enhance(
+        self,
+        target: Tensor,
+        target_features: list[Tensor],
+        references: list[Tensor],
+        reference_features: list[list[Tensor]],
+        side: Tensor,
+    ) -> Tensor:
+        mean = torch.stack([f[0] for f in reference_features]).mean(0) + self.off
+        return target + side[:, 0, 6, None, None, None] * self.weight * (mean - target)
+
+    def forward(self, pictures: Tensor, side: Tensor) -> Tensor:
+        mean = pictures[:, 1:].mean(1)
+        return pictures[:, 0] + side[:, 0, 6, None, None, None] * self.weight * (
+            mean - pictures[:, 0]
+        )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_model_of_contract_2_is_exported_by_all_its_ways(tmp_path, precision):
+    slots = ["-1", "+1", "full-before", "full-after", "-8"]
+    about = {"tds_model": 2, "name": "w", "version": "1", "scale": 1, "references": slots}
+    path = tmp_path / "w-k1.pt"
+    export(Window(), about, path, precision)
+    assert models.metadata(path)["references"] == slots
+    pictures, side = window_example(1, slots)
+    assert pictures.shape == (1, 6, 6, 32, 48) and side.shape == (1, 6, 7)
+    assert side[0, :, 1].tolist() == [0, -1, 1, -2, 2, -8]
+    assert side[0, :, 6].tolist() == [1, 0, 0, 0, 0, 0]
+    path.unlink()
+    with pytest.raises(ValueError, match="is off by"):  # its ways do not agree
+        export(Window(off=0.2), about, path, precision)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(shelf, tmp_path):

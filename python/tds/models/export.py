@@ -8,6 +8,7 @@ import io
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,34 @@ def script(model: nn.Module) -> torch.jit.ScriptModule:
 def example(
     scale: int, height: int = 64, width: int = 96, batch: int = 1, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Arguments for ``forward``, of a full size ``height`` x ``width``."""
+    """Arguments for ``forward`` of contract 1, of a full size ``height`` x ``width``."""
+    first, middle, last = _moving((-1, 0, 1), height, width, batch, seed)
+    luma, chroma = F.avg_pool2d(luma_of(middle), scale), F.avg_pool2d(middle[:, 4:6], scale)
+    target = pack(luma, chroma)
+    side = torch.tensor([[1.0, 1.0, 0.5, 32.0, 32.0]]).repeat(batch, 1)
+    return first, target, last, side
+
+
+def window_example(
+    scale: int,
+    slots: Sequence[str],
+    height: int = 64,
+    width: int = 96,
+    batch: int = 1,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Arguments for ``forward`` of contract 2: ``[B, 1 + R, 6, H/2, W/2]`` and the side rows,
+    for these slots, all of them present."""
+    full = {"full-before": -2, "full-after": 2}
+    distances = [0, *(full[slot] if slot in full else int(slot) for slot in slots)]
+    pictures = torch.stack(_moving(distances, height, width, batch, seed), 1)
+    rows = [[1.0, float(d), 1.0 if i else float(scale), 0.0, 32.0, -1.0, 0.0 if i else 1.0]
+            for i, d in enumerate(distances)]  # fmt: skip
+    return pictures, torch.tensor([rows]).repeat(batch, 1, 1)
+
+
+def _moving(times: Sequence[int], height: int, width: int, batch: int, seed: int) -> list[Tensor]:
+    """Packed pictures of one scene at these times."""
     # Smooth pictures that move: in noise the motion search may land anywhere, and the
     # smallest rounding would show.
     generator = torch.Generator().manual_seed(seed)
@@ -48,16 +76,29 @@ def example(
     scene = F.interpolate(coarse, scale_factor=8.0, mode="bicubic", align_corners=False)
     scene = scene.clamp(0.0, 1.0)
 
-    def picture(x: int, y: int) -> Tensor:
-        luma = scene[:, :, 16 + y : 16 + y + height, 16 + x : 16 + x + width]
+    def picture(time: int) -> Tensor:
+        y = min(max(16 + time, 0), 32)
+        x = min(max(16 + 3 * time, 0), 32)
+        luma = scene[:, :, y : y + height, x : x + width]
         chroma = F.avg_pool2d(luma, 2)
         return pack(luma, torch.cat([chroma, 1.0 - chroma], 1))
 
-    first, middle, last = picture(-3, -1), picture(0, 0), picture(3, 1)
-    luma, chroma = F.avg_pool2d(luma_of(middle), scale), F.avg_pool2d(middle[:, 4:6], scale)
-    target = pack(luma, chroma)
-    side = torch.tensor([[1.0, 1.0, 0.5, 32.0, 32.0]]).repeat(batch, 1)
-    return first, target, last, side
+    return [picture(time) for time in times]
+
+
+def _run(model: nn.Module, about: dict[str, Any], arguments: tuple[Tensor, ...]) -> list[Tensor]:
+    """What the model makes by each of its ways: they are to agree."""
+    out = [model(*arguments)]
+    if about.get("tds_model") == 2:
+        pictures, side = arguments
+        each = [pictures[:, i] for i in range(pictures.shape[1])]
+        found = [model.features(p, side[:, i, 2:6]) for i, p in enumerate(each)]  # type: ignore[operator]
+        out.append(model.enhance(each[0], found[0], each[1:], found[1:], side))  # type: ignore[operator]
+    elif about.get("features"):
+        first, target, last, side = arguments
+        found = [model.reference(picture) for picture in (first, last)]  # type: ignore[operator]
+        out.append(model.enhance(found[0], target, found[1], side))  # type: ignore[operator]
+    return out
 
 
 def export(
@@ -78,7 +119,10 @@ def export(
         raise ValueError(f"no precision {precision!r}; there is: {', '.join(PRECISIONS)}")
     path = Path(path)
     dtype = PRECISIONS[precision]
-    arguments = example(int(about["scale"]))
+    scale = int(about["scale"])
+    arguments: tuple[Tensor, ...] = example(scale)
+    if about.get("tds_model") == 2:
+        arguments = window_example(scale, about.get("references", ("full-before", "full-after")))
     # A copy: a scripted module shares its weights, which are about to change their type.
     model = copy.deepcopy(model).eval().float().cpu()
     with torch.no_grad():
@@ -95,12 +139,13 @@ def export(
         archive.seek(0)
         again = torch.jit.load(archive, map_location="cpu")
     with torch.no_grad():
-        got = again(*[a.to(dtype) for a in arguments]).float()
-    error = (want - got).abs()
+        ways = _run(again, about, tuple(a.to(dtype) for a in arguments))
+    errors = [(want - got.float()).abs() for got in ways]
     exact = dtype == torch.float32
-    difference, allowed = (error.max(), 1e-4) if exact else (error.mean(), 0.01)
-    difference = float(difference)
-    if not difference <= allowed:
-        raise ValueError(f"the exported model is off by {difference:.2g}; it was not written")
+    allowed = 1e-4 if exact else 0.01
+    for error in errors:
+        difference = float(error.max() if exact else error.mean())
+        if not difference <= allowed:  # nor when it is no number
+            raise ValueError(f"the exported model is off by {difference:.2g}; it was not written")
     with whole_file(path, overwrite=True) as beside:
         beside.write_bytes(archive.getbuffer())
