@@ -111,14 +111,15 @@ class Tag {
 class Times {
   public:
     Times(std::shared_ptr<Tag> tag, const Rational &unit, const Rational &hr_clock,
-          const Rational &lr_clock, int64_t offset)
+          const Rational &lr_clock, std::optional<int64_t> offset)
         : tag_(std::move(tag)) {
         tds_times_settings settings{};
         settings.tag = tag_ ? tag_->get() : nullptr;
         settings.unit = rational(unit);
         settings.clock[TDS_HR] = rational(hr_clock);
         settings.clock[TDS_LR] = rational(lr_clock);
-        settings.offset = offset;
+        settings.offset = offset.value_or(0);
+        settings.offset_known = offset.has_value();
         tds_times *times = nullptr;
         check(tds_times_open(&settings, &times));
         times_ = {times, tds_times_close};
@@ -291,9 +292,9 @@ void bind_tag(py::module_ &m) {
 
     py::class_<Times>(m, "Times")
         .def(py::init<std::shared_ptr<Tag>, const Rational &, const Rational &, const Rational &,
-                      int64_t>(),
+                      std::optional<int64_t>>(),
              py::arg("tag").none(true), py::arg("unit"), py::arg("hr_clock"), py::arg("lr_clock"),
-             py::arg("offset") = 0)
+             py::arg("offset") = py::none())
         .def("show", &Times::show, py::arg("role"), py::arg("pts"))
         .def("push", &Times::push, py::arg("role"), py::arg("pts"))
         .def("end", &Times::end, py::arg("role"))

@@ -49,7 +49,8 @@ void Times::Due::advance() {
 // --------------------------------------------------------------- times --
 
 Times::Times(const Tag *tag, const tds_times_settings &settings)
-    : tag_(tag), unit_(settings.unit), offset_(settings.offset) {
+    : tag_(tag), unit_(settings.unit), offset_(settings.offset),
+      offset_known_(settings.offset_known != 0) {
     if (!usable(unit_) || !usable(settings.clock[0]) || !usable(settings.clock[1])) {
         invalid("a time base is a positive fraction");
     }
@@ -204,7 +205,7 @@ bool Times::enough() const {
 // The shift that fits if nothing unusual has happened: the one the caller knows of, or that of a
 // video that begins with its plan.
 std::optional<std::array<Times::Fit, 2>> Times::likely() const {
-    if (offset_ == 0) {
+    if (!offset_known_) {
         if (const auto fits = from_the_beginning()) {
             return fits;
         }
@@ -294,7 +295,7 @@ void Times::settle() {
     std::optional<Fit> hr_alone;
     if (const auto fitting = likely()) {
         fits = *fitting;
-        strengths_ = strengths_ && (offset_ != 0 || whole_plan(fits[TDS_HR].shift) ||
+        strengths_ = strengths_ && (offset_known_ || whole_plan(fits[TDS_HR].shift) ||
                                     together(0, 2, others, hr_alone) < 2);
     } else if (const int places = together(0, strengths_ ? 2 : 1, others, hr_alone); places > 0) {
         fits = *others;
@@ -437,7 +438,6 @@ bool Times::find_again(size_t role) {
 
 // -------------------------------------------------------------- events --
 
-// Finds the plan's frame that a track's oldest picture is.
 // Whether the first picture of a track is the plan's frame `due` although its time is too early:
 // where an edit list was lost, a track begins with that of HR and its first picture lasts longer.
 bool Times::began_early(size_t role, int64_t pts, const Due &due) const {
@@ -452,6 +452,7 @@ bool Times::began_early(size_t role, int64_t pts, const Due &due) const {
     return after.there() && within(role, track.shift, track.first[1], after.time());
 }
 
+// Finds the plan's frame that a track's oldest picture is.
 void Times::resolve(size_t role) {
     Track &track = tracks_[role];
     if (track.resolved) {
@@ -665,7 +666,7 @@ void Times::finish() {
     } else {
         early_ = frames - late_;
     }
-    if (offset_ == 0 && late_ + early_ > 0) {
+    if (!offset_known_ && late_ + early_ > 0) {
         tell("its tag tells of " + std::to_string(frames) + " frames, and its tracks hold " +
              std::to_string(frames - late_ - early_) + " of them, so that the video " +
              (late_ == 0    ? "ends early"

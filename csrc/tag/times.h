@@ -119,6 +119,7 @@ class Times {
     const Tag *tag_;
     tds_rational unit_;
     int64_t offset_;
+    bool offset_known_;
     Wide factor_ = 1; // plan ticks * factor_ = units * scale_
     Wide scale_ = 1;
     std::array<Track, 2> tracks_;

@@ -271,6 +271,7 @@ Said run(const tds_tag *tag, const Tracks &tracks, bool strengths = false) {
     settings.tag = tag;
     settings.unit = settings.clock[0] = settings.clock[1] = tracks.unit;
     settings.offset = tracks.offset;
+    settings.offset_known = tracks.offset != 0;
     tds_times *times = nullptr;
     CHECK_EQ(tds_times_open(&settings, &times), TDS_OK);
     const std::vector<int64_t> *all[2] = {&tracks.hr, &tracks.lr};
@@ -500,6 +501,23 @@ TEST("times: the LR track of a file without edit lists is moved to HR's times") 
     }
 }
 
+TEST("times: a first picture that is early and no other is the one that is missing behind it") {
+    // A fragmented MP4 begins all tracks at one time.
+    for (const std::string &text : {tag_text(60), irregular()}) {
+        const Tag tag = parse(text);
+        const Tracks all = planned(tag.get());
+        for (const bool shown : {false, true}) {
+            Tracks tracks = all;
+            tracks.shown = shown;
+            tracks.lr[0] = 0;
+            const Said said = run(tag.get(), tracks);
+            CHECK_EQ(said.hr, text_of(all.hr));
+            CHECK_EQ(said.lr, text_of(all.lr));
+            CHECK_EQ(said.notices, "");
+        }
+    }
+}
+
 TEST("times: a plan that does not fit is left aside, with a notice") {
     const Tag tag = parse(irregular());
     Tracks tracks = planned(tag.get());
@@ -535,7 +553,7 @@ TEST("times: behind the seam of two parts the plan is found again") {
 
 TEST("times: a picture that was shown and does not decode is lost at either end too") {
     const Tag tag = parse(tag_text(15));
-    tds_times_settings settings{tag.get(), kMilli, {kMilli, kMilli}, 0};
+    tds_times_settings settings{tag.get(), kMilli, {kMilli, kMilli}, 0, 0};
     tds_times *times = nullptr;
     CHECK_EQ(tds_times_open(&settings, &times), TDS_OK);
     const Tracks all = planned(tag.get());
@@ -609,7 +627,7 @@ TEST("times: random losses and cuts give every picture once, in order, and few m
 }
 
 TEST("times: what breaks the contract") {
-    tds_times_settings settings{nullptr, {0, 1}, {kMilli, kMilli}, 0};
+    tds_times_settings settings{nullptr, {0, 1}, {kMilli, kMilli}, 0, 0};
     tds_times *times = nullptr;
     CHECK_EQ(tds_times_open(&settings, &times), TDS_ERROR_INVALID);
     settings.unit = kMilli;

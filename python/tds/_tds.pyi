@@ -429,7 +429,8 @@ class Tag:
 class Times:
     """The times of two tracks against the plan of their tag (tds.h, tds_times): says what to
     send to a session. All times are in ``unit`` seconds; ``hr_clock`` and ``lr_clock`` are the
-    tracks' time bases. offset: what is known to have been added to both tracks' times."""
+    tracks' time bases. offset: what is known to have been added to the plan's times to give
+    those of both tracks, as by a seek; None: nothing is."""
 
     def __init__(
         self,
@@ -437,7 +438,7 @@ class Times:
         unit: tuple[int, int],
         hr_clock: tuple[int, int],
         lr_clock: tuple[int, int],
-        offset: int = 0,
+        offset: int | None = None,
     ) -> None: ...
     def show(self, role: Role, pts: int) -> None:
         """The track has a picture at this time, whether it decodes or not; before any next."""

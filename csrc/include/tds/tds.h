@@ -451,8 +451,11 @@ typedef struct tds_times_settings {
     const tds_tag *tag;    /* NULL: none. Must outlive the tds_times */
     tds_rational unit;     /* of all times in and out here */
     tds_rational clock[2]; /* by role: the time base of the track, for the tolerance */
-    int64_t offset;        /* what is known to have been added to both tracks' times (a seek); the
-                              first shift that is tried; default 0 */
+    int64_t offset;        /* what is known to have been added to the plan's times to give those of
+                              both tracks (by a seek in a whole file), in `unit`; the first shift
+                              that is tried */
+    int32_t offset_known;  /* not 0: it is, so that frames are certain, and that the video begins
+                              or ends elsewhere than its plan is as it was asked for */
 } tds_times_settings;
 
 typedef enum tds_event_kind {
