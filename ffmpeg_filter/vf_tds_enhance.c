@@ -23,14 +23,15 @@
  * Decoder side of temporal down-sampling (TDS) video coding.
  *
  * Two inputs: HR, the key frames at full size, and LR, the frames between them
- * at 1/k of the size. One output: all frames at full size in display order.
- * Pairing, the order of work and the enhancement itself are libtds; this file
- * moves frames in and out of it and keeps everything FFmpeg knows about a frame
- * that libtds does not.
+ * at 1/k of the size. Or one input: any video, each frame of which is enhanced
+ * from its neighbours. One output: all frames at full size in display order.
+ * What the container's tag says, which model is used, where each picture
+ * belongs, pairing, the order of work and the enhancement itself are libtds;
+ * this file moves frames in and out of it and keeps everything FFmpeg knows
+ * about a frame that libtds does not.
  */
 
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 #include <tds/tds.h>
@@ -59,12 +60,6 @@
 #include "version.h"
 #include "video.h"
 
-/* Pictures looked at before the frame rate is settled, when nobody gave it. */
-#define RATE_PICTURES 5
-
-/* Characters of a model's name in a container at most. */
-#define MAX_MODEL_NAME 64
-
 enum OnMissing {
     ON_MISSING_ENHANCE,
     ON_MISSING_DROP,
@@ -79,6 +74,13 @@ enum Fallback {
     FALLBACK_NB
 };
 
+enum HR {
+    HR_AUTO,
+    HR_PASS,
+    HR_REFINE,
+    HR_NB
+};
+
 enum Backend { BACKEND_AUTO, BACKEND_BICUBIC, BACKEND_TORCHSCRIPT, BACKEND_NB };
 static const char *const backend_names[BACKEND_NB] = { "auto", "bicubic", "torchscript" };
 
@@ -90,6 +92,9 @@ typedef struct Source {
     int      known;
     int64_t  start;    ///< microseconds; AV_NOPTS_VALUE: from its beginning
     int64_t  duration; ///< microseconds; INT64_MAX: all
+    int64_t  offset;   ///< microseconds that were added to the file's times
+    int64_t  first;    ///< time of the file's first picture, likewise; AV_NOPTS_VALUE: not known
+    int64_t  length;   ///< of the file, likewise
     char    *tag;      ///< the container's tag "tds"; NULL: it has none
 } Source;
 
@@ -105,6 +110,9 @@ typedef struct TDSEnhanceContext {
     char   *rate_str;
     int     on_missing;
     int     fallback;
+    int     hr;
+    int     causal;
+    float   strength;  ///< of the model's changes; below 0: as the tag says, else 1
     int     hr_qp, lr_qp;
     int     max_batch;
     int64_t start_time; ///< microseconds; earlier pictures are made but not output
@@ -116,11 +124,17 @@ typedef struct TDSEnhanceContext {
     Source  sources[2]; ///< by input pad
     int64_t start;      ///< as start_time, from the option or the HR input
     int64_t length;     ///< as max_duration, likewise
-    const char *tag;    ///< as container, likewise, or from the LR input; never NULL
+    tds_tag *tag;       ///< of container, likewise, or from the LR input; NULL: there is none
+    tds_tag_values tagged;
+    int     use_strengths; ///< the model that runs is the one that the tag's strengths are for
+    tds_times *times;   ///< where each picture belongs
+    char   *said;       ///< its notices that were logged
+    AVFifo *waiting[2]; ///< frames that it has not placed yet
     tds_session *session;
     int     pad_of[2]; ///< input pad of TDS_HR and TDS_LR; -1: there is none
     int     scale;
     int     bit_depth;
+    int     input_ended[2]; ///< this input has given its last frame
     int     ended[2];  ///< the engine was told that this stream has ended
     int     drained;   ///< the engine has no more pictures
     int     closed;    ///< nobody wants more output
@@ -142,7 +156,7 @@ typedef struct TDSEnhanceContext {
     int64_t first_out, prev_out;
     int64_t end_pts;   ///< end of the last output picture
 
-    int64_t count[4];  ///< output by tds_status
+    int64_t count[TDS_STATUS_REFINED + 1]; ///< output by tds_status
     int64_t nb_discarded, nb_missing, nb_gaps;
     int     warned_rate, warned_pairing;
 
@@ -167,7 +181,7 @@ static const AVOption tds_enhance_options[] = {
     { "float32",      NULL,                                                0, AV_OPT_TYPE_CONST, { .i64 = PREC_FLOAT32 },        .flags = FLAGS, .unit = "precision" },
     { "float16",      NULL,                                                0, AV_OPT_TYPE_CONST, { .i64 = PREC_FLOAT16 },        .flags = FLAGS, .unit = "precision" },
     { "bfloat16",     NULL,                                                0, AV_OPT_TYPE_CONST, { .i64 = PREC_BFLOAT16 },       .flags = FLAGS, .unit = "precision" },
-    { "rate",         "nominal frame rate of the output, as 25 or 30000/1001; auto: from the time stamps", OFFSET(rate_str), AV_OPT_TYPE_STRING, { .str = "auto" }, 0, 0, FLAGS },
+    { "rate",         "nominal frame rate of the output, as 25 or 30000/1001; auto: the container's, else from the time stamps", OFFSET(rate_str), AV_OPT_TYPE_STRING, { .str = "auto" }, 0, 0, FLAGS },
     { "on_missing",   "LR frames that lack the HR frame before or after them", OFFSET(on_missing), AV_OPT_TYPE_INT, { .i64 = ON_MISSING_ENHANCE }, 0, ON_MISSING_NB - 1, TFLAGS, .unit = "on_missing" },
     { "enhance",      "rebuild them from the HR frame there is, or up-sample", 0, AV_OPT_TYPE_CONST, { .i64 = ON_MISSING_ENHANCE }, .flags = TFLAGS, .unit = "on_missing" },
     { "drop",         "do not output them",                                0, AV_OPT_TYPE_CONST, { .i64 = ON_MISSING_DROP },     .flags = TFLAGS, .unit = "on_missing" },
@@ -176,13 +190,19 @@ static const AVOption tds_enhance_options[] = {
     { "auto",         "error if a model, a device or torchscript was asked for, else bicubic", 0, AV_OPT_TYPE_CONST, { .i64 = FALLBACK_AUTO }, .flags = FLAGS, .unit = "fallback" },
     { "bicubic",      "warn and up-sample",                                0, AV_OPT_TYPE_CONST, { .i64 = FALLBACK_BICUBIC },    .flags = FLAGS, .unit = "fallback" },
     { "error",        "stop with an error",                                0, AV_OPT_TYPE_CONST, { .i64 = FALLBACK_ERROR },      .flags = FLAGS, .unit = "fallback" },
+    { "hr",           "HR frames of a pair",                               OFFSET(hr), AV_OPT_TYPE_INT, { .i64 = HR_AUTO }, 0, HR_NB - 1, FLAGS, .unit = "hr" },
+    { "auto",         "as the container's tag says, else passed",          0, AV_OPT_TYPE_CONST, { .i64 = HR_AUTO },             .flags = FLAGS, .unit = "hr" },
+    { "pass",         "passed as they came",                               0, AV_OPT_TYPE_CONST, { .i64 = HR_PASS },             .flags = FLAGS, .unit = "hr" },
+    { "refine",       "enhanced too, by the model of the same name for k = 1", 0, AV_OPT_TYPE_CONST, { .i64 = HR_REFINE },       .flags = FLAGS, .unit = "hr" },
+    { "strength",     "of the model's changes, 0 to 1; below 0: as the container's tag says, else 1", OFFSET(strength), AV_OPT_TYPE_FLOAT, { .dbl = -1 }, -1, 1, FLAGS },
+    { "causal",       "make each frame from earlier ones alone, without delay", OFFSET(causal), AV_OPT_TYPE_BOOL, { .i64 = 0 }, 0, 1, FLAGS },
     { "hr_qp",        "QP of the HR stream, for models that use it; -1: not known", OFFSET(hr_qp), AV_OPT_TYPE_INT, { .i64 = -1 }, -1, 63, FLAGS },
     { "lr_qp",        "QP of the LR stream, likewise",                     OFFSET(lr_qp), AV_OPT_TYPE_INT, { .i64 = -1 }, -1, 63, FLAGS },
     { "max_batch",    "frames given to the model at once; fewer need less memory", OFFSET(max_batch), AV_OPT_TYPE_INT, { .i64 = 4 }, 1, TDS_MAX_PENDING, FLAGS },
     { "start_time",   "output begins here; earlier frames serve as references only", OFFSET(start_time), AV_OPT_TYPE_DURATION, { .i64 = INT64_MIN }, INT64_MIN, INT64_MAX, FLAGS },
     { "duration",     "length of the output; later frames serve as references only; 0: all", OFFSET(max_duration), AV_OPT_TYPE_DURATION, { .i64 = 0 }, 0, INT64_MAX, FLAGS },
-    { "inputs",       "2: HR and LR, in any order; 1: HR alone, passed through", OFFSET(nb_inputs), AV_OPT_TYPE_INT, { .i64 = 2 }, 1, 2, FLAGS },
-    { "container",    "the JSON of the container's tag 'tds' (rate, model, QPs), for what no option gives (default: that of the file, in the patched ffmpeg program)", OFFSET(container), AV_OPT_TYPE_STRING, { .str = NULL }, 0, 0, FLAGS },
+    { "inputs",       "2: HR and LR, in any order; 1: any video, each frame of which is enhanced", OFFSET(nb_inputs), AV_OPT_TYPE_INT, { .i64 = 2 }, 1, 2, FLAGS },
+    { "container",    "the JSON of the container's tag 'tds', for what no option gives; none: without one (default: that of the file, in the patched ffmpeg program)", OFFSET(container), AV_OPT_TYPE_STRING, { .str = NULL }, 0, 0, FLAGS },
     { NULL }
 };
 
@@ -434,52 +454,6 @@ static AVFrame *take_known(TDSEnhanceContext *s, tds_role role, int64_t pts)
 
 /* ---------------------------------------------------------------- the rate -- */
 
-static const AVRational usual_rates[] = {
-    { 240, 1 }, { 240000, 1001 }, { 200, 1 }, { 120, 1 }, { 120000, 1001 }, { 100, 1 },
-    { 60, 1 }, { 60000, 1001 }, { 50, 1 }, { 48, 1 }, { 48000, 1001 }, { 30, 1 },
-    { 30000, 1001 }, { 25, 1 }, { 24, 1 }, { 24000, 1001 }, { 20, 1 }, { 15, 1 },
-    { 15000, 1001 }, { 12, 1 }, { 10, 1 }, { 5, 1 }, { 1, 1 },
-};
-
-/* The rate of pictures at these times: exact where they are evenly spaced, else (times that were
- * rounded to milliseconds once) the highest usual rate that they allow. The highest, because a
- * program that makes a constant rate of it then repeats a frame at worst, and never loses one. */
-static AVRational rate_of_times(const int64_t *times, int nb, AVRational tb)
-{
-    const double span = nb < 2 ? 0 : times[nb - 1] - times[0];
-    int64_t step = INT64_MAX, steps = 0;
-    double uneven = 0, slowest, fastest;
-
-    for (int i = 1; i < nb; i++)
-        step = FFMIN(step, times[i] - times[i - 1]);
-    if (nb < 2 || step <= 0)
-        return (AVRational){ 0, 1 };
-    for (int i = 1; i < nb; i++) {
-        const int64_t gap = times[i] - times[i - 1];
-        const int64_t n   = llrint((double)gap / step);
-
-        steps += n;
-        uneven = FFMAX(uneven, fabs((double)gap / n - step));
-    }
-    if (uneven == 0 && step >= 100) {
-        AVRational rate;
-
-        av_reduce(&rate.num, &rate.den, tb.den, (int64_t)tb.num * step, INT_MAX);
-        return rate;
-    }
-    /* What rounding may have done to the first and the last time together. */
-    uneven  = FFMAX(uneven, 1);
-    slowest = steps / ((span + uneven) * av_q2d(tb));
-    fastest = span > uneven ? steps / ((span - uneven) * av_q2d(tb)) : INFINITY;
-    for (int i = 0; i < FF_ARRAY_ELEMS(usual_rates); i++) {
-        const double rate = av_q2d(usual_rates[i]);
-
-        if (rate >= slowest && rate <= fastest)
-            return usual_rates[i];
-    }
-    return av_d2q(steps / (span * av_q2d(tb)), 100000);
-}
-
 /* Filters that make another rate of the one before them, and an unknown one of an unknown one. */
 static const char *const rate_changers[] = {
     "bwdif", "bwdif_cuda", "bwdif_vulkan", "decimate", "deinterlace_d3d12", "deinterlace_qsv",
@@ -514,22 +488,38 @@ static void use_rate(AVFilterContext *ctx, AVRational rate)
     s->duration = FFMAX(1, av_rescale_q(1, av_inv_q(rate), ctx->outputs[0]->time_base));
 }
 
+/* Whether one video's own rate may be that of pictures at these times. It is not that of a video
+ * with gaps, as HR alone is. */
+static int fits_times(const int64_t *times, size_t nb, AVRational tb, AVRational rate)
+{
+    int64_t step = INT64_MAX;
+    double frames;
+
+    for (size_t i = 1; i < nb; i++)
+        step = FFMIN(step, times[i] - times[i - 1]);
+    frames = nb > 1 ? step * av_q2d(tb) * av_q2d(rate) : 1;
+    return rate.num > 0 && rate.den > 0 && frames > 0.75 && frames < 1.25;
+}
+
 /* Settles the rate by the times of the pictures held back for it. */
 static void settle_rate(AVFilterContext *ctx)
 {
     TDSEnhanceContext *s = ctx->priv;
-    int64_t times[RATE_PICTURES];
-    int nb = 0;
+    const AVRational tb = ctx->outputs[0]->time_base;
+    int64_t times[TDS_RATE_PICTURES];
+    size_t nb = 0;
     AVFrame *frame;
+    tds_rational found = { 25, 1 };
     AVRational rate;
 
-    while (nb < RATE_PICTURES && av_fifo_peek(s->held, &frame, 1, nb) >= 0)
+    while (nb < TDS_RATE_PICTURES && av_fifo_peek(s->held, &frame, 1, nb) >= 0)
         times[nb++] = frame->pts;
-    rate = rate_of_times(times, nb, ctx->outputs[0]->time_base);
-    if (rate.num <= 0 || rate.den <= 0) {
-        rate = (AVRational){ 25, 1 };
-        av_log(ctx, AV_LOG_VERBOSE, "One picture has no frame rate; taken as 25.\n");
-    } else
+    tds_frame_rate(times, nb, (tds_rational){ tb.num, tb.den }, &found);
+    rate = (AVRational){ found.num, found.den };
+    if (s->pad_of[TDS_LR] < 0 &&
+        fits_times(times, nb, tb, ff_filter_link(ctx->inputs[0])->frame_rate))
+        rate = ff_filter_link(ctx->inputs[0])->frame_rate;
+    else
         av_log(ctx, AV_LOG_VERBOSE, "Frame rate by the time stamps: %d/%d.\n", rate.num, rate.den);
     use_rate(ctx, rate);
     announce_rate(ctx->outputs[0], rate);
@@ -563,7 +553,8 @@ static int watch_times(AVFilterContext *ctx, int64_t pts)
                    seconds, s->rate.num, s->rate.den);
     }
     if (gap && !s->warned_pairing && tds_session_info(s->session, &info) == TDS_OK &&
-        info.dropped_lr > 0 && info.dropped_lr >= s->count[TDS_STATUS_PASSED] - 1) {
+        info.dropped_lr > 1 &&
+        2 * info.dropped_lr >= s->count[TDS_STATUS_PASSED] + s->count[TDS_STATUS_REFINED]) {
         s->warned_pairing = 1;
         av_log(ctx, AV_LOG_WARNING, "The times of the two videos do not fit together: "
                "%"PRId64" LR frames have the time of an HR frame, and at %g s there is a gap of "
@@ -583,15 +574,14 @@ static int watch_times(AVFilterContext *ctx, int64_t pts)
 
 /* ---------------------------------------------------------------- pictures -- */
 
-static int send_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
+/* Takes a frame of an input: to tds_times, and to those that wait for what it says. */
+static int take_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
 {
     TDSEnhanceContext *s = ctx->priv;
     AVFilterLink *inlink = ctx->inputs[s->pad_of[role]];
-    const char *name = role == TDS_HR ? "HR" : "LR";
-    tds_picture picture;
+    const char *name = s->pad_of[TDS_LR] < 0 ? "input" : role == TDS_HR ? "HR" : "LR";
     tds_result result;
-    AVFrame *known = NULL;
-    int ret;
+    int ret = 0;
 
     if (frame->width != inlink->w || frame->height != inlink->h ||
         frame->format != inlink->format) {
@@ -610,10 +600,8 @@ static int send_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
     }
     frame->pts       = av_rescale_q(frame->pts, inlink->time_base, ctx->outputs[0]->time_base);
     frame->time_base = ctx->outputs[0]->time_base;
-    if (role == TDS_LR && frame->pts < s->skip_before) {
-        ret = 0;
+    if (role == TDS_LR && frame->pts < s->skip_before)
         goto end;
-    }
     if (s->last_pts[role] != AV_NOPTS_VALUE && frame->pts <= s->last_pts[role]) {
         av_log(ctx, s->on_missing == ON_MISSING_ERROR ? AV_LOG_ERROR : AV_LOG_WARNING,
                "An %s picture at %s s comes after one at %s s%s.\n", name,
@@ -624,6 +612,35 @@ static int send_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
         ret = s->on_missing == ON_MISSING_ERROR ? AVERROR_INVALIDDATA : 0;
         goto end;
     }
+    result = tds_times_push(s->times, role, frame->pts);
+    if (result < 0) {
+        av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
+        ret = tds_averror(result);
+        goto end;
+    }
+    s->last_pts[role] = frame->pts;
+    ret = av_fifo_write(s->waiting[role], &frame, 1);
+    if (ret >= 0)
+        return ret;
+
+end:
+    av_frame_free(&frame);
+    return ret;
+}
+
+/* Sends the frame that an event is of. */
+static int send_frame(AVFilterContext *ctx, tds_role role, const tds_event *event)
+{
+    TDSEnhanceContext *s = ctx->priv;
+    AVFrame *frame = NULL, *known = NULL;
+    tds_picture picture;
+    tds_result result;
+    int ret;
+
+    ret = av_fifo_read(s->waiting[role], &frame, 1);
+    if (ret < 0)
+        return AVERROR_BUG;
+    frame->pts = event->pts;
 
     /* HR frames come out as they are; of LR frames only the properties do. */
     known = role == TDS_HR ? av_frame_clone(frame) : av_frame_alloc();
@@ -638,6 +655,8 @@ static int send_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
     describe_picture(s, &picture, frame, sample_format(frame));
     picture.pts     = frame->pts;
     picture.corrupt = !!(frame->flags & AV_FRAME_FLAG_CORRUPT) || frame->decode_error_flags;
+    if (s->use_strengths)
+        picture.strength = event->strength;
     picture.owner   = frame;
     picture.release = release_frame;
     result = tds_session_send(s->session, role, &picture);
@@ -648,7 +667,6 @@ static int send_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
         ret = result < 0 ? tds_averror(result) : AVERROR_BUG;
         goto end;
     }
-    s->last_pts[role] = known->pts;
     ret = av_fifo_write(s->known[role], &known, 1);
     if (ret < 0)
         av_frame_free(&known);
@@ -658,6 +676,21 @@ end:
     av_frame_free(&known);
     av_frame_free(&frame);
     return ret;
+}
+
+/* Says what the times of the inputs have shown, once. */
+static void say_times(AVFilterContext *ctx)
+{
+    TDSEnhanceContext *s = ctx->priv;
+    const char *notices  = tds_times_notices(s->times);
+    const size_t before  = s->said ? strlen(s->said) : 0;
+
+    if (!strcmp(notices, s->said ? s->said : ""))
+        return;
+    for (const char *line = notices + before; *line; line = strchr(line, '\n') + 1)
+        av_log(ctx, AV_LOG_WARNING, "Of the video: %.*s.\n", (int)strcspn(line, "\n"), line);
+    av_freep(&s->said);
+    s->said = av_strdup(notices);
 }
 
 /* Output begins at start_time, input at a random access point before it. Groups that lie in between
@@ -682,11 +715,11 @@ static int seek_hr(AVFilterContext *ctx, AVFrame *frame)
     if (first) {
         s->skip_before = av_rescale_q(first->pts, inlink->time_base,
                                       ctx->outputs[0]->time_base);
-        ret = send_frame(ctx, TDS_HR, first);
+        ret = take_frame(ctx, TDS_HR, first);
     }
     if (ret < 0)
         av_frame_free(&frame);
-    return ret < 0 || !frame ? ret : send_frame(ctx, TDS_HR, frame);
+    return ret < 0 || !frame ? ret : take_frame(ctx, TDS_HR, frame);
 }
 
 /* LR frames keep coming while the HR stream is looked through, and must not pile up: those before
@@ -783,23 +816,32 @@ static int take_picture(AVFilterContext *ctx, tds_picture *picture, AVFrame **ou
         /* What follows may compare a frame's context with the link's, as hwdownload does. */
         if (is_cuda(s) && (ret = av_buffer_replace(&frame->hw_frames_ctx, s->hw_frames)) < 0)
             goto end;
+    } else if (picture->release == release_frame) {
+        frame = picture->owner; /* from allocate_picture() */
+        picture->owner   = NULL;
+        picture->release = NULL;
+    } else { /* one that was sent, again */
+        frame = av_frame_clone(picture->owner);
+        if (!frame) {
+            ret = AVERROR(ENOMEM);
+            goto end;
+        }
+    }
+    if (picture->status == TDS_STATUS_REFINED && hr)
+        ret = av_frame_copy_props(frame, hr);
+    else if (picture->status == TDS_STATUS_REPEATED && !lr && s->last_hr)
+        ret = copy_lr_props(ctx, frame, s->last_hr);
+    else if (picture->status != TDS_STATUS_PASSED && lr)
+        ret = copy_lr_props(ctx, frame, lr);
+    if (ret < 0)
+        goto end;
+    if (picture->status == TDS_STATUS_PASSED || picture->status == TDS_STATUS_REFINED) {
         av_frame_free(&s->last_hr);
         s->last_hr = av_frame_alloc();
         if (!s->last_hr || (ret = av_frame_copy_props(s->last_hr, frame)) < 0) {
             ret = AVERROR(ENOMEM);
             goto end;
         }
-    } else {
-        if (picture->release != release_frame) {
-            av_log(ctx, AV_LOG_ERROR, "The engine gave a picture that is not the filter's.\n");
-            ret = AVERROR_BUG;
-            goto end;
-        }
-        frame = picture->owner; /* from allocate_picture() */
-        picture->owner   = NULL;
-        picture->release = NULL;
-        if (lr && (ret = copy_lr_props(ctx, frame, lr)) < 0)
-            goto end;
     }
 
     if (s->start != INT64_MIN &&
@@ -814,7 +856,16 @@ static int take_picture(AVFilterContext *ctx, tds_picture *picture, AVFrame **ou
         goto end;
     }
 
-    if (missing && picture->status != TDS_STATUS_PASSED) {
+    if (picture->status == TDS_STATUS_REPEATED && s->on_missing != ON_MISSING_ENHANCE) {
+        if (s->on_missing == ON_MISSING_DROP)
+            goto end;
+        av_log(ctx, AV_LOG_ERROR, "The picture at %s s is missing; on_missing=enhance shows "
+               "another in its place.\n", av_ts2timestr(picture->pts, &outlink->time_base));
+        ret = AVERROR_INVALIDDATA;
+        goto end;
+    }
+    if (missing && s->pad_of[TDS_LR] >= 0 && (picture->status == TDS_STATUS_ENHANCED ||
+                                              picture->status == TDS_STATUS_UPSAMPLED)) {
         const char *time = av_ts2timestr(picture->pts, &outlink->time_base);
 
         s->nb_missing++;
@@ -863,51 +914,97 @@ static int output_frame(AVFilterContext *ctx, AVFrame *frame)
     return ff_filter_frame(ctx->outputs[0], frame);
 }
 
+/* Takes what there is of one input. 1: it was a frame or the end; 0: there is nothing yet. */
+static int take_input(AVFilterContext *ctx, tds_role role)
+{
+    TDSEnhanceContext *s = ctx->priv;
+    AVFilterLink *inlink = ctx->inputs[s->pad_of[role]];
+    AVFrame *frame;
+    int64_t pts;
+    int status, ret;
+
+    ret = ff_inlink_consume_frame(inlink, &frame);
+    if (ret < 0)
+        return ret;
+    if (ret > 0) {
+        ret = s->seeking ? seek_hr(ctx, frame) : take_frame(ctx, role, frame);
+        return ret < 0 ? ret : 1;
+    }
+    if (!ff_inlink_acknowledge_status(inlink, &status, &pts))
+        return 0;
+    if (status != AVERROR_EOF && !s->status)
+        s->status = status;
+    if (s->seeking && (ret = seek_hr(ctx, NULL)) < 0)
+        return ret;
+    tds_times_end(s->times, role);
+    s->input_ended[role] = 1;
+    return 1;
+}
+
+/* Gives the engine the next of one stream. 1: it got something; 0: its input has to come first,
+ * and *inputs says which. */
+static int feed_stream(AVFilterContext *ctx, tds_role role, unsigned *inputs)
+{
+    TDSEnhanceContext *s = ctx->priv;
+    tds_event event;
+    tds_result result = tds_times_next(s->times, role, &event);
+    int ret;
+
+    if (result == TDS_AGAIN) {
+        *inputs |= tds_times_wants(s->times, role);
+        return 0;
+    }
+    say_times(ctx);
+    if (result == TDS_END) {
+        s->ended[role] = 1;
+        result = tds_session_send(s->session, role, NULL);
+    } else if (result == TDS_OK && event.kind == TDS_EVENT_PICTURE) {
+        ret = send_frame(ctx, role, &event);
+        return ret < 0 ? ret : 1;
+    } else if (result == TDS_OK)
+        result = tds_session_send_lost(s->session, role, event.pts);
+    if (result < 0) {
+        av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
+        return tds_averror(result);
+    }
+    return result == TDS_OK ? 1 : AVERROR_BUG;
+}
+
 /* Feeds the engine from the inputs it wants. 1: it got something; 0: asked upstream for more. */
 static int feed(AVFilterContext *ctx)
 {
     TDSEnhanceContext *s = ctx->priv;
-    const unsigned wants = s->seeking ? 1U << TDS_HR : tds_session_wants(s->session);
-    int fed = 0;
+    unsigned inputs = 0;
+    int fed = 0, ret;
 
-    if (s->seeking && s->pad_of[TDS_LR] >= 0) {
-        int ret = seek_lr(ctx);
-
-        if (ret < 0)
+    if (s->seeking) {
+        inputs = 1U << TDS_HR;
+        if (s->pad_of[TDS_LR] >= 0 && (ret = seek_lr(ctx)) < 0)
             return ret;
-    }
-    for (int role = 0; role < 2; role++) {
-        AVFilterLink *inlink;
-        AVFrame *frame;
-        int64_t pts;
-        int status, ret;
+    } else {
+        const unsigned wants = tds_session_wants(s->session);
 
-        if (!(wants & (1U << role)) || s->ended[role])
-            continue;
-        inlink = ctx->inputs[s->pad_of[role]];
-        ret = ff_inlink_consume_frame(inlink, &frame);
-        if (ret < 0)
-            return ret;
-        if (ret > 0) {
-            ret = s->seeking ? seek_hr(ctx, frame) : send_frame(ctx, role, frame);
-            if (ret < 0)
-                return ret;
-            fed = 1;
-        } else if (ff_inlink_acknowledge_status(inlink, &status, &pts)) {
-            if (status != AVERROR_EOF && !s->status)
-                s->status = status;
-            if (s->seeking && (ret = seek_hr(ctx, NULL)) < 0)
-                return ret;
-            s->ended[role] = 1;
-            tds_session_send(s->session, role, NULL);
-            fed = 1;
-        }
+        for (int role = 0; role < 2; role++)
+            if (wants & (1U << role) && !s->ended[role]) {
+                ret = feed_stream(ctx, role, &inputs);
+                if (ret < 0)
+                    return ret;
+                fed |= ret;
+            }
     }
     if (fed)
         return 1;
-
     for (int role = 0; role < 2; role++)
-        if ((wants & (1U << role)) && !s->ended[role]) {
+        if (inputs & (1U << role) && !s->input_ended[role]) {
+            ret = take_input(ctx, role);
+            if (ret < 0)
+                return ret;
+            fed |= ret;
+        }
+    if (fed)
+        return 1;
+    for (int role = 0; role < 2; role++)
+        if (inputs & (1U << role) && !s->input_ended[role]) {
             ff_inlink_request_frame(ctx->inputs[s->pad_of[role]]);
             fed = 1;
         }
@@ -919,9 +1016,9 @@ static void report(AVFilterContext *ctx)
     TDSEnhanceContext *s = ctx->priv;
 
     av_log(ctx, AV_LOG_VERBOSE, "%"PRId64" frames passed, %"PRId64" enhanced, %"PRId64
-           " up-sampled, %"PRId64" repeated.\n", s->count[TDS_STATUS_PASSED],
+           " up-sampled, %"PRId64" repeated, %"PRId64" refined.\n", s->count[TDS_STATUS_PASSED],
            s->count[TDS_STATUS_ENHANCED], s->count[TDS_STATUS_UPSAMPLED],
-           s->count[TDS_STATUS_REPEATED]);
+           s->count[TDS_STATUS_REPEATED], s->count[TDS_STATUS_REFINED]);
     if (s->nb_missing)
         av_log(ctx, AV_LOG_WARNING, "%"PRId64" LR frames lacked the HR frame before or after them "
                "(the HR video starts late, ends early or has a gap): %s.\n", s->nb_missing,
@@ -933,7 +1030,7 @@ static void report(AVFilterContext *ctx)
                s->last_pts[TDS_LR] * av_q2d(ctx->outputs[0]->time_base), s->nb_gaps);
     if (s->pad_of[TDS_LR] >= 0 &&
         s->count[TDS_STATUS_ENHANCED] + s->count[TDS_STATUS_UPSAMPLED] + s->nb_missing == 0 &&
-        s->count[TDS_STATUS_PASSED] > 1 && s->start == INT64_MIN)
+        s->count[TDS_STATUS_PASSED] + s->count[TDS_STATUS_REFINED] > 1 && s->start == INT64_MIN)
         av_log(ctx, AV_LOG_WARNING, "No LR frame fell between two HR frames: the two videos are "
                "not the parts of one TDS video, or their times are lost.\n");
 }
@@ -985,7 +1082,7 @@ static int step(AVFilterContext *ctx)
                 return ret;
             }
         }
-        if (!s->rate.num && (s->drained || av_fifo_can_read(s->held) >= RATE_PICTURES))
+        if (!s->rate.num && (s->drained || av_fifo_can_read(s->held) >= TDS_RATE_PICTURES))
             settle_rate(ctx);
     }
     return 0;
@@ -1014,70 +1111,10 @@ static int activate(AVFilterContext *ctx)
 
 /* ----------------------------------------------------------- configuration -- */
 
-/* Reads the value of a key from JSON text: the text between the quotes, or the number. Enough for
- * what the container says of itself; escapes do not occur in what is read. */
-static int json_value(const char *json, const char *key, char *value, size_t size)
-{
-    const size_t length = strlen(key);
-    size_t n = 0;
-
-    for (const char *p = strchr(json, '"'); p;) {
-        const char *begin = p + 1, *end = begin;
-
-        while (*end && *end != '"')
-            end += *end == '\\' && end[1] ? 2 : 1;
-        if (!*end)
-            return 0;
-        p = end + 1;
-        p += strspn(p, " \t\r\n");
-        if (*p == ':' && end - begin == length && !strncmp(begin, key, length)) {
-            p++;
-            p += strspn(p, " \t\r\n");
-            if (*p == '"')
-                for (p++; *p && *p != '"' && *p != '\\' && n + 1 < size; p++)
-                    value[n++] = *p;
-            else
-                for (; strchr("+-.eE0123456789", *p) && *p && n + 1 < size; p++)
-                    value[n++] = *p;
-            value[n] = 0;
-            return n > 0;
-        }
-        p = strchr(p, '"');
-    }
-    return 0;
-}
-
-static int json_int(const char *json, const char *key, int fallback)
-{
-    char value[32];
-
-    return json_value(json, key, value, sizeof(value)) ? atoi(value) : fallback;
-}
-
-/* A container names a model as python/tds/container/metadata.py has it: by a plain name. Anything
- * that tds_model_find() would take for a file is refused, or a video could say what code is run. */
-static int is_plain_name(const char *name)
-{
-    static const char characters[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                     "._-";
-    static const char *const files[] = { ".pt", ".ts", ".safetensors" };
-    const size_t length = strlen(name);
-
-    if (!length || length > MAX_MODEL_NAME || strspn(name, characters) != length ||
-        strchr("._-", name[0]))
-        return 0;
-    for (int i = 0; i < FF_ARRAY_ELEMS(files); i++) {
-        const size_t end = strlen(files[i]);
-
-        if (length >= end && !strcmp(name + length - end, files[i]))
-            return 0;
-    }
-    return 1;
-}
-
-/* Takes what the program knows about one input, "PAD START DURATION TAG": the cut of it, which is
- * left to this filter since frames outside are references, and the container's tag. A command and
- * no options, so that what the user gives stays apart from it. */
+/* Takes what the program knows about one input, "PAD START DURATION OFFSET FIRST LENGTH TAG": the
+ * cut of it, which is left to this filter since frames outside are references, what was added to
+ * the file's times and how long it is, and the container's tag. A command and no options, so that
+ * what the user gives stays apart from it. */
 static int know_input(AVFilterContext *ctx, const char *text)
 {
     TDSEnhanceContext *s = ctx->priv;
@@ -1091,6 +1128,9 @@ static int know_input(AVFilterContext *ctx, const char *text)
     source->known    = 1;
     source->start    = strtoll(end, &end, 10);
     source->duration = strtoll(end, &end, 10);
+    source->offset   = strtoll(end, &end, 10);
+    source->first    = strtoll(end, &end, 10);
+    source->length   = strtoll(end, &end, 10);
     av_freep(&source->tag);
     end += strspn(end, " ");
     if (*end && !(source->tag = av_strdup(end)))
@@ -1100,12 +1140,14 @@ static int know_input(AVFilterContext *ctx, const char *text)
 
 /* The cut and the tag: the user's; else those of the HR input, which say what is asked of the
  * whole, also where the two inputs are two files; else those of the LR input. */
-static av_cold void settle_source(AVFilterContext *ctx)
+static av_cold int settle_source(AVFilterContext *ctx)
 {
     TDSEnhanceContext *s = ctx->priv;
     const Source *hr = &s->sources[s->pad_of[TDS_HR]];
     const Source *lr = s->pad_of[TDS_LR] < 0 ? hr : &s->sources[s->pad_of[TDS_LR]];
     const Source *cut = hr->known ? hr : lr;
+    const char *text = s->container ? s->container : hr->tag ? hr->tag : lr->tag;
+    tds_result result;
 
     s->start  = s->start_time;
     s->length = s->max_duration;
@@ -1113,7 +1155,69 @@ static av_cold void settle_source(AVFilterContext *ctx)
         s->start = cut->start;
     if (cut->known && s->length <= 0 && cut->duration != INT64_MAX)
         s->length = cut->duration;
-    s->tag = s->container ? s->container : hr->tag ? hr->tag : lr->tag ? lr->tag : "";
+
+    tds_tag_free(s->tag);
+    s->tag    = NULL;
+    s->tagged = (tds_tag_values){ 0 };
+    /* A tag is of a pair; one stream of it is a video like any other. */
+    if (!text || !strcmp(text, "none") || s->pad_of[TDS_LR] < 0)
+        return 0;
+    result = tds_tag_parse(text, strlen(text), s->container ? "the option container"
+                                                            : "the video's container", &s->tag);
+    if (result < 0) {
+        av_log(ctx, AV_LOG_ERROR, "%s; container=none goes on without it.\n", tds_last_error());
+        return AVERROR_INVALIDDATA;
+    }
+    tds_tag_read(s->tag, &s->tagged);
+    if (s->tagged.scale != s->scale) {
+        av_log(ctx, AV_LOG_ERROR, "The container says k = %d, and the sizes of the two videos say "
+               "%d: they do not belong together, or not to this tag; container=none goes on "
+               "without it.\n", s->tagged.scale, s->scale);
+        return AVERROR_INVALIDDATA;
+    }
+    return 0;
+}
+
+/* Compares the inputs' times with the plan of the tag. */
+static av_cold int open_times(AVFilterContext *ctx)
+{
+    TDSEnhanceContext *s  = ctx->priv;
+    const AVRational tb   = ctx->outputs[0]->time_base;
+    const Source *hr      = &s->sources[s->pad_of[TDS_HR]];
+    tds_times_settings settings = { .tag = s->tag, .unit = { tb.num, tb.den } };
+    tds_result result;
+
+    for (int role = 0; role < 2; role++) {
+        const int pad = FFMAX(s->pad_of[role], 0);
+
+        settings.clock[role] = (tds_rational){ ctx->inputs[pad]->time_base.num,
+                                               ctx->inputs[pad]->time_base.den };
+    }
+    /* A file as long as its plan is the whole of it, so that each frame's place is certain. */
+    if (s->tag && s->tagged.times_known && hr->known && hr->first != AV_NOPTS_VALUE &&
+        hr->length > 0) {
+        const AVRational unit  = { s->tagged.time_base.num, s->tagged.time_base.den };
+        const AVRational frame = { s->tagged.rate.den, s->tagged.rate.num };
+        const int64_t start    = av_rescale_q(s->tagged.start, unit, AV_TIME_BASE_Q);
+        const int64_t one      = av_rescale_q(1, frame, AV_TIME_BASE_Q);
+        const int64_t length   = av_rescale_q(s->tagged.end, unit, AV_TIME_BASE_Q) - start + one;
+
+        if (FFABS(hr->length - length) < 3 * one) {
+            settings.offset_known = 1;
+            settings.offset       = av_rescale_q(hr->first - start + hr->offset,
+                                                 AV_TIME_BASE_Q, tb);
+        }
+    }
+    tds_times_close(s->times);
+    s->times = NULL;
+    result = tds_times_open(&settings, &s->times);
+    if (result < 0) {
+        av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
+        return tds_averror(result);
+    }
+    if (s->pad_of[TDS_LR] < 0)
+        tds_times_end(s->times, TDS_LR);
+    return 0;
 }
 
 /* Which input is HR: the larger one. */
@@ -1147,16 +1251,8 @@ static av_cold int find_roles(AVFilterContext *ctx)
     return 0;
 }
 
-/* A QP as the container's tag gives it; -1, not known, for what is none. */
-static int tag_qp(const TDSEnhanceContext *s, const char *key)
-{
-    const int qp = json_int(s->tag, key, -1);
-
-    return qp >= 0 && qp <= 63 ? qp : -1;
-}
-
-static av_cold int open_engine(AVFilterContext *ctx, const char *backend, const char *model,
-                               const char *sha256, const char *device,
+static av_cold int open_engine(AVFilterContext *ctx, const char *backend,
+                               const tds_model_choice *choice, const char *device,
                                enum AVPixelFormat sw_format)
 {
     TDSEnhanceContext *s = ctx->priv;
@@ -1171,14 +1267,17 @@ static av_cold int open_engine(AVFilterContext *ctx, const char *backend, const 
     settings.scale            = s->scale;
     settings.bit_depth        = s->bit_depth;
     settings.backend          = backend;
-    settings.model            = model;
-    settings.model_sha256     = sha256;
+    settings.kind             = s->pad_of[TDS_LR] < 0 ? TDS_KIND_PLAIN : TDS_KIND_PAIR;
+    settings.model            = choice ? choice->path : NULL;
+    settings.hr_model         = choice && choice->hr_path[0] ? choice->hr_path : NULL;
+    settings.causal           = s->causal;
+    settings.strength         = s->strength < 0 ? 1 : s->strength;
     settings.device           = device;
     settings.precision        = precision_names[s->precision];
     settings.threads          = ff_filter_get_nb_threads(ctx);
     settings.max_batch        = s->max_batch;
-    settings.hr_qp            = s->hr_qp >= 0 ? s->hr_qp : tag_qp(s, "hr_qp");
-    settings.lr_qp            = s->lr_qp >= 0 ? s->lr_qp : tag_qp(s, "lr_qp");
+    settings.hr_qp            = s->hr_qp >= 0 || !s->tag ? s->hr_qp : s->tagged.hr_qp;
+    settings.lr_qp            = s->lr_qp >= 0 || !s->tag ? s->lr_qp : s->tagged.lr_qp;
     settings.output_memory    = is_cuda(s) ? TDS_MEMORY_CUDA : TDS_MEMORY_HOST;
     settings.output_layout    = sw_format == AV_PIX_FMT_NV12 || sw_format == AV_PIX_FMT_P010LE
                               ? TDS_LAYOUT_SEMIPLANAR : TDS_LAYOUT_PLANAR;
@@ -1195,23 +1294,6 @@ static av_cold int open_engine(AVFilterContext *ctx, const char *backend, const 
     return result < 0 ? tds_averror(result) : 0;
 }
 
-/* The container names a model by the hash of its weights, as a hint: another version of it works,
- * but not as the encoder had seen it. */
-static av_cold void check_named_model(AVFilterContext *ctx, const char *path)
-{
-    TDSEnhanceContext *s = ctx->priv;
-    char wanted[128], there[128];
-    char *json = NULL;
-
-    if (!json_value(s->tag, "model_sha256", wanted, sizeof(wanted)) ||
-        tds_model_metadata(path, &json) != TDS_OK)
-        return;
-    if (json_value(json, "weights_sha256", there, sizeof(there)) && strcmp(there, wanted))
-        av_log(ctx, AV_LOG_WARNING, "%s is another version of the model than the one the video "
-               "was made for; the result may differ.\n", path);
-    tds_free(json);
-}
-
 static av_cold int open_bicubic(AVFilterContext *ctx, enum AVPixelFormat sw_format)
 {
     int ret;
@@ -1221,9 +1303,42 @@ static av_cold int open_bicubic(AVFilterContext *ctx, enum AVPixelFormat sw_form
                "hwdownload,format=%s before it.\n", av_get_pix_fmt_name(sw_format));
         return AVERROR(ENOSYS);
     }
-    ret = open_engine(ctx, "bicubic", NULL, NULL, "cpu", sw_format);
+    ret = open_engine(ctx, "bicubic", NULL, "cpu", sw_format);
     if (ret < 0)
         av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
+    return ret;
+}
+
+/* Chooses the model and opens the session with it. */
+static av_cold int open_with_model(AVFilterContext *ctx, const char *device,
+                                   enum AVPixelFormat sw_format)
+{
+    TDSEnhanceContext *s = ctx->priv;
+    tds_model_request request = {
+        .model     = s->model,
+        .sha256    = s->model_sha256,
+        .tag       = s->tag,
+        .scale     = s->scale,
+        .device    = device,
+        .refine_hr = s->pad_of[TDS_LR] >= 0 &&
+                     (s->hr == HR_REFINE || (s->hr == HR_AUTO && s->tagged.refine_hr)),
+    };
+    tds_model_choice *choice = av_malloc(sizeof(*choice));
+    tds_result found;
+    int ret;
+
+    if (!choice)
+        return AVERROR(ENOMEM);
+    found = tds_model_choose(&request, choice);
+    if (found < 0)
+        ret = tds_averror(found);
+    else {
+        for (const char *line = choice->notices; *line; line = strchr(line, '\n') + 1)
+            av_log(ctx, AV_LOG_WARNING, "Of the model: %.*s.\n", (int)strcspn(line, "\n"), line);
+        s->use_strengths = choice->of_tag && s->strength < 0;
+        ret = open_engine(ctx, backend_names[s->backend], choice, device, sw_format);
+    }
+    av_free(choice);
     return ret;
 }
 
@@ -1235,15 +1350,14 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
                          strcmp(s->device, "auto");
     const int forgiving = s->fallback == FALLBACK_BICUBIC ||
                           (s->fallback == FALLBACK_AUTO && !explicit);
-    const char *name = s->model, *sha256 = s->model_sha256;
+    const int plain = s->pad_of[TDS_LR] < 0;
     const char *device = s->device;
-    const int cuda_number = !strncmp(device, "cuda", 4) && av_isdigit(device[4]);
-    char device_name[32], path[4096], in_container[128];
+    char device_name[32];
     tds_info info;
     int ret;
 
     /* cudaN spares the escape that cuda:N needs in a filter description. */
-    if (cuda_number) {
+    if (!strncmp(device, "cuda", 4) && av_isdigit(device[4])) {
         snprintf(device_name, sizeof(device_name), "cuda:%.16s", device + 4);
         device = device_name;
     } else if (is_cuda(s) && !strcmp(device, "auto")) {
@@ -1251,34 +1365,19 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
         device = device_name;
     }
 
-    if (s->backend == BACKEND_BICUBIC || s->pad_of[TDS_LR] < 0) {
-        /* HR alone passes, and needs no model for it. */
+    s->use_strengths = 0;
+    if (s->backend == BACKEND_BICUBIC || (plain && s->strength == 0))
         ret = open_bicubic(ctx, sw_format);
-    } else {
-        tds_result found;
-
-        if (!name && json_value(s->tag, "model", in_container, sizeof(in_container))) {
-            if (is_plain_name(in_container))
-                name = in_container;
-            else
-                av_log(ctx, AV_LOG_WARNING, "What the container's tag gives as the model is no "
-                       "plain name, and is ignored.\n");
-        }
-        found = tds_model_find(name, s->scale, device, path, sizeof(path));
-        if (found < 0 && name == in_container) {
-            av_log(ctx, AV_LOG_WARNING, "The video was made for the model %s, which is not "
-                   "installed; another one is tried.\n", name);
-            found = tds_model_find(NULL, s->scale, device, path, sizeof(path));
-        } else if (found == TDS_OK && name == in_container)
-            check_named_model(ctx, path);
-        ret = found < 0 ? tds_averror(found)
-                        : open_engine(ctx, backend_names[s->backend], path, sha256, device,
-                                      sw_format);
+    else {
+        ret = open_with_model(ctx, device, sw_format);
         if (ret < 0 && !forgiving)
             av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
         else if (ret < 0) {
             if (is_cuda(s)) /* what to do about it, open_bicubic says */
                 av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
+            else if (plain)
+                av_log(ctx, AV_LOG_WARNING, "%s. Frames pass as they are; backend=bicubic says "
+                       "that this is wanted.\n", tds_last_error());
             else
                 av_log(ctx, AV_LOG_WARNING, "%s. LR frames are up-sampled by bicubic, without a "
                        "model; backend=bicubic says that this is wanted.\n", tds_last_error());
@@ -1301,16 +1400,17 @@ static av_cold int config_output(AVFilterLink *outlink)
     FilterLink *outl     = ff_filter_link(outlink);
     const AVFilterLink *hr, *lr;
     enum AVPixelFormat sw_format;
-    char in_container[64];
     int ret;
 
     ret = find_roles(ctx);
     if (ret < 0)
         return ret;
-    settle_source(ctx);
+    ret = settle_source(ctx);
+    if (ret < 0)
+        return ret;
     hr = ctx->inputs[s->pad_of[TDS_HR]];
     lr = s->pad_of[TDS_LR] < 0 ? hr : ctx->inputs[s->pad_of[TDS_LR]];
-    if (hr != lr && s->scale == 1 && json_int(s->tag, "scale", 0) != 1)
+    if (hr != lr && s->scale == 1 && !s->tag)
         av_log(ctx, AV_LOG_WARNING, "Both videos are %dx%d, which makes them a TDS video with "
                "k = 1, or no HR and LR at all; if so, choose the two streams with -filter_complex "
                "\"[0:v:0][0:v:1]tds_enhance\".\n", hr->w, hr->h);
@@ -1355,12 +1455,8 @@ static av_cold int config_output(AVFilterLink *outlink)
                    "auto.\n", s->rate_str);
             return ret;
         }
-    } else if (json_value(s->tag, "rate", in_container, sizeof(in_container)) &&
-               av_parse_video_rate(&s->rate, in_container) < 0) {
-        av_log(ctx, AV_LOG_WARNING, "The container gives the rate as '%s'; taken from the time "
-               "stamps instead.\n", in_container);
-        s->rate = (AVRational){ 0, 1 };
-    }
+    } else if (s->tag)
+        s->rate = (AVRational){ s->tagged.rate.num, s->tagged.rate.den };
     s->rate_given = s->rate.num > 0;
     outl->frame_rate  = s->rate.num > 0 ? s->rate : (AVRational){ 1, 0 };
     if (s->rate.num > 0)
@@ -1372,13 +1468,12 @@ static av_cold int config_output(AVFilterLink *outlink)
     /* Format negotiation may configure a link again. */
     tds_session_close(s->session);
     s->session = NULL;
-    ret = open_session(ctx, sw_format);
+    ret = open_times(ctx);
+    if (ret >= 0)
+        ret = open_session(ctx, sw_format);
     if (ret < 0)
         return ret;
-    if (s->pad_of[TDS_LR] < 0) {
-        s->ended[TDS_LR] = 1;
-        tds_session_send(s->session, TDS_LR, NULL);
-    }
+    s->input_ended[TDS_LR] = s->pad_of[TDS_LR] < 0;
     av_log(ctx, AV_LOG_VERBOSE, "HR %dx%d on input %d, LR %dx%d on input %d, k=%d, %d bit\n",
            hr->w, hr->h, s->pad_of[TDS_HR], lr->w, lr->h, s->pad_of[TDS_LR], s->scale,
            s->bit_depth);
@@ -1438,11 +1533,12 @@ static av_cold int init(AVFilterContext *ctx)
     }
     for (int i = 0; i < 2; i++) {
         s->last_pts[i] = AV_NOPTS_VALUE;
-        s->known[i] = av_fifo_alloc2(16, sizeof(AVFrame *), AV_FIFO_FLAG_AUTO_GROW);
-        if (!s->known[i])
+        s->known[i]   = av_fifo_alloc2(16, sizeof(AVFrame *), AV_FIFO_FLAG_AUTO_GROW);
+        s->waiting[i] = av_fifo_alloc2(16, sizeof(AVFrame *), AV_FIFO_FLAG_AUTO_GROW);
+        if (!s->known[i] || !s->waiting[i])
             return AVERROR(ENOMEM);
     }
-    s->held = av_fifo_alloc2(RATE_PICTURES, sizeof(AVFrame *), AV_FIFO_FLAG_AUTO_GROW);
+    s->held = av_fifo_alloc2(TDS_RATE_PICTURES, sizeof(AVFrame *), AV_FIFO_FLAG_AUTO_GROW);
     if (!s->held)
         return AVERROR(ENOMEM);
     s->rate     = (AVRational){ 0, 1 };
@@ -1457,7 +1553,8 @@ static av_cold void uninit(AVFilterContext *ctx)
     size_t waiting = 0;
 
     for (int i = 0; i < 2; i++)
-        waiting += s->known[i] ? av_fifo_can_read(s->known[i]) : 0;
+        waiting += (s->known[i] ? av_fifo_can_read(s->known[i]) : 0) +
+                   (s->waiting[i] ? av_fifo_can_read(s->waiting[i]) : 0);
     if (waiting && !s->closed && s->session)
         av_log(ctx, AV_LOG_VERBOSE, "%zu frames were waiting when the filter was closed before "
                "its end.\n", waiting);
@@ -1473,7 +1570,12 @@ static av_cold void uninit(AVFilterContext *ctx)
         av_freep(&s->sources[i].tag);
         free_known(s->known[i]);
         av_fifo_freep2(&s->known[i]);
+        free_known(s->waiting[i]);
+        av_fifo_freep2(&s->waiting[i]);
     }
+    tds_times_close(s->times);
+    tds_tag_free(s->tag);
+    av_freep(&s->said);
     free_known(s->held);
     av_fifo_freep2(&s->held);
     av_frame_free(&s->last_hr);
@@ -1489,8 +1591,8 @@ static const AVFilterPad tds_enhance_outputs[] = {
     },
 };
 
-#define DESCRIPTION NULL_IF_CONFIG_SMALL("Rebuild a TDS video: key frames at full size and small " \
-                                         "frames between them become one video.")
+#define DESCRIPTION NULL_IF_CONFIG_SMALL("Rebuild a TDS video (key frames at full size and small " \
+                                         "frames between them), or enhance any video.")
 
 /* 7.1 has all fields in AVFilter, 8 and later the public ones in FFFilter.p. */
 #if LIBAVFILTER_VERSION_MAJOR >= 11

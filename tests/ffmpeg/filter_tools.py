@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -90,6 +91,12 @@ def retagged(ffmpeg: Program, source: Path, out: Path, tag: str | None) -> Path:
     given = ("-movflags", "use_metadata_tags", "-metadata", f"tds={tag}") if tag else ()
     ffmpeg("-i", source, "-map", 0, "-c", "copy", *given, out)
     return out
+
+
+def tag_of(ffmpeg: Program, path: Path, **changes: Any) -> str:
+    """The text of a file's tag ``tds``, with some values changed."""
+    text = ffmpeg.probe("-show_entries", "format_tags=tds", "-of", "default=nw=1:nk=1", path)
+    return json.dumps({**json.loads(text), **changes})
 
 
 Coded = Callable[..., tds.EncodeResult]

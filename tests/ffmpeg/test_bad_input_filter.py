@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
-from filter_tools import BICUBIC, Coded, Program, decoded, retagged
+from filter_tools import BICUBIC, Coded, Program, decoded, retagged, tag_of
 
 import tools
 
@@ -23,22 +23,27 @@ def one_track(ffmpeg: Program, pair: Path, folder: Path, track: int = 0) -> Path
 
 def test_one_track_only(ffmpeg: Program, pair: Path, tmp_path: Path) -> None:
     hr = one_track(ffmpeg, pair, tmp_path)
-    ran = ffmpeg("-i", hr, "-vf", BICUBIC, *NULL, status=None)
+    ran = ffmpeg("-i", hr, "-vf", BICUBIC + ":inputs=2", *NULL, status=None)
     assert "has 2 inputs, but input file 0 has no more video streams" in ran.log
-    assert "no TDS file: tds encode" in ran.log and "inputs=1" in ran.log
+    assert "no TDS file" in ran.log and "inputs=1" in ran.log
     ran = ffmpeg("-i", hr, "-filter_complex", BICUBIC, *NULL, status=None)
     assert "Cannot find" in ran.log and "tds_enhance" in ran.log
-    assert "no TDS file: tds encode" in ran.log and "inputs=1" in ran.log
+    assert "no TDS file" in ran.log and "inputs=1" in ran.log
 
 
-@pytest.mark.parametrize("given", ["", ":fallback=error", ":model=fast", ":backend=torchscript"])
-def test_one_input_passes_and_needs_no_model(
-    ffmpeg: Program, pair: Path, tmp_path: Path, given: str
+@pytest.mark.parametrize("inputs", ["", ":inputs=1"])
+def test_one_video_without_a_model_passes(
+    ffmpeg: Program, pair: Path, tmp_path: Path, inputs: str
 ) -> None:
+    """A simple graph finds by itself that the file has one video."""
     hr = one_track(ffmpeg, pair, tmp_path)
-    graph = "tds_enhance=inputs=1" + given
-    assert ffmpeg.frames("-i", hr, "-vf", graph) == tools.pictures(hr)
-    assert ffmpeg("-i", hr, "-vf", graph, *NULL).log == ""
+    assert ffmpeg.frames("-i", hr, "-vf", BICUBIC + inputs) == tools.pictures(hr)
+    assert ffmpeg("-i", hr, "-vf", BICUBIC + inputs, *NULL).log == ""
+    ran = ffmpeg("-i", hr, "-vf", "tds_enhance=device=auto" + inputs, *NULL)
+    assert "no model is installed for k = 1" in ran.log and "Frames pass as they are" in ran.log
+    for given in ("fallback=error", "model=fast", "backend=torchscript"):
+        ran = ffmpeg("-i", hr, "-vf", f"tds_enhance={given}{inputs}", *NULL, status=None)
+        assert "for k = 1" in ran.log
 
 
 def with_cover(ffmpeg: Program, video: Path, folder: Path) -> Path:
@@ -56,8 +61,11 @@ def test_a_cover_is_no_part_of_the_video(
     ffmpeg: Program, pair: Path, tmp_path: Path, route: str
 ) -> None:
     hr = with_cover(ffmpeg, one_track(ffmpeg, pair, tmp_path), tmp_path)
-    ran = ffmpeg("-i", hr, route, BICUBIC, *NULL, status=None)
-    assert "no TDS file: tds encode" in ran.log and "are not the HR and LR" not in ran.log
+    if route == "-vf":
+        assert len(ffmpeg.frames("-i", hr, route, BICUBIC)) == len(tools.pictures(pair))
+    else:
+        ran = ffmpeg("-i", hr, route, BICUBIC, *NULL, status=None)
+        assert "no TDS file" in ran.log and "are not the HR and LR" not in ran.log
     both = with_cover(ffmpeg, pair, tmp_path)
     assert ffmpeg.frames("-i", both, route, BICUBIC) == decoded(pair)
     if route == "-filter_complex":  # other filters get the cover, as ever
@@ -66,11 +74,12 @@ def test_a_cover_is_no_part_of_the_video(
         ffmpeg("-i", lone, route, "hflip", *NULL)
 
 
-def test_two_videos_of_one_size(ffmpeg: Program, city: Path) -> None:
+def test_two_videos_of_one_size(ffmpeg: Program, pair: Path, city: Path) -> None:
     graph = f"[0:v]scale=128:72,split[a][b];[a][b]{BICUBIC}"
     ran = ffmpeg("-i", city, "-filter_complex", graph, *NULL)
     assert "Both videos are 128x72" in ran.log and "no HR and LR at all" in ran.log
-    graph += r""":container='{"tds"\:1,"scale"\:1}'"""
+    tag = tag_of(ffmpeg, pair, scale=1).replace(":", "\\:")
+    graph += f":container='{tag}'"
     assert "Both videos" not in ffmpeg("-i", city, "-filter_complex", graph, *NULL).log
 
 
@@ -86,32 +95,51 @@ def test_a_container_names_a_model_never_a_file(
         (tmp_path / name).write_bytes(archive.read_bytes())
     want = decoded(pair)
 
-    def frames(model: str, models: str = "") -> tuple[list[tuple[Fraction, str]], str]:
-        path = retagged(
-            ffmpeg, pair, tmp_path / "tagged.mp4", json.dumps({"tds": 1, "model": model})
-        )
-        got = ffmpeg.frames("-i", path, "-vf", "tds_enhance", TDS_MODEL_PATH=models)
-        return got, ffmpeg("-i", path, "-vf", "tds_enhance", *NULL, TDS_MODEL_PATH=models).log
+    def tagged(model: str) -> Path:
+        tag = tag_of(ffmpeg, pair, model=model)
+        return retagged(ffmpeg, pair, tmp_path / "tagged.mp4", tag)
 
     for name in (str(tmp_path / "evil.pt"), "evil.pt", "evil.ts", "./evil", ".evil",
                  "models/mine-k2.pt", "../models/mine-k2", "evil.safetensors", "a" * 65,
                  "x" * 400, "a b", "-k2"):  # fmt: skip
-        got, log = frames(name)
-        assert got == want and "no plain name" in log, name
+        log = ffmpeg("-i", tagged(name), "-vf", "tds_enhance", *NULL, status=None).log
+        assert "a model's name has letters" in log and "container=none" in log, name
+    graph = "tds_enhance=container=none"
+    assert ffmpeg.frames("-i", tagged("a b"), "-vf", graph) == want
     for name in ("evil", "mine"):  # a plain name, but of nothing on the path
-        got, log = frames(name)
-        assert got == want and "is not installed" in log, name
-    got, log = frames("mine", str(models))
-    assert got != want and log == ""
+        path = tagged(name)
+        assert ffmpeg.frames("-i", path, "-vf", "tds_enhance") == want
+    empty = {"TDS_MODEL_PATH": str(models)}
+    assert ffmpeg.frames("-i", path, "-vf", "tds_enhance", **empty) != want
+    assert ffmpeg("-i", path, "-vf", "tds_enhance", *NULL, **empty).log == ""
+    log = ffmpeg("-i", tagged("gone"), "-vf", "tds_enhance=fallback=bicubic", *NULL, **empty).log
+    assert "no model is installed" in log
+    tools.tiny_model(models / "fast-k2.pt")
+    log = ffmpeg("-i", tagged("gone"), "-vf", "tds_enhance=device=cpu", *NULL, **empty).log
+    assert "made for the model gone, which is not here for k = 2; fast is used" in log
+    tag = tag_of(ffmpeg, pair, model="mine", model_sha256="0" * 64, strengths=[[0, 25]])
+    path = retagged(ffmpeg, pair, tmp_path / "other.mp4", tag)
+    log = ffmpeg("-i", path, "-vf", "tds_enhance=device=cpu", *NULL, **empty).log
+    assert "another version" in log and "strengths" in log
 
 
-@pytest.mark.parametrize("qp", [99, -7, 1 << 40])
-def test_a_qp_in_the_container_that_is_none_is_not_known(
-    ffmpeg: Program, pair: Path, tmp_path: Path, qp: int
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"hr_qp": 99}, "hr_qp is 99"),
+        ({"tds": 2}, "version 2"),
+        ({"scale": 4}, "k = 4, and the sizes of the two videos say 2"),
+        ({"groups": [[5, 50]]}, "groups"),
+        ({"timeline": {"time_base": "1/25", "frames": 25, "rate": "1e9"}}, "rate"),
+    ],
+)
+def test_a_tag_that_no_reader_takes(
+    ffmpeg: Program, pair: Path, tmp_path: Path, change: dict[str, Any], says: str
 ) -> None:
-    tag = json.dumps({"tds": 1, "hr_qp": qp, "lr_qp": qp})
-    path = retagged(ffmpeg, pair, tmp_path / "tagged.mp4", tag)
-    assert ffmpeg.frames("-i", path, "-vf", BICUBIC) == decoded(pair)
+    path = retagged(ffmpeg, pair, tmp_path / "tagged.mp4", tag_of(ffmpeg, pair, **change))
+    log = ffmpeg("-i", path, "-vf", BICUBIC, *NULL, status=None).log
+    assert says in log and "container=none goes on without it" in log
+    assert ffmpeg.frames("-i", path, "-vf", BICUBIC + ":container=none") == decoded(pair)
 
 
 @pytest.mark.parametrize("size", ["150x90", "48x24", "96x54", "64x38"])

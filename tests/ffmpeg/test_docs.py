@@ -37,8 +37,8 @@ def folder(ffmpeg: Program, city: Path, tmp_path_factory: pytest.TempPathFactory
     return here
 
 
-def test_there_are_ten() -> None:
-    assert len(COMMANDS) == 10
+def test_there_are_twelve() -> None:
+    assert len(COMMANDS) == 12
 
 
 @pytest.mark.parametrize("command", COMMANDS)

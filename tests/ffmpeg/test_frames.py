@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from filter_tools import BICUBIC, Coded, Program, decoded, retagged
+from filter_tools import BICUBIC, Coded, Program, decoded, retagged, tag_of
 
 import tds
 import tools
@@ -169,7 +169,9 @@ def test_options_of_the_filter_win(ffmpeg: Program, coded: Coded) -> None:
     assert got == want[5:]
     got = ffmpeg.frames("-t", 0.8, "-i", path, "-vf", BICUBIC + ":duration=0.2")
     assert got == want[:5]
-    ran = ffmpeg("-v", "verbose", "-i", path, "-vf", BICUBIC + r""":container='{"rate"\:"50"}'""",
+    timeline = {"time_base": "1/25", "frames": 25, "rate": "50", "known": False}
+    tag = tag_of(ffmpeg, path, timeline=timeline).replace(":", "\\:")
+    ran = ffmpeg("-v", "verbose", "-i", path, "-vf", f"{BICUBIC}:container='{tag}'",
                  "-f", "null", "-")  # fmt: skip
     assert "50 fps" in ran.log
 
@@ -344,3 +346,66 @@ def tds_environment() -> dict[str, str]:
     import os
 
     return {**os.environ, "PYTHONPATH": str(Path(tds.__file__).parent.parent)}
+
+
+def remuxed(ffmpeg: Program, source: Path, out: Path, *arguments: object) -> Path:
+    ffmpeg(
+        "-i", source, "-map", 0, "-c", "copy", "-movflags", "+use_metadata_tags", *arguments, out
+    )
+    return out
+
+
+def test_times_in_milliseconds_and_without_edit_lists(
+    ffmpeg: Program, coded: Coded, city: Path, tmp_path: Path
+) -> None:
+    """Another container's times are rounded, or moved: no frame is made up or lost for that."""
+    source = tmp_path / "source.mp4"
+    rate = ("-r", "24000/1001")
+    tools.ffmpeg(
+        *rate, "-i", city, "-vf", "scale=128:72", "-c:v", "libx264", "-qp", 0, *rate, source
+    )
+    pair = coded(source, codec="hevc", config="ai").path
+    want = [md5 for _, md5 in ffmpeg.frames("-i", pair, "-vf", BICUBIC)]
+    assert len(want) == 25
+    mkv = remuxed(ffmpeg, pair, tmp_path / "a.mkv")
+    fragments = remuxed(ffmpeg, pair, tmp_path / "a.mp4", "-use_editlist", 0,
+                        "-movflags", "+use_metadata_tags+frag_keyframe+empty_moov")  # fmt: skip
+    ts = remuxed(ffmpeg, pair, tmp_path / "a.ts")
+    for path in (mkv, fragments, ts):
+        assert [md5 for _, md5 in ffmpeg.frames("-i", path, "-vf", BICUBIC)] == want, path
+
+
+def test_a_part_that_was_cut_out_has_its_own_length(
+    ffmpeg: Program, coded: Coded, tmp_path: Path
+) -> None:
+    pair = coded(codec="hevc", config="ai").path
+    part = remuxed(ffmpeg, pair, tmp_path / "part.mp4", "-t", 0.4)
+    assert len(ffmpeg.frames("-i", part, "-vf", BICUBIC)) == 10
+    assert (
+        "so that the video ends early" in ffmpeg("-i", part, "-vf", BICUBIC, "-f", "null", "-").log
+    )
+
+
+def test_a_picture_that_is_missing_is_repeated_and_said(
+    ffmpeg: Program, coded: Coded, tmp_path: Path
+) -> None:
+    pair = coded(codec="hevc", config="ai").path
+    hole = remuxed(ffmpeg, pair, tmp_path / "hole.mkv", "-bsf:v:1", r"noise=drop=eq(n\,4)")
+    got = ffmpeg.frames("-i", hole, "-vf", BICUBIC)
+    assert len(got) == 25
+    ran = ffmpeg("-i", hole, "-vf", BICUBIC + ",metadata=print:file=-", "-f", "null", "-")
+    assert ran.output.count("status=repeated") == 1
+    assert "0 HR and 1 LR pictures of the plan are missing" in ran.log
+    assert len(ffmpeg.frames("-i", hole, "-vf", BICUBIC + ":on_missing=drop")) == 24
+    ran = ffmpeg("-i", hole, "-vf", BICUBIC + ":on_missing=error", "-f", "null", "-", status=None)
+    assert "is missing" in ran.log
+
+
+def test_without_its_tag_a_shared_pair_plays_at_its_rate(
+    ffmpeg: Program, coded: Coded, tmp_path: Path
+) -> None:
+    """The times of HR alone are those of key frames: 6.25 a second."""
+    pair = coded(codec="hevc", config="ai", boundaries="shared").path
+    bare = retagged(ffmpeg, pair, tmp_path / "bare.mp4", None)
+    ran = ffmpeg("-v", "verbose", "-i", bare, "-vf", BICUBIC, "-f", "null", "-")
+    assert "Frame rate by the time stamps: 25/1" in ran.log
