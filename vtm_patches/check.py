@@ -9,7 +9,8 @@ decoder's folder is copied, the patch applied without fuzz, and the result
 compared with what it must be: every added line present once (twice for HM's
 two output places), each one directly after and before the lines it belongs
 between, and nothing else changed. With --compile the two patched source files
-are also compiled (syntax only) against the tree's own headers and tds/push.h.
+are also compiled (syntax only) against the tree's own headers, without the
+option and, with it, against tds/push.h.
 
 Needs patch(1) and, for --compile, a C++ compiler ($CXX, default c++).
 Exit status: 0 when every tree passes.
@@ -32,40 +33,36 @@ VTM = (
     "vtm.patch",
     "source/App/DecoderApp",
     [
+        ("CMakeLists.txt", "add_executable(", "option( ENABLE_TDS_PUSH", "if( ENABLE_TDS_PUSH )"),
+        ("CMakeLists.txt", "if( ENABLE_TDS_PUSH )", "find_package( tds", "target_link_libraries("),
         (
             "CMakeLists.txt",
-            "add_executable(",
-            "find_package( tds",
-            "target_link_libraries(",
-        ),
-        (
-            "CMakeLists.txt",
-            "find_package( tds",
             "target_link_libraries( ${EXE_NAME} tds",
-            "include_dir",
+            "target_compile_definitions( ${EXE_NAME} PRIVATE TDS_PUSH",
+            "endif()",
         ),
         (
             "DecAppCfg.h",
-            '#include "CommonLib/CommonDef.h"',
+            "#if TDS_PUSH",
             "#include <tds/push.h>",
-            "#include <",
+            "#endif",
         ),
         (
             "DecAppCfg.h",
-            "std::string   m_bitstreamFileName;",
+            "#if TDS_PUSH",
             "tds::PictureSender",
-            "std::string",
+            "#endif",
         ),
-        ("DecAppCfg.cpp", '("WarnUnknowParameter,w"', '("TdsSession"', '("TdsRole"'),
-        ("DecAppCfg.cpp", '("TdsSession"', '("TdsRole"', '("SkipFrames,s"'),
-        ("DecApp.cpp", "{", "m_tds.send_vtm(*pcPic);", "if (m_oplFileStream.is_open()"),
+        ("DecAppCfg.cpp", "#if TDS_PUSH", '("TdsSession"', '("TdsRole"'),
+        ("DecAppCfg.cpp", '("TdsSession"', '("TdsRole"', "#endif"),
+        ("DecApp.cpp", "#if TDS_PUSH", "m_tds.send_vtm(*pcPic);", "#endif"),
     ],
     # The push must be the first statement of the one function that VTM calls
     # once per output picture.
     (
         "DecApp.cpp",
         r"void DecApp::writeLineToOutputLog\(Picture \* ?pcPic\)\n\{\n"
-        r"  m_tds\.send_vtm\(\*pcPic\);\n",
+        r"#if TDS_PUSH\n  m_tds\.send_vtm\(\*pcPic\);\n#endif\n",
         1,
     ),
     ["DecApp.cpp", "DecAppCfg.cpp"],
@@ -74,43 +71,40 @@ HM = (
     "hm.patch",
     "source/App/TAppDecoder",
     [
+        ("CMakeLists.txt", "add_executable(", "option( ENABLE_TDS_PUSH", "if( ENABLE_TDS_PUSH )"),
+        ("CMakeLists.txt", "if( ENABLE_TDS_PUSH )", "find_package( tds", "target_link_libraries("),
         (
             "CMakeLists.txt",
-            "add_executable(",
-            "find_package( tds",
-            "target_link_libraries(",
-        ),
-        (
-            "CMakeLists.txt",
-            "find_package( tds",
             "target_link_libraries( ${EXE_NAME} tds",
-            "include_dir",
+            "target_compile_definitions( ${EXE_NAME} PRIVATE TDS_PUSH",
+            "endif()",
         ),
         (
             "TAppDecCfg.h",
-            '#include "TLibCommon/CommonDef.h"',
+            "#if TDS_PUSH",
             "#include <tds/push.h>",
-            "#include",
+            "#endif",
         ),
         (
             "TAppDecCfg.h",
-            "std::string   m_bitstreamFileName;",
+            "#if TDS_PUSH",
             "tds::PictureSender",
-            "std::string",
+            "#endif",
         ),
-        ("TAppDecCfg.cpp", '("WarnUnknowParameter,w"', '("TdsSession"', '("TdsRole"'),
-        ("TAppDecCfg.cpp", '("TdsSession"', '("TdsRole"', '("SkipFrames,s"'),
+        ("TAppDecCfg.cpp", "#if TDS_PUSH", '("TdsSession"', '("TdsRole"'),
+        ("TAppDecCfg.cpp", '("TdsSession"', '("TdsRole"', "#endif"),
         (
             "TAppDecTop.cpp",
-            "// update POC of display order",
+            "#if TDS_PUSH",
             "m_tds.send_hm(*pcPic);",
-            "m_iPOCLastDisplay = pcPic->getPOC();",
+            "#endif",
         ),
     ],
     # Both places where a frame is output: while decoding, and at a flush.
     (
         "TAppDecTop.cpp",
-        r"m_tds\.send_hm\(\*pcPic\);\n +m_iPOCLastDisplay = pcPic->getPOC\(\);\n",
+        r"// update POC of display order\n#if TDS_PUSH\n +m_tds\.send_hm\(\*pcPic\);\n#endif\n"
+        r" +m_iPOCLastDisplay = pcPic->getPOC\(\);\n",
         2,
     ),
     ["TAppDecTop.cpp", "TAppDecCfg.cpp"],
@@ -137,7 +131,7 @@ def standard(tree: Path) -> str:
     return "-std=gnu++" + (found.group(1) if found else "11")
 
 
-def compiles(tree: Path, app: Path, sources: list[str]) -> str | None:
+def compiles(tree: Path, app: Path, sources: list[str], *defines: str) -> str | None:
     libraries = tree / "source/Lib"
     includes = [libraries, *sorted(x for x in libraries.iterdir() if x.is_dir())]
     for source in sources:
@@ -147,6 +141,7 @@ def compiles(tree: Path, app: Path, sources: list[str]) -> str | None:
                 "-fsyntax-only",
                 "-w",
                 standard(tree),
+                *defines,
                 "-msse4.1",
                 f"-I{app}",
                 *[f"-I{folder}" for folder in includes],
@@ -196,7 +191,9 @@ def check(tree: Path, compile_too: bool) -> str | None:
         if found != times:
             return f"{pushed}: the picture is handed over at {found} places, not {times}"
         if compile_too and (wrong := compiles(tree, app, sources)):
-            return f"patched, {wrong}"
+            return f"patched and off, {wrong}"
+        if compile_too and (wrong := compiles(tree, app, sources, "-DTDS_PUSH=1")):
+            return f"patched and on, {wrong}"
 
         undone = subprocess.run(
             [

@@ -2,8 +2,13 @@
 //
 // The enhancer inside a program that decodes: one process, no pipe, no file.
 //
-//   c++ -std=c++17 embed.cpp $(pkg-config --cflags --libs tds) -o embed
-//   ./embed HR.y4m LR.y4m 5 > out.y4m          (5: N of the plan, both ends of a group HR)
+//   lib=$(pkg-config --variable=libdir tds)
+//   c++ -std=c++17 embed.cpp $(pkg-config --cflags --libs tds) -Wl,-rpath,$lib -o embed
+//   ./embed HR.y4m LR.y4m 5 fast > out.y4m     (5: N of the plan, both ends of a group HR)
+//
+// The Python package has a libtds: PKG_CONFIG_PATH is then lib/pkgconfig in the folder that
+// python -c "import tds._tds; print(tds._tds.native_dir())" says. `fast` is a model, by name or
+// file (tds_model_choose); without it LR pictures are up-sampled by bicubic.
 //
 // `Decoder` is what you replace: anything that gives pictures in output order.
 // Here it reads y4m. VTM and HM cannot be used so, because two of them do not
@@ -85,7 +90,7 @@ static void write(const tds_picture &picture) {
     }
 }
 
-static void run(const char *hr_path, const char *lr_path, int group) {
+static void run(const char *hr_path, const char *lr_path, int group, const char *model) {
     Y4M hr(hr_path), lr(lr_path);
     Decoder *const decoders[2] = {&hr, &lr};
 
@@ -97,6 +102,15 @@ static void run(const char *hr_path, const char *lr_path, int group) {
     settings.scale = tds_scale_of(hr.width, hr.height, lr.width, lr.height);
     if (!settings.scale)
         throw std::runtime_error("these two streams do not belong together");
+    static tds_model_choice choice; // paths are long
+    if (model) {
+        tds_model_request request{};
+        request.model = model;
+        request.scale = settings.scale;
+        check(tds_model_choose(&request, &choice));
+        std::fputs(choice.notices, stderr);
+        settings.model = choice.path;
+    }
     tds_session *session = nullptr;
     check(tds_session_open(&settings, &session));
 
@@ -143,12 +157,12 @@ static void run(const char *hr_path, const char *lr_path, int group) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4 || std::atoi(argv[3]) < 3) {
-        std::fprintf(stderr, "embed HR.y4m LR.y4m N > out.y4m\n");
+    if ((argc != 4 && argc != 5) || std::atoi(argv[3]) < 3) {
+        std::fprintf(stderr, "embed HR.y4m LR.y4m N [MODEL] > out.y4m\n");
         return 2;
     }
     try {
-        run(argv[1], argv[2], std::atoi(argv[3]));
+        run(argv[1], argv[2], std::atoi(argv[3]), argv[4]); // NULL at the end of argv
     } catch (const std::exception &e) {
         std::fprintf(stderr, "embed: %s\n", e.what());
         return 1;

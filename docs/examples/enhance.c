@@ -3,7 +3,8 @@
  * Pairs two raw 8-bit 4:2:0 files of a TDS video in groups of N frames (odd), both ends HR (0 and
  * 4, 5 and 9, ...), and writes the whole video.
  *
- *     cc enhance.c -o enhance $(pkg-config --cflags --libs tds)
+ *     lib=$(pkg-config --variable=libdir tds)
+ *     cc enhance.c -o enhance $(pkg-config --cflags --libs tds) -Wl,-rpath,$lib
  *     ./enhance 1920 1080 2 5 hr.yuv lr.yuv out.yuv [model.pt]
  */
 #include <stdio.h>

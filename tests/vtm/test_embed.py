@@ -12,6 +12,7 @@ import pytest
 from postdec_helpers import MakePair
 
 import tds
+import tools
 from tds.session import native_dir
 
 REPO = Path(__file__).resolve().parents[2]
@@ -53,6 +54,16 @@ def test_the_embedding_gives_what_enhance_gives(
     _, *frames = done.stdout.split(b"FRAME\n")
     assert frames == wanted
     assert b"6 passed, 0 enhanced, 9 up-sampled" in done.stderr
+
+
+def test_a_model_is_used(embed: Path, make_pair: MakePair, tmp_path: Path) -> None:
+    pair = make_pair(frames=15)
+    model = str(tools.tiny_model(tmp_path / "tiny-k2.pt"))
+    command = [embed, pair.hr, pair.lr, "5"]
+    done = subprocess.run([*command, model], capture_output=True, check=True)
+    assert b"6 passed, 9 enhanced, 0 up-sampled" in done.stderr
+    done = subprocess.run([*command, "nowhere"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and 'no model "nowhere" for k = 2' in done.stderr
 
 
 def test_streams_that_do_not_belong_together_are_a_sentence(
