@@ -220,5 +220,5 @@ def decoder_of(file: PairedFile, settings: EnhanceSettings | None = None) -> Dec
 def check_complete(decoder: Decoder, name: str) -> None:
     """Raises ExternalError when nothing at all came out."""
     info = decoder.session.info
-    if info.passed + info.enhanced + info.upsampled == 0:
+    if info.passed + info.enhanced + info.upsampled + info.refined == 0:
         raise ExternalError(f"{name}: not one picture of it decodes")
