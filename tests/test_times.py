@@ -14,9 +14,9 @@ import pytest
 
 import tds
 import tools
-from tds.media.opening import RawFormat, choose_video, open_container
+from tds.media.opening import RawFormat
 from tds.media.sources import VideoSource
-from tds.media.times import BestEffort, PictureTimes, SourceClock, TimedPackets
+from tds.media.times import BestEffort, PictureTimes, SourceClock
 
 FAST: dict[str, Any] = {"codec": "hevc", "preset": "ultrafast", "qp": 37}
 
@@ -224,17 +224,18 @@ def test_a_start_hours_late_is_said(tmp_path: Path, small: Path) -> None:
     assert any("after 2.0 hours" in notice for notice in result.notices)
 
 
-def test_vvc_that_another_program_decodes_is_moved_too(tmp_path: Path, small: Path) -> None:
-    """Its pictures come by a pipe, with the times of the file."""
+@pytest.mark.parametrize("offset", [0, 95442.2])
+def test_8_bit_vvc_is_moved_too(tmp_path: Path, small: Path, offset: float) -> None:
+    """Where another program has to decode it, its pictures come by a pipe that could hold
+    neither times below 0 nor those that go back."""
     part, joined = tmp_path / "part.ts", tmp_path / "joined.ts"
-    tools.ffmpeg("-i", small, "-frames:v", 9, "-c:v", "libvvenc", "-preset", "faster", part)
+    tools.ffmpeg(
+        *("-i", small, "-frames:v", 9, "-c:v", "libvvenc", "-preset", "faster"),
+        *("-vvenc-params", "internalbitdepth=8", "-output_ts_offset", offset, part),
+    )
     joined.write_bytes(part.read_bytes() * 2)
-    from tds.media import decoding
-
-    with open_container(str(joined)) as container:
-        stream = choose_video(str(joined), container, None)
-        packets = TimedPackets(container, stream, SourceClock.of(container))
-        moved_times = decoding._MovedTimes(packets, stream)
-        own = [t * 90_000 for t in tools.times(part)]
-        times = [moved_times(int(pts)) for pts in own * 2]
+    with VideoSource(str(joined)) as video:
+        times = [frame.pts for frame in video if frame.pts is not None]
+    assert video.bit_depth == 8 and len(times) == 18
     assert {b - a for a, b in pairwise(times)} == {3600}
+    assert (times[0] == 0) == (offset > 0)

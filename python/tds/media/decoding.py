@@ -61,16 +61,16 @@ def frames(
         yield from _decode(packets or container.demux(stream), stream, damaged)
         return
     timed = container.format.name not in ("vvc", "hevc")
-    with _by_program(path, stream.index, depth, timed) as decoded:
+    with _by_program(path, stream.index, depth) as (decoded, times):
+        unit = Fraction(stream.time_base or 1)
+        moved = _MovedTimes(packets, stream) if packets is not None else None
         raw = decoded.streams.video[0]
-        factor = Fraction(raw.time_base or 1) / Fraction(stream.time_base or 1)
-        moved = _MovedTimes(packets, stream) if packets is not None and timed else None
         for frame in _decode(decoded.demux(raw), raw, damaged):
-            if frame.pts is not None:
-                frame.pts = round(frame.pts * factor)
-                if moved is not None:
-                    frame.pts = moved(frame.pts)
+            time = next(times, None) if timed else None
             frame.dts = None
+            frame.pts = None if time is None else round(time / unit)
+            if frame.pts is not None and moved is not None:
+                frame.pts = moved(frame.pts)
             yield frame
 
 
@@ -147,7 +147,13 @@ def _decode_packets(
 
 
 @contextlib.contextmanager
-def _by_program(path: str, index: int, depth: int, timed: bool) -> Iterator[InputContainer]:
+def _by_program(
+    path: str, index: int, depth: int
+) -> Iterator[tuple[InputContainer, Iterator[Fraction | None]]]:
+    """The pictures as raw video, and the file's time of each in seconds (None: it has none).
+
+    The times come by a pipe of their own, since what carries pictures holds none below 0 and
+    none that go back."""
     program = program_that_decodes(depth)
     if program is None:
         raise MissingError(
@@ -159,35 +165,40 @@ def _by_program(path: str, index: int, depth: int, timed: bool) -> Iterator[Inpu
             f"{path}: this PyAV's FFmpeg decodes {depth}-bit VVC wrongly, and a pipe cannot be "
             "read again by another program; name a file"
         )
-    command = [program, "-hide_banner", "-nostdin", "-loglevel", "quiet", "-copyts"]
-    command += ["-noautorotate", "-i", ffmpeg_name(path)]
-    command += ["-map", f"0:{index}", "-fps_mode", "passthrough", "-enc_time_base", "demux"]
-    if not timed:  # what FFmpeg makes up for a stream without times need not even increase
-        command += ["-vf", "setpts=N/25/TB"]
-    command += ["-c:v", "rawvideo", "-f", "nut", "-write_index", "0", "pipe:1"]
-    reading, writing = os.pipe()
-    with contextlib.suppress(OSError):  # whole pictures at a time, where the system allows it
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
-    try:
-        process = subprocess.Popen(command, stdout=writing, start_new_session=True)
-    except BaseException:
-        os.close(reading)
-        raise
-    finally:
-        os.close(writing)
-    try:
+    with contextlib.ExitStack() as stack:
+        reading, writing = os.pipe()
+        stack.callback(os.close, reading)
+        times, times_writing = os.pipe()
+        file = stack.enter_context(open(times, encoding="ascii"))
+        with contextlib.suppress(OSError):  # whole pictures at a time, where the system allows it
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
+        command = [program, "-hide_banner", "-nostdin", "-loglevel", "quiet", "-copyts"]
+        command += ["-noautorotate", "-i", ffmpeg_name(path)]
+        command += ["-map", f"0:{index}", "-fps_mode", "passthrough", "-vf", "setpts=N/25/TB"]
+        command += ["-stats_enc_pre:v", f"pipe:{times_writing}"]
+        command += ["-stats_enc_pre_fmt", "{ptsi} {tbi}"]
+        command += ["-c:v", "rawvideo", "-f", "nut", "-write_index", "0", "pipe:1"]
+        try:
+            process = subprocess.Popen(
+                command, stdout=writing, pass_fds=[times_writing], start_new_session=True
+            )
+        finally:
+            os.close(writing)
+            os.close(times_writing)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
         try:
             container = av.open(
                 f"pipe:{reading}", format="nut", options={"probesize": "32", "analyzeduration": "0"}
             )
         except av.error.FFmpegError as e:
             raise InputError(f"{path}: not one picture of its track {index} decodes") from e
-        with container:
-            yield container
-    finally:
-        process.kill()
-        process.wait()
-        os.close(reading)
+        yield stack.enter_context(container), map(_time, file)
+
+
+def _time(line: str) -> Fraction | None:
+    ticks, base = line.split()
+    return None if int(ticks) == -(1 << 63) else int(ticks) * Fraction(base)
 
 
 # ------------------------------------------------------------- known answers --
