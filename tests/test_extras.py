@@ -88,7 +88,7 @@ def test_the_table_knows_other_containers(
     source = with_sound(tmp_path / "in.mkv", small, codec)
     (row,) = planned(source, muxer)
     assert (row.way, row.encoder) == (way, encoder)
-    assert bool(row.notice) == (way is not Way.COPY)
+    assert bool(row.fate) == (way is not Way.COPY)
 
 
 def test_sound_that_changes_its_form_on_the_way_is_coded_anew(tmp_path: Path, small: Path) -> None:
@@ -152,7 +152,8 @@ def test_what_is_left_behind_is_said(tmp_path: Path, small: Path) -> None:
         *("-frames:v", 6, "-c:v", "libx264", "-c:a", "aac", "-metadata:s:a:0", "title=Commentary"),
         *("-attach", cover, "-metadata:s:t:0", "mimetype=image/jpeg"),
         *("-metadata:s:t:0", "filename=cover.jpg", "-attach", font),
-        *("-metadata:s:t:1", "mimetype=application/x-truetype-font", source),
+        *("-metadata:s:t:1", "mimetype=font/ttf", "-attach", font),
+        *("-metadata:s:t:2", "mimetype=font/otf", "-metadata:s:t:2", "filename=g.otf", source),
     )
     early: list[str] = []
     frames_done: list[int] = []
@@ -166,10 +167,11 @@ def test_what_is_left_behind_is_said(tmp_path: Path, small: Path) -> None:
         progress=lambda done, _: frames_done.append(done), **FAST,
     )  # fmt: skip
     assert tuple(early) == result.notices and frames_done
-    assert [notice.split(" is left out")[0] for notice in result.notices] == [
-        "video track 1 (h264)", "video track 2 (mjpeg, cover.jpg)",
-        "attachment 0 (application/x-truetype-font, f.ttf)",
-    ]  # fmt: skip
+    assert [notice.split(" left out:")[0] for notice in result.notices] == [
+        "video track 1 (h264) is",
+        "video track 2 (mjpeg, cover.jpg) is",
+        "attachment 0 (font/ttf, f.ttf), attachment 1 (font/otf, g.otf) are",
+    ]
     assert b"Commentary" in result.path.read_bytes()
     tools.tds("decode", result.path, tmp_path / "back.mp4", "--backend", "bicubic")
 

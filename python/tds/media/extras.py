@@ -99,13 +99,14 @@ class Extra:
         return f"{_WORDS.get(self.kind, 'stream')} {self.number}" + (f" ({about})" if about else "")
 
     @property
-    def notice(self) -> str:
-        """A sentence; "" for a stream that is copied, or plain text that changes its form."""
+    def fate(self) -> str:
+        """What is worth saying of it: "left out: ..."; "" for a stream that is copied, or
+        plain text that changes its form."""
         plain_text = self.kind == "subtitle" and self.codec != "ass"  # which has styles to lose
         if self.way is Way.COPY or (self.way is Way.CODE and plain_text):
             return ""
         what = f"coded as {self.encoder}" if self.way is Way.CODE else self.way.value
-        return f"{self.name} is {what}: {self.why}"
+        return f"{what}: {self.why}"
 
 
 @dataclass
@@ -119,7 +120,15 @@ class Extras:
 
     @property
     def notices(self) -> list[str]:
-        return [extra.notice for extra in self.table if extra.notice]
+        """A sentence for all streams that have one fate."""
+        named: dict[str, list[str]] = {}
+        for extra in self.table:
+            if extra.fate:
+                named.setdefault(extra.fate, []).append(extra.name)
+        return [
+            f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} {fate}"
+            for fate, names in named.items()
+        ]
 
     def add_to(
         self, out: OutputContainer, clock: SourceClock | None = None
