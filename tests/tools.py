@@ -245,3 +245,42 @@ def tiny_model(path: Path, scale: int = 2, gain: float = 1.0) -> Path:
         _extra_files={"tds.json": json.dumps(metadata)},
     )
     return path
+
+
+def window_model(path: Path, scale: int = 1, name: str = "window", version: str = "1") -> Path:
+    """An archive of contract 2 (docs/model.md): half the way from the picture to the mean of
+    what its references t - 1 and t + 1 show, times the strength."""
+    import json
+
+    import torch
+
+    class Window(torch.nn.Module):
+        @torch.jit.export
+        def features(self, picture: torch.Tensor, side: torch.Tensor) -> list[torch.Tensor]:
+            return [picture]
+
+        @torch.jit.export
+        def enhance(
+            self,
+            target: torch.Tensor,
+            target_features: list[torch.Tensor],
+            references: list[torch.Tensor],
+            reference_features: list[list[torch.Tensor]],
+            side: torch.Tensor,
+        ) -> torch.Tensor:
+            mean = (references[0] + references[1]) / 2
+            strength = side[:, 0, 6].reshape(-1, 1, 1, 1)
+            return target + strength * (mean - target) / 2
+
+        def forward(self, pictures: torch.Tensor, side: torch.Tensor) -> torch.Tensor:
+            target = pictures[:, 0]
+            mean = (pictures[:, 1] + pictures[:, 2]) / 2
+            return target + side[:, 0, 6].reshape(-1, 1, 1, 1) * (mean - target) / 2
+
+    scripted = torch.jit.script(Window().eval())
+    metadata = {
+        "tds_model": 2, "name": name, "version": version, "scale": scale,
+        "references": ["-1", "+1"],
+    }  # fmt: skip
+    torch.jit.save(scripted, str(path), _extra_files={"tds.json": json.dumps(metadata)})
+    return path

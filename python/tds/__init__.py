@@ -9,8 +9,8 @@
             y, u, v = picture.planes        # numpy, uint8 or uint16
 
 ``encode`` and ``decode`` do the main job; ``open`` says what is in a file;
-``enhance`` pairs two files of any kind; ``Session`` is the engine itself, for
-pictures from a decoder of your own.
+``enhance`` makes any video better, or pairs two files of any kind; ``Session`` is the engine
+itself, for pictures from a decoder of your own.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from .container.mp4 import PairedFile
     from .decoder import Decoder, EnhanceSettings, decode
     from .encoder import EncodeResult, EncodeSettings, encode
+    from .enhancing import enhance
     from .media.opening import RawFormat
     from .pair import Pair
     from .session import Picture, Session
-    from .two_files import RegularPlan, enhance
+    from .two_files import RegularPlan
 
 # Loaded when first used, so that `import tds` and `tds --help` are quick.
 _HOME = {
@@ -39,7 +40,7 @@ _HOME = {
     "EncodeSettings": "encoder",
     "encode": "encoder",
     "RegularPlan": "two_files",
-    "enhance": "two_files",
+    "enhance": "enhancing",
     "Pair": "pair",
     "Picture": "session",
     "Session": "session",

@@ -14,16 +14,17 @@ from typing import Any
 
 from av.video.frame import VideoFrame
 
+from ._tds import Tag
 from .arrivals import Arrivals
-from .container.metadata import Hints
 from .container.mp4 import PairedFile
-from .errors import ExternalError, InputError
+from .errors import ExternalError, InputError, MissingError
 from .pair import Lost, Pair
 from .plan import Role
 from .session import Picture, Session
 from .tracks import pair_of
 
 BACKENDS = ("auto", "bicubic", "torchscript")
+HR = ("auto", "pass", "refine")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,10 @@ class EnhanceSettings:
     model's name; None: the one the file names if it is here, else the default
     for this k and device, else bicubic. device: "auto", "cpu", "cuda", "cuda:N".
     precision: "auto", "float32", "float16", "bfloat16". threads: of the backend
-    on the CPU, 0: all.
+    on the CPU, 0: all. strength: of the model's changes, 0 (none) to 1; what the file tells
+    of single pictures is multiplied by it. causal: each picture is made from those before it
+    alone. hr: whether the HR pictures of a pair are enhanced too: "auto" (as the file tells),
+    "pass" or "refine".
     """
 
     backend: str = "auto"
@@ -42,15 +46,31 @@ class EnhanceSettings:
     device: str = "auto"
     precision: str = "auto"
     threads: int = 0
+    strength: float = 1.0
+    causal: bool = False
+    hr: str = "auto"
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What a session runs; of_tag: the very model that the file's tag speaks of."""
+
+    backend: str
+    model: str | None = None
+    hr_model: str | None = None
+    of_tag: bool = False
 
 
 class Decoder(Iterator[Picture]):
-    """Iterates over the pictures of a pair, every one once, in display order.
+    """Iterates over the pictures of a pair, every one once, in display order. A pair without an
+    LR stream is a plain one, whose pictures are made better from their neighbours.
 
     A context manager; one that is never closed ends with its last reference.
     Attributes: width, height, bit_depth, scale, time_base (of each picture's
     ``pts``), rate (nominal), sample_aspect_ratio (of HR; None: not said),
-    full_range (whether samples use all codes), model (a few words for a person).
+    full_range (whether samples use all codes), model (a few words for a person), plain
+    (whether it is one stream of full-size pictures, without LR), frames (how many there
+    will be, about; 0: not known).
     """
 
     def __init__(self, pair: Pair, settings: EnhanceSettings | None = None) -> None:
@@ -60,66 +80,85 @@ class Decoder(Iterator[Picture]):
         self.sample_aspect_ratio, self.full_range = pair.sample_aspect_ratio, pair.full_range
         self._notices: list[str] = []
         wanted = settings or EnhanceSettings()
-        backend, model = self._choose(wanted, pair.hints)
+        self.plain = Role.LR not in pair.streams
+        chosen = self._choose(wanted, pair.hints.tag)
+        self._strength = wanted.strength
+        self._of_tag = chosen.of_tag
         self._session = Session(
             pair.width,
             pair.height,
             pair.scale,
             bit_depth=pair.bit_depth,
-            backend=backend,
-            model=model,
+            backend=chosen.backend,
+            model=chosen.model,
             device=wanted.device,
             precision=wanted.precision,
             threads=wanted.threads,
             hr_qp=pair.hints.hr_qp,
             lr_qp=pair.hints.lr_qp,
             max_group=pair.max_group,
+            kind="plain" if self.plain else "pair",
+            hr_model=chosen.hr_model,
+            causal=wanted.causal,
+            strength=wanted.strength,
         )
+        self.frames = pair.frames
+        self._said = pair.notices
         self._arrivals = Arrivals(pair)
 
-    def _choose(self, wanted: EnhanceSettings, hints: Hints) -> tuple[str, str | None]:
-        """(backend, model file) for the session."""
+    def _choose(self, wanted: EnhanceSettings, tag: Tag | None) -> _Chosen:
+        """What the session runs. A plain stream needs a model; a pair does without."""
         if wanted.backend not in BACKENDS:
             raise InputError(f"no backend {wanted.backend!r}; there are {', '.join(BACKENDS)}")
+        if wanted.hr not in HR:
+            raise InputError(f"HR pictures can be {', '.join(HR)}, not {wanted.hr!r}")
+        refine = wanted.hr == "refine" or (
+            wanted.hr == "auto" and tag is not None and tag.refine_hr
+        )
+        from . import models
+
         if wanted.backend == "bicubic":
             if wanted.model is not None:
                 raise InputError("--backend bicubic takes no model; leave --model out")
-            return "bicubic", None
-        from . import models
-
-        if wanted.backend == "auto" and wanted.model is None and (why := models.unusable()):
-            self._notices.append(f"{why}: LR pictures are up-sampled by bicubic")
-            return "bicubic", None
-        if wanted.model is not None:
-            # A hash in the file is of the model it names, whoever asks for that model.
-            sha256 = hints.model_sha256 if wanted.model == hints.model else None
-            return "torchscript", str(models.find(wanted.model, self.scale, sha256).path)
-        if hints.model is not None:
-            try:
-                found = models.find_named(hints.model, self.scale, hints.model_sha256)
-            except FileNotFoundError:
-                self._notices.append(
-                    f"the file asks for the model {hints.model}, which is not here; using another"
+            if self.plain:
+                raise InputError(
+                    "pictures of full size need no up-sampling; a plain stream is enhanced by a "
+                    "model alone: leave --backend out"
                 )
-            else:
-                return "torchscript", str(found.path)
-        default = models.default(self.scale, wanted.device)
-        if default is not None:
-            return "torchscript", str(default.path)
-        if wanted.backend == "torchscript":
-            raise InputError(
-                f"no model for k = {self.scale} is installed; name a TorchScript file with --model"
+            return _Chosen("bicubic")
+        optional = wanted.backend == "auto" and wanted.model is None and not self.plain
+        if optional and (why := models.unusable()):
+            self._notices.append(f"{why}: LR pictures are up-sampled by bicubic")
+            return _Chosen("bicubic")
+        try:
+            choice = models.choose(
+                self.scale,
+                wanted.model,
+                tag=tag,
+                device=wanted.device,
+                refine_hr=refine and not self.plain,
             )
-        self._notices.append(
-            f"no model for k = {self.scale} is installed: LR pictures are up-sampled by bicubic; "
-            "name a TorchScript file with --model to enhance them"
+        except MissingError:
+            if not optional:
+                raise
+            self._notices.append(
+                f"no model for k = {self.scale} is installed: LR pictures are up-sampled by "
+                "bicubic; name a TorchScript file with --model to enhance them"
+            )
+            return _Chosen("bicubic")
+        self._notices += choice.notices
+        return _Chosen(
+            "torchscript",
+            str(choice.path),
+            str(choice.hr_path) if choice.hr_path else None,
+            choice.of_tag,
         )
-        return "bicubic", None
 
     @property
     def notices(self) -> list[str]:
         """Sentences about what is not as asked for or as the tag tells; complete at the end."""
-        return [*self._notices, *self._arrivals.notices]
+        said = self._said() if self._said is not None else ()
+        return [*self._notices, *self._arrivals.notices, *said]
 
     @property
     def session(self) -> Session:
@@ -160,7 +199,14 @@ class Decoder(Iterator[Picture]):
             taken = self._session.send_lost(role.value, item.pts)
         else:
             frame = item if isinstance(item, VideoFrame) else item.planes
-            taken = self._session.send(role.value, frame, item.pts, corrupt=item.is_corrupt)
+            told = self._arrivals.strength(role) if self._of_tag else -1.0
+            taken = self._session.send(
+                role.value,
+                frame,
+                item.pts,
+                corrupt=item.is_corrupt,
+                strength=told * self._strength if told >= 0 else None,
+            )
         if taken:
             self._arrivals.take(role)
 
@@ -184,6 +230,15 @@ class Decoder(Iterator[Picture]):
         self.close()
 
 
+def make_settings(settings: EnhanceSettings | None, options: dict[str, Any]) -> EnhanceSettings:
+    """Settings, or their fields as keywords."""
+    if settings is None:
+        return EnhanceSettings(**options)
+    if options:
+        raise TypeError("give settings or keywords, not both")
+    return settings
+
+
 def decode(
     path: str | os.PathLike[str],
     *,
@@ -204,10 +259,7 @@ def decode(
             for picture in pictures:
                 y, u, v = picture.planes
     """
-    if settings is None:
-        settings = EnhanceSettings(**options)
-    elif options:
-        raise TypeError("give settings or keywords, not both")
+    settings = make_settings(settings, options)
     file = PairedFile(os.fspath(path), allow_truncated)
     return decoder_of(file, settings)
 

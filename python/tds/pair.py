@@ -77,15 +77,16 @@ class Planned:
 class Pair:
     """Both streams' pictures in display order, with times, and what they are.
 
-    streams: iterated once each, by a thread of its own; one with a ``close`` is closed at
-    its end. width, height: of HR, luma samples. scale: k. time_base: of the pictures'
-    ``pts``, seconds. rate: nominal, frames a second. regular: whether all times follow
-    from the rate. sample_aspect_ratio: of HR; None: not said. full_range: samples use all
-    codes. plan: what the tag tells of their times; None: nothing, or the streams follow it
+    streams: HR and LR, or, scale being 1, HR alone: a plain stream. Iterated once each, by a
+    thread of its own; one with a ``close`` is closed at its end. width, height: of HR, luma
+    samples. scale: k. time_base: of the pictures' ``pts``, seconds. rate: nominal, frames a
+    second. regular: whether all times follow from the rate. sample_aspect_ratio: of HR; None:
+    not said. full_range: samples use all codes. frames: how many there will be, about; 0: not
+    known. plan: what the tag tells of their times; None: nothing, or the streams follow it
     already. hints: what the metadata says to the enhancer. max_group: the longest run of LR
     pictures enhanced as one group. queued: decoded pictures that wait, per stream.
     interrupt: ends what the streams may be waiting for, so that their threads can end;
-    called from any thread, and again.
+    called from any thread, and again. notices: what is to be said of the streams, so far.
     """
 
     streams: Mapping[Role, Iterable[Item]]
@@ -98,8 +99,10 @@ class Pair:
     regular: bool = True
     sample_aspect_ratio: Fraction | None = None
     full_range: bool = False
+    frames: int = 0
     plan: Planned | None = None
     hints: Hints = field(default_factory=Hints)
     max_group: int = DEFAULT_MAX_GROUP
     queued: int = QUEUED_PICTURES
     interrupt: Callable[[], None] | None = None
+    notices: Callable[[], Sequence[str]] | None = None

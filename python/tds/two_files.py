@@ -13,21 +13,22 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
 from av.video.frame import VideoFrame
 
-from ._tds import lr_size, scale_of
-from .container.metadata import Hints, Metadata
-from .container.times import common_unit, rescale
+from ._tds import RATE_PICTURES, frame_rate, lr_size, scale_of
+from .container.metadata import Hints, Metadata, container_tag, read_tag
+from .container.times import common_unit, ratio, rescale
 from .decoder import Decoder, EnhanceSettings
 from .errors import InputError
 from .media.decoding import frames
 from .media.opening import RawFormat, open_container, video_streams
 from .media.pipes import PipeReader, is_pipe
 from .media.planar import depth_of
-from .pair import QUEUED_PICTURES, Decoded, Item, Lost, Pair
+from .pair import QUEUED_PICTURES, Decoded, Item, Lost, Pair, Planned
 from .plan import Boundaries, PlanSettings, Role
 from .tracks import shape
 
@@ -50,7 +51,7 @@ class RegularPlan:
         PlanSettings(self.group, self.boundaries)  # checks the group
 
 
-def enhance(
+def enhance_pair(
     hr: str,
     lr: str,
     *,
@@ -60,21 +61,20 @@ def enhance(
     scale: int = 2,
     settings: EnhanceSettings | None = None,
 ) -> Decoder:
-    """Pairs two files and iterates over the pictures at full size.
-
-    hr, lr: anything FFmpeg reads; raw yuv with ``raw`` (the HR size; LR is 1/``scale``
-    of it). sidecar or plan: where the files themselves hold no times.
-
-    Raises InputError when the two do not belong together, or when nothing tells
-    their times."""
+    """Pairs two files and iterates over the pictures at full size; see ``tds.enhance``."""
     files = _Files(hr, lr, raw, scale)
     try:
+        known = None
+        hints = sidecar.hints if sidecar else Hints()
         if sidecar is not None:
             streams, time_base, rate = by_sidecar(files, sidecar)
         elif plan is not None:
             streams, time_base, rate = by_plan(files, plan)
         elif files.timed:
             streams, time_base, rate = _by_time(files)
+            known = files.planned()
+            if files.tag is not None:
+                hints = Metadata.of(files.tag).hints
         else:
             raise InputError(
                 f"{hr} and {lr} hold no times; give --sidecar FILE, or --group and --rate"
@@ -89,7 +89,8 @@ def enhance(
             rate=rate,
             sample_aspect_ratio=files.hr.sample_aspect_ratio,
             full_range=files.hr.full_range,
-            hints=sidecar.hints if sidecar else Hints(),
+            plan=known,
+            hints=hints,
             # An HR picture may wait for all LR pictures of its group to be read.
             queued=max(QUEUED_PICTURES, plan.group) if plan else QUEUED_PICTURES,
             interrupt=files.interrupt,
@@ -156,7 +157,6 @@ class _File:
         stream = videos[0]
         self.timed = self._container.format.name.split(",")[0] not in _RAW
         self.time_base = Fraction(stream.time_base or 1)
-        self.rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
         self.sample_aspect_ratio, self.full_range = shape(stream)
         self.damaged = 0
         self.width, self.height = stream.codec_context.width, stream.codec_context.height
@@ -164,9 +164,20 @@ class _File:
         self.bit_depth = depth_of(name)
         if not self.bit_depth:
             raise InputError(f"{path} is {name or 'of an unknown format'}, not 8 or 10 bit 4:2:0")
+        self.tag_text = container_tag(self._container)
         self._stream = stream
+        self._decoded = self._decode()
+        self._ahead = list(islice(self._decoded, RATE_PICTURES)) if self.timed else []
+
+    @property
+    def first_times(self) -> list[Fraction]:
+        """In seconds, of the first pictures of a file that has times."""
+        return [frame.pts * self.time_base for frame in self._ahead if frame.pts is not None]
 
     def pictures(self) -> Iterator[VideoFrame]:
+        return chain(self._ahead, self._decoded)
+
+    def _decode(self) -> Iterator[VideoFrame]:
         for frame in frames(self.path, self._container, self._stream, self._damage):
             if (frame.width, frame.height) != (self.width, self.height):
                 raise InputError(f"{self.path}: its pictures change size")
@@ -223,9 +234,19 @@ class _Files:
             self.close()
             raise InputError(f"{hr} and {lr} have different bit depths; code both with the same")
 
+        text = self.hr.tag_text or self.lr.tag_text
+        self.tag = read_tag(text, hr if self.hr.tag_text else lr) if text and self.timed else None
+
     @property
     def timed(self) -> bool:
         return self.hr.timed and self.lr.timed
+
+    def planned(self) -> Planned | None:
+        """What the tag tells of their times, where one of the two files has it."""
+        if self.tag is None:
+            return None
+        clocks = {role: self.of(role).time_base for role in Role}
+        return Planned(self.hr.path, self.tag, clocks, {role: [] for role in Role})
 
     def of(self, role: Role) -> _File:
         return self.hr if role is Role.HR else self.lr
@@ -253,7 +274,13 @@ def _by_time(files: _Files) -> tuple[Streams, Fraction, Fraction]:
                 frame.pts = rescale(frame.pts, file.time_base, base)
                 yield frame
 
-    return {role: timed(files.of(role)) for role in Role}, base, files.hr.rate
+    if files.tag is not None:
+        rate = Fraction(*files.tag.rate)
+    else:
+        seconds = [*files.hr.first_times, *files.lr.first_times]
+        ticks = [rescale(t.numerator, Fraction(1, t.denominator), base) for t in seconds]
+        rate = Fraction(*frame_rate(ticks, ratio(base)))
+    return {role: timed(files.of(role)) for role in Role}, base, rate
 
 
 def by_sidecar(files: FilePair, m: Metadata) -> tuple[Streams, Fraction, Fraction]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..decoder import EnhanceSettings
+from ..decoder import HR, EnhanceSettings
 from ..errors import InputError
 from ..media.opening import RawFormat
 from ..media.sources import parse_rate, parse_size
@@ -70,10 +70,37 @@ def add_enhancer(parser: argparse.ArgumentParser) -> None:
         help="of the model's arithmetic (default: float32 on the CPU, the model's choice on CUDA)",
     )
     group.add_argument("--threads", type=int, default=0, help="CPU threads of the model; 0: all")
+    group.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="of the model's changes, 0 (none) to 1 (default)",
+    )
+    group.add_argument(
+        "--causal",
+        action="store_true",
+        help="make each picture from those before it alone, at once",
+    )
+    group.add_argument(
+        "--hr-pictures",
+        choices=HR,
+        default="auto",
+        help="of a pair: pass them as they are or refine them too (default: as the file tells)",
+    )
 
 
 def enhance_settings(args: argparse.Namespace) -> EnhanceSettings:
-    return EnhanceSettings(args.backend, args.model, args.device, args.precision, args.threads)
+    return EnhanceSettings(
+        args.backend,
+        args.model,
+        args.device,
+        args.precision,
+        args.threads,
+        args.strength,
+        args.causal,
+        args.hr_pictures,
+    )
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

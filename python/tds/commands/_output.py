@@ -24,7 +24,7 @@ def write_pictures(
     open_decoder: Callable[[], Decoder],
     name: str,
     total: int,
-    origin: Callable[[], Origin] | None,
+    origin: Callable[[], Origin | None] | None,
     inputs: Iterable[str] = (),
 ) -> int:
     """Decodes to ``args.output``; returns the exit status.
@@ -71,10 +71,11 @@ def write_pictures(
                 log(picture)
                 ways[picture.status] += 1
                 lost += bool(picture.reason & {"lost", "ref-lost", "corrupt"})
-                progress(sum(ways.values()), total)
+                progress(sum(ways.values()), total or decoder.frames)
             check_complete(decoder, name)
-        for notice in decoder.notices[len(said) :]:
-            remark(args, notice)
+        for notice in decoder.notices:
+            if notice not in said:
+                remark(args, notice)
         counts = ", ".join(f"{n} {way}" for way, n in sorted(ways.items()))
         remark(args, f"{sum(ways.values())} frames ({counts}) with {decoder.model}")
         if lost:

@@ -16,6 +16,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+from av.container import InputContainer
+
 from .._tds import MAX_FRAMES as MAX_FRAMES
 from .._tds import MAX_RUNS, Tag
 from ..errors import InputError
@@ -85,16 +87,15 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Hints:
-    """What the metadata says to the enhancer.
+    """What is known for the enhancer.
 
-    hr_qp, lr_qp: of the two streams; -1: not known. model, model_sha256: the enhancer the
-    encoder had in mind, by name; None: none.
+    hr_qp, lr_qp: of the two streams; -1: not known. tag: names the model that the encoder had
+    in mind and says what is to be done with it; None: none.
     """
 
     hr_qp: int = -1
     lr_qp: int = -1
-    model: str | None = None
-    model_sha256: str | None = None
+    tag: Tag | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Metadata:
 
     @property
     def hints(self) -> Hints:
-        return Hints(self.hr_qp, self.lr_qp, self.model, self.model_sha256)
+        return Hints(self.hr_qp, self.lr_qp, Tag(self.to_json(), "the metadata"))
 
     def roles(self) -> Iterator[Role]:
         """The role of each source frame, in display order."""
@@ -244,6 +245,11 @@ class Metadata:
             strengths=tuple(tag.strengths) if tag.has_strengths else (),
             refine_hr=tag.refine_hr,
         )
+
+
+def container_tag(container: InputContainer) -> str | None:
+    """The text of an open file's tag; Matroska has its keys in capitals."""
+    return container.metadata.get(KEY) or container.metadata.get(KEY.upper())
 
 
 def read_tag(text: str, where: str) -> Tag:

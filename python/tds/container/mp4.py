@@ -31,7 +31,7 @@ from ..media.opening import ffmpeg_name, is_read_once, open_container, video_str
 from ..media.planar import depth_of
 from ..media.times import SourceClock
 from ..plan import Role
-from .metadata import KEY, Metadata, read_tag
+from .metadata import KEY, Metadata, container_tag, read_tag
 from .times import common_unit, ratio, rescale
 
 # ------------------------------------------------------------------ writing --
@@ -244,7 +244,7 @@ class PairedFile:
                     f"{path} has {_count(len(videos), 'video track')}, and a TDS file has two, "
                     "HR and LR; make one with tds encode, or use tds enhance for two files"
                 )
-            text = container.metadata.get(KEY) or container.metadata.get(KEY.upper())
+            text = container_tag(container)
             self.tag = read_tag(text, path) if text else None
             self.metadata = Metadata.of(self.tag) if self.tag else None
             hr, lr = sorted(videos[:2], key=_area, reverse=True)

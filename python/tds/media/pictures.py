@@ -117,6 +117,12 @@ def to_planar(frame: VideoFrame, bit_depth: int, full_range: bool, detect_cuts: 
     return filters
 
 
+def crop_to_even(width: int, height: int) -> Filters:
+    """Filters that take the last column and row away where their number is odd."""
+    even = (width // 2 * 2, height // 2 * 2)
+    return [] if even == (width, height) else [("crop", f"{even[0]}:{even[1]}:0:0:exact=1")]
+
+
 def display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
     """How a picture is turned and mirrored to be shown, as FFmpeg's nine numbers
     (``stream.set_display_matrix`` takes them); None: it is shown as it is."""

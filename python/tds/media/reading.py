@@ -17,7 +17,7 @@ from av.video.reformatter import ColorRange
 from ..errors import InputError
 from .decoding import frames
 from .opening import choose_video, open_container, reason
-from .pictures import FilterChain, Filters, to_planar
+from .pictures import FilterChain, Filters, crop_to_even, to_planar
 
 
 def planar_frames(path: str | os.PathLike[str], bit_depth: int = 8) -> Iterator[VideoFrame]:
@@ -46,9 +46,7 @@ def planar_frames(path: str | os.PathLike[str], bit_depth: int = 8) -> Iterator[
 
 
 def _planar(frame: VideoFrame, bit_depth: int) -> Filters:
-    width, height = frame.width // 2 * 2, frame.height // 2 * 2
-    crop: Filters = []
-    if (width, height) != (frame.width, frame.height):
-        crop = [("crop", f"{width}:{height}:0:0:exact=1")]
     full_range = frame.color_range == ColorRange.JPEG
-    return crop + to_planar(frame, bit_depth, full_range, detect_cuts=False)
+    return crop_to_even(frame.width, frame.height) + to_planar(
+        frame, bit_depth, full_range, detect_cuts=False
+    )

@@ -26,7 +26,8 @@ from .opening import (
     open_container,
     reason,
 )
-from .pictures import RGB_MATRIX, FilterChain, display_matrix, is_yuv, to_planar
+from .pictures import RGB_MATRIX, FilterChain, crop_to_even, display_matrix, is_yuv, to_planar
+from .pipes import PipeReader
 from .planar import most_bits
 from .times import BestEffort, PictureTimes, SourceClock, TimedPackets
 
@@ -101,15 +102,27 @@ class VideoSource:
     ``clock`` needs to know. Known once all were: notices, sentences about what is wrong with
     the file.
 
+    lenient: odd sizes lose their last column or row, and what does not decode is passed over
+    with a notice. pipe: reads the file, where it is a pipe.
+
     Raises InputError for a file that ends before its own index says.
     """
 
-    def __init__(self, path: str, raw: RawFormat | None = None, track: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        raw: RawFormat | None = None,
+        track: int | None = None,
+        *,
+        lenient: bool = False,
+        pipe: PipeReader | None = None,
+    ) -> None:
         self.path = path
         self.raw = raw
         self.display_matrix: tuple[int, ...] | None = None
         self.notices: list[str] = []
-        self.container = open_container(path, raw)
+        self._lenient, self._damaged = lenient, 0
+        self.container = open_container(path, raw, pipe=pipe)
         self._clock = SourceClock.of(self.container)
         self._shift = 0  # ticks added to the frames' times
         try:
@@ -128,6 +141,9 @@ class VideoSource:
         self.width, self.height = context.width, context.height
         if not self.width or not self.height:
             raise InputError(f"{path}: its video has no size; it holds no picture that decodes")
+        self._coded = (self.width, self.height)
+        if self._lenient:
+            self.width, self.height = self.width // 2 * 2, self.height // 2 * 2
         check_even(path, self.width, self.height)
         self.pix_fmt = context.pix_fmt or "yuv420p"
         self.bit_depth = 8 if most_bits(self.pix_fmt) <= 8 else 10
@@ -191,9 +207,9 @@ class VideoSource:
         interlaced = False
         try:
             for frame, time in self._timed(TimedPackets(self.container, self._stream, self._clock)):
-                if (frame.width, frame.height) != (self.width, self.height):
+                if (frame.width, frame.height) != self._coded:
                     raise InputError(
-                        f"{self.path}: its size changes from {self.width}x{self.height} to "
+                        f"{self.path}: its size changes from {self._coded[0]}x{self._coded[1]} to "
                         f"{frame.width}x{frame.height}; split it where it does"
                     )
                 if count == 0:
@@ -220,7 +236,8 @@ class VideoSource:
         untimed = 0 if self._untimed else packets.untimed
         step = 1 / (self.rate * self.time_base)
         left_out = 0
-        for frame in frames(self.path, self.container, self._stream, packets=packets):
+        damage = self._count_damage if self._lenient else None
+        for frame in frames(self.path, self.container, self._stream, damage, packets=packets):
             raw = None if self._untimed else best(frame.pts, frame.dts)
             time = None if raw is None else floor(raw * factor + HALF)
             if time is None and untimed and packets.first is not None:
@@ -255,6 +272,9 @@ class VideoSource:
                 f"will the pair; ffmpeg -i {self.path} -map 0 -c copy NAME makes it begin at 0"
             )
 
+    def _count_damage(self) -> None:
+        self._damaged += 1
+
     def clock(self) -> SourceClock:
         """What moves the file's other streams, read from its beginning, as the frames were."""
         return self._clock.again(self._shift * self.time_base)
@@ -274,12 +294,16 @@ class VideoSource:
                 f"{count} of them decode"
             )
             # A packet may be one field of a frame.
-            if not interlaced:
+            if not interlaced and not self._lenient:
                 raise InputError(
                     f"{said}; it is damaged: get the whole file, or keep what decodes with "
                     f"ffmpeg -i {self.path} -c:v ffv1 WHOLE.mkv and encode that"
                 )
             self.notices.append(said)
+        if self._damaged:
+            self.notices.append(
+                f"{self.path}: {_count(self._damaged, 'packet')} did not decode and are passed over"
+            )
         if corrupt:
             self.notices.append(
                 f"{self.path}: {_count(len(corrupt), 'frame')} of {count} are damaged, the first "
@@ -339,8 +363,9 @@ class VideoSource:
     def planar(self, detect_cuts: bool = False) -> FilterChain:
         """The filters through which its frames go to the encoders (media.pictures.to_planar)."""
         full_range = self.colors.range == "pc"
+        even = crop_to_even(*self._coded)
         return FilterChain(
-            lambda frame: to_planar(frame, self.bit_depth, full_range, detect_cuts),
+            lambda frame: even + to_planar(frame, self.bit_depth, full_range, detect_cuts),
             self.time_base,
         )
 

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``tds.enhance``: one plain stream, or two files that are a pair."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .container.metadata import Metadata
+from .decoder import Decoder, EnhanceSettings, make_settings
+from .media.opening import RawFormat
+from .plain import PlainStream
+from .two_files import RegularPlan, enhance_pair
+
+
+def enhance(
+    source: str | os.PathLike[str],
+    lr: str | os.PathLike[str] | None = None,
+    *,
+    sidecar: Metadata | None = None,
+    plan: RegularPlan | None = None,
+    raw: RawFormat | None = None,
+    scale: int = 2,
+    track: int | None = None,
+    settings: EnhanceSettings | None = None,
+    **options: Any,
+) -> Decoder:
+    """Iterates over the pictures of a video, made better by a model.
+
+    source: any file FFmpeg reads, of whose pictures each is enhanced from its neighbours; or,
+    with ``lr``, the HR stream of a pair whose LR stream is that file. raw: for raw yuv, or
+    the rate of a raw stream (of a pair the HR size; LR is 1/``scale`` of it). track: which
+    of the video tracks of a plain file. sidecar or plan: of a pair whose files hold no times.
+    settings, or its fields as keywords (``model="fast"``, ``strength=0.5``, ``causal=True``).
+
+    Raises InputError for a file that cannot be used as it is (two that do not belong together,
+    a size that changes on the way), MissingError where no model fits.
+
+        with tds.enhance("clip.mp4") as pictures:
+            for picture in pictures:
+                y, u, v = picture.planes
+    """
+    checked = make_settings(settings, options)
+    if lr is not None:
+        return enhance_pair(
+            os.fspath(source),
+            os.fspath(lr),
+            sidecar=sidecar,
+            plan=plan,
+            raw=raw,
+            scale=scale,
+            settings=checked,
+        )
+    stream = PlainStream(os.fspath(source), raw, track)
+    return decoder_of_plain(stream, checked)
+
+
+def decoder_of_plain(stream: PlainStream, settings: EnhanceSettings | None = None) -> Decoder:
+    """A Decoder of an open PlainStream, which is closed when there can be none."""
+    try:
+        return Decoder(stream.pair, settings)
+    except BaseException:
+        stream.close()
+        raise
