@@ -7,6 +7,6 @@
 two decoders and the enhancer, joined. The workflow is described in docs/vtm.md.
 """
 
-from .launcher import PostdecSettings, postdec
+from .launcher import PostdecSettings, postdec, postdec_plain
 
-__all__ = ["PostdecSettings", "postdec"]
+__all__ = ["PostdecSettings", "postdec", "postdec_plain"]

@@ -155,12 +155,12 @@ class DecoderProcess:
     does not reach it before we have ended in order.
     """
 
-    def __init__(self, start: Start, role: Role, path: str, depth: int = 8) -> None:
+    def __init__(self, start: Start, role: Role, path: str, name: str, depth: int) -> None:
         self.role = role
         self.ended = False
         self._words = ""
         self.program = Path(start.command[0]).name
-        self.name = f"the {role.name} decoder ({self.program})"
+        self.name = f"{name} ({self.program})"
         self._log = tempfile.TemporaryFile()
         ours, theirs = _channel(start.channel)
         try:

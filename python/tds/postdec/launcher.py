@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Two decoders and the enhancer, joined."""
+"""Two decoders, or one of a plain stream, and the enhancer, joined."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 
 from .._tds import lr_size, scale_of
 from ..container.metadata import Hints, Metadata
 from ..decoder import Decoder, EnhanceSettings
 from ..errors import ExternalError, InputError, MissingError
-from ..media.sources import VideoSource
 from ..pair import QUEUED_PICTURES, Item, Pair
 from ..plan import Role
 from ..two_files import RegularPlan, by_plan, by_sidecar
+from .bitstreams import Seen, look
 from .decoders import DecoderProcess, Listener, Start, start_of
 from .streams import Format, Picture, PictureStream, Stopped, StreamEnded
 
@@ -28,7 +29,7 @@ QUEUED_MOST = 64
 
 @dataclass(frozen=True)
 class PostdecSettings:
-    """How the two streams are decoded and paired.
+    """How two streams are decoded and paired, or how one plain stream is decoded.
 
     decoder: "vtm", "hm", "vvdec", "ffmpeg", a command with ``{input}``, or "none"
     (the inputs are decoded already: y4m or yuv files, FIFOs, "-"). decoder_path:
@@ -37,7 +38,8 @@ class PostdecSettings:
     HR), scale: of raw yuv without a sidecar. bit_depth: of raw yuv; None: that of the
     bitstream where the decoder can be told so, else the sidecar's, else 8. listen: path of a
     unix socket to which two decoders started by someone else connect. timeout:
-    seconds after which a decoder that gives nothing counts as hanging.
+    seconds after which a decoder that gives nothing counts as hanging. rate: of a plain stream,
+    frames a second; None: what its y4m says, else what FFmpeg finds in it, else 25.
     """
 
     decoder: str = "ffmpeg"
@@ -50,6 +52,7 @@ class PostdecSettings:
     scale: int = 2
     listen: str | None = None
     timeout: float = 120.0
+    rate: Fraction | None = None
     enhance: EnhanceSettings = field(default_factory=EnhanceSettings)
 
 
@@ -73,9 +76,25 @@ def postdec(
             "raw streams have no times: give --sidecar (tds encode writes it beside them), or "
             "--group and --boundaries as they were encoded"
         )
+    return _joined(wanted, {Role.HR: hr, Role.LR: lr})
+
+
+def postdec_plain(path: str | None = None, settings: PostdecSettings | None = None) -> Decoder:
+    """Decodes one stream that is no TDS video with a decoder process and enhances on the fly.
+
+    path: a bitstream (or what ``decoder`` "none" reads; None when listening). A patched decoder
+    says that it is HR. Iterate over the result, and errors, as of :func:`postdec`.
+    """
+    wanted = settings or PostdecSettings()
+    if wanted.sidecar is not None or wanted.plan is not None:
+        raise InputError("a plain stream is no pair: give no --sidecar and no --group")
+    return _joined(wanted, {Role.HR: path})
+
+
+def _joined(wanted: PostdecSettings, paths: dict[Role, str | None]) -> Decoder:
     if not wanted.timeout > 0:
         raise InputError("a timeout is a number of seconds above 0")
-    decoders = _Decoders(wanted, {Role.HR: hr, Role.LR: lr})
+    decoders = _Decoders(wanted, paths)
     try:
         decoders.start()
         return Decoder(_pair_of(decoders, wanted), wanted.enhance)
@@ -163,6 +182,7 @@ class _Decoders:
         self._files: dict[Role, _Decoded] = {}
         self._streams: list[PictureStream] = []
         self._processes: list[DecoderProcess] = []
+        self._seen: dict[Role, Seen | None] = {}
 
     # As two_files.by_sidecar and by_plan take a pair.
 
@@ -176,8 +196,17 @@ class _Decoders:
 
     @property
     def scale(self) -> int:
+        if not self._is_pair:
+            return 1
         hr, lr = self.hr.format, self.lr.format
         return scale_of(hr.width, hr.height, lr.width, lr.height)
+
+    def plain_rate(self) -> Fraction:
+        """Of a plain stream, frames a second."""
+        said = self._settings.rate or self.hr.stream.rate
+        if said is None and self._processes and (seen := self._look(Role.HR)) is not None:
+            said = seen.rate
+        return said or Fraction(25)
 
     def of(self, role: Role) -> _Decoded:
         return self._files[role]
@@ -192,7 +221,8 @@ class _Decoders:
         else:
             for role, path in self._paths.items():
                 if path is None:
-                    raise InputError(f"no {role.name} stream; name it with --{role.value}")
+                    option = f"--{role.value}" if self._is_pair else "--input"
+                    raise InputError(f"no {self._of(role)}stream; name it with {option}")
             if s.decoder == "none":
                 self._open()
             else:
@@ -204,25 +234,24 @@ class _Decoders:
             assert path is not None
             what = "standard input" if path == "-" else path
             fd = _open_decoded(path)
-            self._add(role, fd, f"the {role.name} input ({what})", self._known_format(role))
+            self._add(role, fd, f"the {self._of(role)}input ({what})", self._known_format(role))
 
     def _launch(self) -> None:
         s = self._settings
-        hevc = s.sidecar is not None and s.sidecar.codec == "hevc"
-        start = start_of(s.decoder, s.decoder_path, s.decoder_arguments, vvc=not hevc)
-        formats = {}
-        for role, path in self._paths.items():
+        for path in self._paths.values():
             assert path is not None
             if not Path(path).exists():
                 raise MissingError(f"{path}: there is no such file")
             if Path(path).is_dir():
                 raise InputError(f"{path} is a folder, not a bitstream")
-            formats[role] = self._format_of(role, path, start)
+        start = start_of(s.decoder, s.decoder_path, s.decoder_arguments, vvc=self._may_be_vvc())
+        formats = {role: self._format_of(role, start) for role in self._paths}
         for role, path in self._paths.items():
             assert path is not None
             format = formats[role]
             depth = format.bit_depth if format is not None else 8
-            process = DecoderProcess(start, role, str(Path(path).resolve()), depth)
+            name = f"the {self._of(role)}decoder"
+            process = DecoderProcess(start, role, str(Path(path).resolve()), name, depth)
             self._processes.append(process)
             expects = role if start.channel == "socket" else None
             self._add(role, process.fd, process.name, format, expects, process)
@@ -231,11 +260,12 @@ class _Decoders:
         timeout = self._settings.timeout
         listener = Listener(path)
         try:
-            fds = listener.accept(2, timeout)
+            fds = listener.accept(len(self._paths), timeout)
         except TimeoutError:
+            who, roles = ("two decoders", "hr or lr") if self._is_pair else ("decoder", "hr")
             raise ExternalError(
-                f"no two decoders connected to {path} within {timeout:g} s; start them with "
-                f"--TdsSession=unix:{path} and --TdsRole=hr or lr"
+                f"no {who} connected to {path} within {timeout:g} s; start with "
+                f"--TdsSession=unix:{path} and --TdsRole={roles}"
             ) from None
         finally:
             listener.close()  # its file goes at once: nobody else is expected
@@ -246,7 +276,9 @@ class _Decoders:
                 role = stream.handshake()
             except StreamEnded:
                 raise ExternalError(f"{stream.name} closed before it said its role") from None
-            stream.name = f"the {role.name} decoder ({stream.program or path})"
+            stream.name = f"the {self._of(role)}decoder ({stream.program or path})"
+            if role not in self._paths:
+                raise ExternalError(f"{stream.name} says it is LR; a plain stream is sent as hr")
             if role in self._files:
                 raise ExternalError(f"both decoders at {path} say they are {role.name}")
             self._files[role] = _Decoded(stream, role, None)
@@ -277,31 +309,51 @@ class _Decoders:
             size = (lr_size(size[0], scale), lr_size(size[1], scale))
         return Format(*size, s.bit_depth or (m.bit_depth if m else 8))
 
-    def _format_of(self, role: Role, path: str, start: Start) -> Format | None:
+    def _format_of(self, role: Role, start: Start) -> Format | None:
         """Of what a decoder writes of this bitstream, should that be raw yuv."""
         known = self._known_format(role)
         if start.channel != "fd" or (known and not start.asks_depth):
             return known
-        try:
-            probed = _probe(path)
-        except InputError:  # FFmpeg need not know all that a reference decoder does
-            if known is None:
-                raise
+        seen = self._look(role)
+        if seen is None:
             return known
         given = self._settings.bit_depth
-        depth = given if given is not None else probed.bit_depth
-        return replace(known or probed, bit_depth=depth)
+        depth = given if given is not None else seen.format.bit_depth
+        return replace(known or seen.format, bit_depth=depth)
+
+    def _look(self, role: Role) -> Seen | None:
+        """What FFmpeg finds in the stream that a decoder of ours reads."""
+        path = self._paths[role]
+        if role not in self._seen and path is not None:
+            self._seen[role] = look(path)
+        return self._seen.get(role)
+
+    @property
+    def _is_pair(self) -> bool:
+        return Role.LR in self._paths
+
+    def _of(self, role: Role) -> str:
+        """Before a noun, in messages: a plain stream is neither HR nor LR to its owner."""
+        return f"{role.name} " if self._is_pair else ""
+
+    def _may_be_vvc(self) -> bool:
+        if self._settings.sidecar is not None:
+            return self._settings.sidecar.codec == "vvc"
+        return (seen := self._look(Role.HR)) is None or seen.codec == "vvc"
 
     def _check_formats(self) -> None:
+        formats = [file.format for file in self._files.values()]
+        for format in formats:
+            if format.bit_depth not in (8, 10):
+                raise InputError(f"pictures have {format.bit_depth} bits; TDS takes 8 or 10")
+        if not self._is_pair:
+            return
         hr, lr = self.hr.format, self.lr.format
         if not self.scale:
             raise InputError(
                 f"HR is {hr.width}x{hr.height} and LR is {lr.width}x{lr.height}, which is no ratio "
                 "of 1, 2 or 4; these two streams do not belong together, or are the wrong way round"
             )
-        for format in (hr, lr):
-            if format.bit_depth not in (8, 10):
-                raise InputError(f"pictures have {format.bit_depth} bits; TDS takes 8 or 10")
         if hr.bit_depth != lr.bit_depth:
             raise InputError(
                 f"HR has {hr.bit_depth} bits and LR has {lr.bit_depth}; code both with the same"
@@ -331,9 +383,11 @@ def _pair_of(decoders: _Decoders, settings: PostdecSettings) -> Pair:
     m, plan = settings.sidecar, settings.plan
     if m is not None:
         streams, time_base, rate = by_sidecar(decoders, m)
-    else:
-        assert plan is not None
+    elif plan is not None:
         streams, time_base, rate = by_plan(decoders, plan)
+    else:
+        rate = decoders.plain_rate()
+        streams, time_base = {Role.HR: _counted(decoders.hr)}, 1 / rate
     queued = min(QUEUED_MOST, max(QUEUED_PICTURES, QUEUED_BYTES // hr.size))
     return Pair(
         {role: _then_close(items, decoders.of(role).stream) for role, items in streams.items()},
@@ -350,6 +404,12 @@ def _pair_of(decoders: _Decoders, settings: PostdecSettings) -> Pair:
         queued=max(queued, plan.group) if plan else queued,
         interrupt=decoders.end,
     )
+
+
+def _counted(file: _Decoded) -> Iterator[Item]:
+    for pts, picture in enumerate(file.pictures()):
+        picture.pts = pts
+        yield picture
 
 
 def _then_close(items: Iterator[Item], stream: PictureStream) -> Iterator[Item]:
@@ -378,12 +438,6 @@ def _open_decoded(path: str) -> int:
         raise MissingError(f"{path}: there is no such file") from None
     except OSError as e:
         raise InputError(f"{path}: {e.strerror}") from e
-
-
-def _probe(path: str) -> Format:
-    """What FFmpeg finds in a bitstream, for decoders whose output does not say it."""
-    with VideoSource(path) as source:
-        return Format(source.width, source.height, source.bit_depth)
 
 
 def _pictures(count: int) -> str:
