@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import queue
 import re
@@ -19,6 +18,7 @@ from typing import ClassVar
 import av
 
 from ..errors import ExternalError
+from ..files import sha256_of_text
 from ..media.opening import ffmpeg_name
 from ..media.programs import ffmpeg_version, find_ffmpeg
 from .base import CodedSegment, Config, EncoderAdapter, StreamSettings
@@ -102,7 +102,7 @@ class FFmpegEncoder(EncoderAdapter):
             )
             for config in Config
         ]
-        return f"{cls.version()} {hashlib.sha256(repr(asked).encode()).hexdigest()[:12]}"
+        return f"{cls.version()} {sha256_of_text(repr(asked))[:12]}"
 
     @classmethod
     def describe(cls, settings: StreamSettings) -> str:
