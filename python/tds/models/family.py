@@ -100,7 +100,7 @@ def costs(target: Tensor, reference: Tensor, radius: int) -> Tensor:
     b, h, w = target.shape[0], target.shape[2], target.shape[3]
     n = 2 * radius + 1
     padded = F.pad(reference, [radius, radius, radius, radius], mode="replicate")
-    moved = F.unfold(padded, [n, n]).view(b, n * n, h, w)
+    moved = F.unfold(padded, (n, n)).view(b, n * n, h, w)
     difference = (target - moved).abs()
     return F.avg_pool2d(difference, 3, 1, 1, count_include_pad=False)
 
@@ -123,8 +123,8 @@ class Match(nn.Module):
 
     def forward(self, cost: Tensor) -> Tensor:
         """``[B, n, h, w]`` -> ``[B, 2, h, w]``, x and y in samples of that level."""
-        weight = torch.softmax((cost + self.away) * -self.sharpness, 1)
-        return F.conv2d(weight, self.steps.to(weight.dtype))  # type: ignore[operator]
+        weight = torch.softmax((cost + self.away) * -self.sharpness, 1)  # type: ignore[operator]
+        return F.conv2d(weight, self.steps)  # type: ignore[arg-type]
 
 
 def window(x: Tensor, radius: int) -> Tensor:
@@ -154,7 +154,8 @@ class LeastSquares(nn.Module):
         self, target: Tensor, reference: Tensor, flow: Tensor, grid: tuple[Tensor, Tensor]
     ) -> Tensor:
         """``[B, 1, h, w]`` twice and a flow -> a better flow, float32."""
-        g = F.conv2d(F.pad(target, [1, 1, 1, 1], mode="replicate"), self.slope)  # type: ignore[arg-type]
+        padded = F.pad(target, [1, 1, 1, 1], mode="replicate")
+        g = F.conv2d(padded, self.slope)  # type: ignore[arg-type]
         tensor = window(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), self.radius)
         # (1/255)^2 is 1.5e-5: a flat window stays where its neighbours are.
         squares = tensor[:, 0:2] + 2e-5
