@@ -29,6 +29,7 @@ from tds.errors import TDSError
 from tds.evaluation.cache import Cache
 from tds.evaluation.config import PASSED, PLAIN, ClipEntry, Coding, Evaluation, Plan
 from tds.evaluation.execution import LocalExecutor
+from tds.evaluation.graph import find_models
 from tds.evaluation.records import BdRow, PointRow
 from tds.evaluation.results import ALL, WHOLE, Results, setting
 from tds.evaluation.run import evaluate
@@ -171,6 +172,9 @@ def main() -> int:
             crops=0,
             perceptual=False,
         )
+        if not find_models(evaluation.models, [1]):
+            print("no model for k = 1 is installed; name a file with --models", file=sys.stderr)
+            return 1
         outcome = evaluate(evaluation, Cache(args.work), LocalExecutor(args.workers), progress)
     except (TDSError, ValueError, OSError) as e:
         print(f"plain_gain: {e}", file=sys.stderr)

@@ -106,6 +106,12 @@ def test_memory_and_speed_are_measured_through_the_engine(archive):
     assert row["precision"] == "float32"
 
 
+def test_a_plain_model_is_measured_through_a_plain_session(tmp_path):
+    model = Enhancer("blend", "model", 1, "0" * 64, tools.tiny_family(tmp_path / "blend.pt"))
+    (row,) = examine_models([model], ["64x48"], device="cpu")
+    assert row["fps"] > 0 and row["operations"] > 0 and row["note"] == ""
+
+
 def test_a_size_that_takes_too_long_is_given_up(archive):
     model = Enhancer("convolution", "model", 2, "0" * 64, archive)
     (row,) = examine_models([model], ["64x48"], device="cpu", limit=0.01)

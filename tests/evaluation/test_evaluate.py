@@ -17,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -40,7 +41,7 @@ from tds.evaluation.results import (
     facts,
 )
 from tds.evaluation.run import evaluate, nearest_qp
-from tds.evaluation.work import Place, run
+from tds.evaluation.work import Place, decoded, run
 from tds.files import sha256_of
 from tds.measuring.measure import measure
 from tds.models import registry
@@ -142,6 +143,49 @@ def test_k_1_with_nothing_to_enhance_is_exactly_the_anchor(outcome):
         for m in _means(outcome[0], enhancer="none", counting=counting):
             if m["plan"] == "plain":
                 assert m["rate"] == 0
+
+
+def test_a_plain_stream_is_enhanced_whole_by_a_model_for_k_1(clips, tmp_path):
+    """Every picture, through the engine's session for plain streams; PSNR alone is worked out."""
+    model = tools.tiny_family(tmp_path / "blend.pt")
+    evaluation = _config(
+        tmp_path,
+        clips / "clip0.mkv",
+        codecs=["h264"],
+        configs=["ra"],
+        qps=[30, 36],
+        plans=["plain"],
+        models=[str(model)],
+        perceptual=False,
+        crops=0,
+    )
+    cache = Cache(tmp_path / "cache")
+    found = evaluate(evaluation, cache, InProcess())
+    points = {(p["enhancer"], p["qp"]): p for p in found.results.points}
+    assert points.keys() == {(e, q) for e in ("none", "blend") for q in (30, 36)}
+    for (enhancer, _), p in points.items():
+        same = p["whole"]["test"] == p["whole"]["anchor"]
+        assert same == (enhancer == "none")
+        for side in ("test", "anchor"):  # all but the parameter sets
+            assert p["whole"][side]["psnr_y"] == p["type"][side]["psnr_y"]
+            assert 0 < p["whole"][side]["bits"] - p["type"][side]["bits"] < 10_000
+        assert p["bits"]["plain"] == p["whole"]["anchor"]["bits"]
+        assert p["statuses"] == {"passed" if enhancer == "none" else "refined": 10}
+        assert p["whole"]["test"]["vmaf"] is p["whole"]["test"]["ssim"] is None
+    # What the model does, by hand: half way to the mean of the pictures beside.
+    point = next(p for p in found.graph.points if (p.enhancer.name, p.qp) == ("blend", 36))
+    job = point.streams["plain"]
+    lumas = [
+        f.to_ndarray()[:176].astype(float) for f in decoded(cache.path(job), cache.stream(job))
+    ]
+    raw = np.fromfile(tools.raw_yuv(tmp_path / "s.yuv", clips / "clip0.mkv", 10), np.uint8)
+    sources = raw.reshape(10, -1)[:, : 176 * 192].reshape(10, 176, 192).astype(float)
+    psnrs = []
+    for i, (luma, source) in enumerate(zip(lumas, sources, strict=True)):
+        beside = [lumas[j] for j in (i - 1, i + 1) if 0 <= j < 10]
+        made = np.round(np.clip(0.5 * luma + 0.5 * np.mean(beside, 0), 0, 255))
+        psnrs.append(10 * np.log10(255**2 / np.mean((made - source) ** 2)))
+    assert points["blend", 36]["whole"]["test"]["psnr_y"] == pytest.approx(np.mean(psnrs), abs=0.05)
 
 
 def test_whole_stream_is_what_tds_encode_and_measure_find(outcome, clips, tmp_path):

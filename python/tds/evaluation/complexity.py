@@ -286,9 +286,10 @@ def measure(
     small = (_tds.lr_size(width, scale), _tds.lr_size(height, scale))
     before = _resident("VmRSS")
     plain = scale == 1
-    frames_each = GROUP if plain else GROUP - 2
+    # A plain session looks ahead and fills batches: a call need not enhance all that it sends.
+    least = 1 if plain else GROUP - 2
     with _tds.Session(
-        width, height, scale, backend="torchscript",
+        width, height, scale, kind="plain" if plain else "pair", backend="torchscript",
         model=path, device=device, precision=precision,
     ) as session:  # fmt: skip
         _reset_peak()
@@ -315,8 +316,8 @@ def measure(
         first = time.perf_counter()
         frames = group()
         spent = time.perf_counter() - first
-        if frames != frames_each:
-            raise ExternalError(f"{frames} of {frames_each} frames of a group were enhanced")
+        if frames < least:
+            raise ExternalError(f"{frames} of {least} frames of a group were enhanced")
         if spent < 20:
             group()  # TorchScript optimises on its second run
             frames, begin = 0, time.perf_counter()

@@ -509,8 +509,8 @@ Without the LR stream's boundaries and parameter sets. These are P frames in LDP
 frames in AI. It leaves out what the HR frames cost.</dd>
 <dt>LR only</dt><dd>Every frame down-sampled, no HR stream: what down-sampling alone gives.</dd>
 <dt>Plain</dt><dd>The plain stream itself, every frame enhanced (k = 1): what enhancing alone gives;
-both countings are the same. Without a model nothing is changed, so that BD-rate is 0 by
-construction; that line checks the whole chain.</dd>
+the countings differ by the parameter sets. Without a model nothing is changed, so that BD-rate is
+0 by construction; that line checks the whole chain.</dd>
 <dt>PSNR</dt><dd>Per frame and plane, then the mean over frames; 6:1:1 is (6 Y + U + V) / 8.</dd>
 <dt>SSIM, MS-SSIM, VMAF</dt><dd>FFmpeg's ssim and libvmaf filters on the decoded frames, luma;
 VMAF's model v0.6.1.</dd>

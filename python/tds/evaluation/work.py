@@ -322,6 +322,7 @@ def _plain(spec: dict[str, Any], place: Place, records: dict[str, StreamRecord])
         spec["height"],
         1,
         spec["bit_depth"],
+        kind="plain",
         backend=settings.backend,
         model=settings.model,
         device=settings.device,
@@ -329,7 +330,6 @@ def _plain(spec: dict[str, Any], place: Place, records: dict[str, StreamRecord])
         threads=settings.threads,
     ) as session:
         ran = _ran(session)
-        session.end("lr")
         while not session.ended:
             if session.wants:
                 frame = next(frames, None)
