@@ -135,6 +135,48 @@ with tds.Session(64, 48, scale=2, model={str(path)!r}, device="cpu", threads=1) 
     assert (out.returncode, out.stdout) == (0, "repeat enhanced 90.0\n"), out.stderr
 
 
+def test_without_a_backend_that_loads_auto_falls_back_and_says_why(tmp_path: Path) -> None:
+    """As after torch was removed, or changed, under an engine that was built with it."""
+    torch = pytest.importorskip("torch")
+
+    class Repeat(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, first, target, last, side):  # type: ignore[no-untyped-def]
+            return target.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    path = tmp_path / "repeat.pt"
+    about = {"tds_model": 1, "name": "repeat", "version": "1", "scale": 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = torch.jit.script(Repeat())
+        torch.jit.save(script, str(path), _extra_files={"tds.json": json.dumps(about)})
+    (tmp_path / "libtds_torchscript.so").write_bytes(b"no library")
+    code = f"""
+import numpy as np
+import tds
+from tds import _tds
+def said(level, text):
+    print(level, text)
+with tds.Session(64, 48, scale=2, model={str(path)!r}, log=said) as session:
+    planes = [np.full(size, 90, np.uint8) for size in ((24, 32), (12, 16), (12, 16))]
+    session.send("lr", planes, pts=0)
+    session.end("hr")
+    session.end("lr")
+    (picture,) = session
+    print(session.info.backend, picture.status, *picture.reason)
+try:
+    tds.Session(64, 48, scale=2, model={str(path)!r}, backend="torchscript")
+except NotImplementedError as error:
+    print("refused", error)
+"""
+    env = {**os.environ, "TDS_BACKEND_PATH": str(tmp_path)}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert out.returncode == 0, out.stderr
+    warned, made, refused = out.stdout.splitlines()
+    assert warned.startswith("warning") and "does not load" in warned and "bicubic" in warned
+    assert made.startswith("bicubic upsampled") and "no-model" in made
+    assert refused.startswith("refused") and "build and install libtds again" in refused
+
+
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """docs/examples/enhance.c, compiled as a user would."""

@@ -130,6 +130,16 @@ Opened open_model(const tds_settings &settings, bool full) {
     std::string backend = settings.backend ? settings.backend : "auto";
     if (backend == "auto") {
         backend = model_path ? "torchscript" : "bicubic";
+        if (model_path && !full) {
+            try {
+                find_backend(backend);
+            } catch (const Error &error) { // a build or a machine without torch
+                const std::string text =
+                    std::string(error.what()) + ": LR pictures are up-sampled by bicubic";
+                settings.log(settings.log_context, TDS_LOG_WARNING, text.c_str());
+                backend = "bicubic";
+            }
+        }
     }
 
     tds_backend_config config{};

@@ -112,7 +112,7 @@ class Finder {
     // The file of a name; nothing when there is none that this caller can use.
     std::optional<fs::path> find(const std::string &name) const {
         for (const fs::path &folder : folders_) {
-            const fs::path weights = folder / (name + mark_ + ".safetensors");
+            fs::path weights = folder / (name + mark_ + ".safetensors");
             if (is_file(weights)) {
                 if (weights_) {
                     return weights;

@@ -297,7 +297,8 @@ void Times::settle() {
         fits = *fitting;
         strengths_ = strengths_ && (offset_known_ || whole_plan(fits[TDS_HR].shift) ||
                                     together(0, 2, others, hr_alone) < 2);
-    } else if (const int places = together(0, strengths_ ? 2 : 1, others, hr_alone); places > 0) {
+    } else if (const int places = together(0, strengths_ ? 2 : 1, others, hr_alone);
+               places > 0 && others) {
         fits = *others;
         strengths_ = strengths_ && (places == 1 || whole_plan(fits[TDS_HR].shift));
     } else {
@@ -354,7 +355,7 @@ void Times::use(const std::array<Fit, 2> &fits) {
     for (size_t role = 0; role < 2; role++) {
         Track &track = tracks_[role];
         track.shift = fits[role].shift;
-        track.due = due(role);
+        track.due = std::make_unique<Due>(due(role));
         if (fits[role].strange > fits[role].matched) {
             planned_ = false;
         }
@@ -416,13 +417,13 @@ bool Times::find_again(size_t role) {
     }
     std::optional<std::array<Fit, 2>> fits;
     std::optional<Fit> hr_alone;
-    if (known < kStrange || together(next_, 1, fits, hr_alone) == 0) {
+    if (known < kStrange || together(next_, 1, fits, hr_alone) == 0 || !fits) {
         return false;
     }
     for (size_t r = 0; r < 2; r++) {
         Track &track = tracks_[r];
         track.shift = (*fits)[r].shift;
-        track.due = due(r);
+        track.due = std::make_unique<Due>(due(r));
         track.resolved = false;
         track.strange = 0;
         // From the oldest picture that waits on.
@@ -613,8 +614,8 @@ std::optional<int64_t> Times::begin() const {
 std::optional<int64_t> Times::end() const {
     std::optional<int64_t> time;
     for (size_t role = 0; role < 2; role++) {
-        if (tracks_[role].latest) {
-            const int64_t last = moved(role, *tracks_[role].latest);
+        if (const std::optional<int64_t> &latest = tracks_[role].latest) {
+            const int64_t last = moved(role, *latest);
             time = std::max(time.value_or(last), last);
         }
     }

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -57,22 +58,21 @@ class Times {
     };
 
     struct Track {
-        std::deque<int64_t> pending; // pushed and not given
-        std::vector<int64_t> first;  // the first times that are known, in order
-        std::deque<int64_t> recent;  // the latest times that were pushed
-        bool pushed = false, ended = false, done = false;
-        int64_t last = 0;              // pushed
-        std::optional<int64_t> latest; // shown or pushed
-        int64_t last_given = 0;        // pts
-        bool given = false;
         Wide tolerance = 0; // in 1/scale_ of a unit
         Shift shift;
-        std::optional<Due> due;
-        bool resolved = false;             // pending.front() was looked up:
-        std::optional<int64_t> match;      // the plan's frame it is
+        std::deque<int64_t> pending;       // pushed and not given
+        std::vector<int64_t> first;        // the first times that are known, in order
+        std::deque<int64_t> recent;        // the latest times that were pushed
+        std::unique_ptr<Due> due;          // there where the plan is used, or was
+        std::optional<int64_t> latest;     // shown or pushed
+        std::optional<int64_t> match;      // the plan's frame that pending.front() is
         std::optional<int64_t> late_start; // pts of the first picture, whose own time is too early
-        int strange = 0;                   // pictures in a row that the plan does not know
+        int64_t last = 0;                  // pushed
+        int64_t last_given = 0;            // pts
         int64_t lost = 0, unplanned = 0;
+        int strange = 0;       // pictures in a row that the plan does not know
+        bool resolved = false; // pending.front() was looked up
+        bool pushed = false, given = false, ended = false, done = false;
     };
 
     // How well the first times of a track fit a shift.

@@ -216,7 +216,8 @@ typedef struct tds_settings {
     int32_t bit_depth; /* 8 (default) or 10, of both streams and of the output */
 
     const char *backend;      /* "bicubic", "torchscript", or "auto" (default): torchscript
-                                 when a model is given, else bicubic */
+                                 when a model is given, else bicubic; for LR pictures bicubic
+                                 too, with a warning, where torchscript does not load */
     const char *model;        /* path of the model file; NULL (default): none */
     const char *model_sha256; /* 64 hex digits the file must have; NULL: not checked */
     const char *device;       /* "auto" (default): the first CUDA device that works, else the

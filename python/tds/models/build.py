@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from tds.models.family import FamilyEnhancer
 from tds.models.light import LightEnhancer
 
 # What the names mean; a configuration may say more or otherwise.
@@ -21,6 +22,43 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hypotheses": 4,
     },
     "quality": {"kind": "quality"},
+    # One family, three sizes; `references` and `scale` are the configuration's.
+    "family-fast": {
+        "kind": "family",
+        "features": [8, 16, 16],
+        "motion": 16,
+        "hidden": 8,
+        "steps": 1,
+        "refinements": 1,
+        "heads": 16,
+        "channels": 32,
+        "blocks": 3,
+        "convolutions": 1,
+    },
+    "family-standard": {
+        "kind": "family",
+        "features": [16, 16, 16],
+        "motion": 24,
+        "hidden": 16,
+        "steps": 2,
+        "refinements": 2,
+        "heads": 24,
+        "channels": 48,
+        "blocks": 4,
+        "convolutions": 2,
+    },
+    "family-large": {
+        "kind": "family",
+        "features": [24, 32, 32],
+        "motion": 48,
+        "hidden": 24,
+        "steps": 2,
+        "refinements": 2,
+        "heads": 48,
+        "channels": 96,
+        "blocks": 8,
+        "convolutions": 2,
+    },
 }
 
 
@@ -38,19 +76,22 @@ def settings(network: dict[str, Any]) -> dict[str, Any]:
 def build(network: dict[str, Any]) -> nn.Module:
     """A network with fresh weights.
 
-    ``network`` has ``preset`` or ``kind`` (``light`` or ``quality``), ``scale``, and that
-    class's own arguments. Raises ValueError for what does not exist.
+    ``network`` has ``preset`` or ``kind`` (``family``, ``light`` or ``quality``), ``scale``, and
+    that class's own arguments. Raises ValueError for what does not exist.
     """
     given = settings(network)
     kind = given.pop("kind", None)
-    if kind == "light":
-        cls: type[nn.Module] = LightEnhancer
+    cls: type[nn.Module]
+    if kind == "family":
+        cls = FamilyEnhancer
+    elif kind == "light":
+        cls = LightEnhancer
     elif kind == "quality":
         from tds.models.quality import QualityEnhancer
 
         cls = QualityEnhancer
     else:
-        raise ValueError(f"no network kind {kind!r}; there is: light, quality")
+        raise ValueError(f"no network kind {kind!r}; there is: family, light, quality")
     try:
         return cls(**given)
     except TypeError as error:
