@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a picture costs a model, counted, so that no GPU is needed to know it.
 
-    python benchmarks/model_operations.py fast standard large
-    python benchmarks/model_operations.py my.pt --at-most 40 400
+    python benchmarks/model_operations.py family-fast family-standard family-large
+    python benchmarks/model_operations.py models/standard-k1.safetensors --at-most 40 400
 
-Of presets (python/tds/models/build.py) with fresh weights and of archives of contract 2: thousand
+Of presets (python/tds/models/build.py) with fresh weights and of weights or archives of contract 2: thousand
 multiply-adds a luma sample of the full size, of one enhanced picture where the features of every
 picture are computed once, and the operations that are run for it and are not views. On a GPU
 small pictures take as long as their operations, each of which is started by itself. `--by-name`
@@ -43,7 +43,7 @@ def found(name: str, scale: int) -> tuple[Any, int]:
 
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("models", nargs="*", default=["fast", "standard", "large"])
+    p.add_argument("models", nargs="*", default=["family-fast", "family-standard", "family-large"])
     p.add_argument("--scale", "-k", type=int, default=1, choices=[1, 2, 4])
     p.add_argument("--size", type=int, default=COUNTED_AT, help="luma samples a side (%(default)s)")
     p.add_argument("--by-name", action="store_true", help="also which operations they are")
