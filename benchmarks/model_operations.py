@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a picture costs a model, counted, so that no GPU is needed to know it.
 
-    python benchmarks/model_operations.py family-fast family-standard family-large
+    python benchmarks/model_operations.py                   # the family's presets
     python benchmarks/model_operations.py models/standard-k1.safetensors --at-most 40 400
 
-Of presets (python/tds/models/build.py) with fresh weights and of weights or archives of contract 2: thousand
+Of presets (python/tds/models/build.py) with fresh weights, and of models of contract 2: thousand
 multiply-adds a luma sample of the full size, of one enhanced picture where the features of every
 picture are computed once, and the operations that are run for it and are not views. On a GPU
 small pictures take as long as their operations, each of which is started by itself. `--by-name`
