@@ -29,13 +29,20 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument(
         "--lr-qp-offset", type=int, default=0, help="added to the QP for the LR stream (0)"
     )
-    p.add_argument("--scale", "-k", type=int, choices=[2, 4], default=2)
+    p.add_argument(
+        "--scale",
+        "-k",
+        type=int,
+        choices=[1, 2, 4],
+        default=2,
+        help="1: plain streams of every frame, and no pairs (2)",
+    )
     p.add_argument(
         "--group",
         "-n",
         type=int,
-        default=5,
-        help="frames a group, odd; 1: every frame in both streams, for all-intra (5)",
+        help="frames a group, odd; 1: every frame in both streams, for all-intra (5; of plain "
+        "streams, 1)",
     )
     p.add_argument("--boundaries", choices=["shared", "independent"], default="shared")
     p.add_argument("--preset", help="the encoders' preset (each one's own default)")
@@ -51,13 +58,17 @@ def run(args: argparse.Namespace) -> int:
 
     if not 0 < args.share <= 1:
         raise InputError(f"--share is above 0 and at most 1, not {args.share}")
+    plain = args.scale == 1
+    group = (1 if plain else 5) if args.group is None else args.group
+    if plain and (group != 1 or args.lr_qp_offset):
+        raise InputError("--scale 1 makes plain streams: --group and --lr-qp-offset are for pairs")
     clips = find_clips(args.sources)
     jobs = []
     count = turns = 0
     for codec in map(Codec, args.codec):
         preset = args.preset or DEFAULT[codec].default_preset
         for config in map(Config, args.config):
-            if args.group == 1 and config is not Config.AI:
+            if group == 1 and not plain and config is not Config.AI:
                 raise InputError("--group 1 is for --config ai; RA and LDP need real groups")
             turns += 1
             for i, clip in enumerate(clips):
@@ -75,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
                             codec,
                             config,
                             args.scale,
-                            args.group,
+                            group,
                             qp,
                             lr_qp,
                             preset,
@@ -91,5 +102,7 @@ def run(args: argparse.Namespace) -> int:
     entries = build(jobs, args.out, args.jobs, show)
     if not args.quiet:
         size = sum(e.hr_bytes + e.lr_bytes for e in entries)
-        print(f"{args.out}: {len(entries)} pairs of streams, {size / 1e6:.1f} MB")
+        pairs = sum(bool(e.lr_frames) for e in entries)
+        alone = f" and {len(entries) - pairs} plain streams" if pairs < len(entries) else ""
+        print(f"{args.out}: {pairs} pairs of streams{alone}, {size / 1e6:.1f} MB")
     return 0

@@ -35,6 +35,9 @@ DISTANCES: list[tuple[float, tuple[int, int]]] = [
     *((0.02, d) for d in [(1, 4), (4, 1), (5, 5)]),
 ]
 
+# How far HR pictures of a pair are from each other; and how often.
+SPACINGS: list[tuple[float, int]] = [(1.0, 2), (6.0, 4), (2.0, 8), (0.5, 16), (1.0, 6)]
+
 
 @dataclass(config=STRICT)
 class Data:
@@ -86,15 +89,38 @@ class SampleSettings:
     border: Annotated[Pixels, Field(description="at each side, not counted; even")] = 8
     missing: Annotated[Part, Field(description="how often a reference is not there")] = 0.05
     unrelated: Annotated[Part, Field(description="how often one is of another scene")] = 0.04
-    recurrent: Annotated[Part, Field(description="how often one is an enhanced picture")] = 0.3
+    recurrent: Annotated[
+        Part, Field(description="how often one is an enhanced picture (not of the family)")
+    ] = 0.3
     unknown_qp: Annotated[Part, Field(description="how often QPs are not told")] = 0.3
     distances: Annotated[
         list[tuple[float, tuple[int, int]]],
         Field(
-            description="of the references of an all-intra sample: `[weight, [before, after]]`",
+            description="not of the family: of the references of an all-intra sample, "
+            "`[weight, [before, after]]`",
             json_schema_extra={"default_words": "mostly 1 and 2"},
         ),
     ] = field(default_factory=lambda: DISTANCES)
+
+    causal: Annotated[
+        Part, Field(description="family: how often no picture after the target is there")
+    ] = 0.25
+    pairs: Annotated[
+        Part,
+        Field(
+            description="family, k = 1: how often a picture of a stream of every frame is taken as "
+            "an HR picture of a pair"
+        ),
+    ] = 0.22
+    spacings: Annotated[
+        list[tuple[Annotated[float, Field(ge=0)], Annotated[int, Field(ge=2)]]],
+        Field(
+            min_length=1,
+            description="family: of HR pictures, in pairs made of streams of every frame: "
+            "`[weight, frames]`",
+            json_schema_extra={"default_words": "mostly 4"},
+        ),
+    ] = field(default_factory=lambda: SPACINGS)
 
     def __post_init__(self) -> None:
         if self.patch % ALIGN or self.patch <= 2 * self.border or self.border % 2:
@@ -126,7 +152,7 @@ class Stage:
 
 @dataclass(config=STRICT)
 class Optimizer:
-    """Adam, and how long it runs."""
+    """AdamW, and how long it runs."""
 
     batch: Annotated[int, Field(ge=1, description="samples")] = 16
     accumulate: Annotated[int, Field(ge=1, description="batches a step")] = 1
@@ -134,7 +160,7 @@ class Optimizer:
         list[Annotated[float, Field(ge=0, lt=1)]],
         Field(min_length=2, max_length=2, description="Adam's"),
     ] = field(default_factory=lambda: [0.9, 0.99])
-    weight_decay: Annotated[float, Field(ge=0, description="Adam's")] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, description="AdamW's")] = 0.0
     clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")] = 0.5
     ema: Annotated[Part, Field(description="of the averaged weights, which are what is kept")] = (
         0.999
@@ -157,9 +183,11 @@ class Optimizer:
 
 @dataclass(config=STRICT)
 class Loss:
-    """Charbonnier, sqrt(d^2 + epsilon^2)."""
+    """Charbonnier, sqrt(d^2 + epsilon^2); of the family, see docs/training.md."""
 
-    epsilon: Annotated[float, Field(gt=0, description="of sqrt(d^2 + epsilon^2)")] = 1e-3
+    epsilon: Annotated[
+        float, Field(gt=0, description="of sqrt(d^2 + epsilon^2); not of the family")
+    ] = 1e-3
     chroma: Annotated[float, Field(ge=0, description="weight of Cb and Cr, in yuv")] = 0.15
     space: Annotated[
         Literal["yuv", "rgb"],
@@ -168,6 +196,12 @@ class Loss:
             "up-sampled)"
         ),
     ] = "yuv"
+    motion: Annotated[
+        float, Field(ge=0, description="family: of how badly originals fit, at the start")
+    ] = 0.3
+    hinge: Annotated[
+        float, Field(ge=0, description="family: of what 8x8 blocks are worse than the target's")
+    ] = 0.3
 
 
 @dataclass(config=STRICT)

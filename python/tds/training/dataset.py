@@ -7,6 +7,8 @@
     DATASET/streams/CLIP/CODEC-CONFIG-nN-kK-qpQ.lr.mp4  the frames between, at 1/k
     DATASET/streams/CLIP/CODEC-CONFIG-nN-kK-qpQ.json    that pair's entry
 
+With ``scale`` 1 there is one plain stream of every frame, the HR one, and no LR stream.
+
 A pair whose entry is there is done: building goes on where it stopped. What was made otherwise
 under the same name (of another clip, by another preset) is not mixed in but refused. With
 ``group`` 1 every frame is in both streams, which only all-intra coding can do without changing
@@ -34,7 +36,8 @@ VIDEO = frozenset([".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".mpg", ".ts
 
 @dataclass(frozen=True)
 class Entry:
-    """A pair of streams. Paths are relative to the data set's folder.
+    """A pair of streams, or with ``scale`` 1 a plain stream: ``hr``, and no ``lr``. Paths are
+    relative to the data set's folder.
 
     ``hr_frames`` and ``lr_frames`` are the source frames in each stream, in order;
     ``lr_leads`` pictures come before the latter in the LR stream (the down-sampled first
@@ -165,6 +168,7 @@ def make(job: Job, folder: Path) -> Entry:
         return entry
     source = read(job.clip, job.max_frames)
     hr, lr = roles(len(source), job.group, job.independent)
+    plain = job.scale == 1
     if not lr or len(hr) < 2:
         raise InputError(f"{job.clip} has {len(source)} frames, too few for a group of {job.group}")
     streams.mkdir(parents=True, exist_ok=True)
@@ -178,12 +182,13 @@ def make(job: Job, folder: Path) -> Entry:
     encoder = _encode(source.take(hr), hr_path, job, job.qp)
     # As `tds encode` does: where pictures refer to others, LR starts with the first boundary.
     leads = hr[:1] if job.group > 1 and job.config is not Config.AI else []
-    _encode(down_sample(source.take(leads + lr), job.scale), lr_path, job, job.lr_qp)
+    if not plain:
+        _encode(down_sample(source.take(leads + lr), job.scale), lr_path, job, job.lr_qp)
     entry = Entry(
         clip=job.clip.stem,
         original=str(original.relative_to(folder)),
         hr=str(hr_path.relative_to(folder)),
-        lr=str(lr_path.relative_to(folder)),
+        lr="" if plain else str(lr_path.relative_to(folder)),
         codec=job.codec.value,
         config=job.config.value,
         scale=job.scale,
@@ -194,9 +199,9 @@ def make(job: Job, folder: Path) -> Entry:
         width=source.width,
         height=source.height,
         hr_frames=tuple(hr),
-        lr_frames=tuple(lr),
+        lr_frames=() if plain else tuple(lr),
         hr_bytes=hr_path.stat().st_size,
-        lr_bytes=lr_path.stat().st_size,
+        lr_bytes=0 if plain else lr_path.stat().st_size,
         encoder=encoder,
         lr_leads=len(leads),
         source_sha256=sha256,

@@ -180,7 +180,7 @@ def load_pairs(
     for folder in folders:
         decoded = Decoded(folder, cache)
         for entry in load_manifest(folder):
-            if entry.scale == scale and (keep is None or keep(entry)):
+            if entry.lr_frames and entry.scale == scale and (keep is None or keep(entry)):
                 pairs.append(Pair(entry, decoded))
     if not pairs:
         names = ", ".join(map(str, folders))

@@ -12,11 +12,12 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,8 +30,10 @@ from ..models.build import build, settings
 from ..models.registry import load as load_weights
 from ..models.registry import metadata
 from ..models.registry import save as save_weights
-from .config import Stage, TrainConfig
-from .dataset import load_manifest
+from .bank import Bank
+from .config import Loss, Stage, TrainConfig
+from .dataset import Entry, load_manifest
+from .family import FamilyStep
 from .growing import grow
 from .losses import charbonnier
 from .recurrence import enhance_run
@@ -43,6 +46,12 @@ from .samples import (
     collate,
     load_pairs,
 )
+from .windows import WindowSamples, shown
+
+Made = TypeVar("Made")
+
+HALO = 128
+"""Luma samples beside a tile that models of the family need (docs/model.md)."""
 
 AMP = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -50,15 +59,48 @@ AMP = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 class Step(nn.Module):
     """One forward pass of training, as a module, so that DDP sees every gradient."""
 
-    def __init__(self, model: nn.Module, amp: torch.dtype | None, device: str) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        amp: torch.dtype | None,
+        device: str,
+        loss: Loss,
+        border: int,
+        scale: int,
+        aligned: bool,
+    ) -> None:
         super().__init__()
         self.model = model
         self.amp = amp
         self.device = device
+        self.loss = loss
+        self.border = border
+        self.scale = scale
+        self.aligned = aligned
 
-    def forward(self, batch: Batch, aligned: bool) -> Tensor:
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """``loss``, and ``gain`` in dB over bicubic, whatever part of the training is done."""
+        aligned = self.aligned
         first, last = (batch["first"], batch["last"]) if aligned else self._references(batch)
-        return self._enhance(first, batch["target"], last, batch["side"], aligned)
+        made = self._enhance(first, batch["target"], last, batch["side"], aligned)
+        loss = self.loss
+        return {
+            "loss": charbonnier(
+                made, batch["original"], loss.epsilon, loss.chroma, loss.space, self.border
+            ),
+            "gain": self._gain(made.detach(), batch),
+        }
+
+    @torch.no_grad()
+    def _gain(self, made: Tensor, batch: Batch) -> Tensor:
+        """Mean over the batch of luma PSNR above bicubic's."""
+        up = bicubic(batch["target"], self.scale)
+        want = batch["original"][:, :4]
+        b = self.border // 2
+        inner = (slice(None), slice(None), slice(b, -b or None), slice(b, -b or None))
+        ours = ((made[:, :4].float() - want)[inner] ** 2).mean((1, 2, 3)).clamp(min=1e-10)
+        theirs = ((up[:, :4] - want)[inner] ** 2).mean((1, 2, 3)).clamp(min=1e-10)
+        return (10 * torch.log10(theirs / ours)).mean()
 
     def _enhance(
         self, first: Tensor, target: Tensor, last: Tensor, side: Tensor, aligned: bool = False
@@ -165,6 +207,9 @@ class Trainer:
 
         self.network = settings(config.network)
         self.scale = int(self.network["scale"])
+        self.family = self.network.get("kind") == "family"
+        if self.family:
+            self._check_family()
         self.model = build(config.network)
         if config.init:
             self._start_from(load_weights(config.init))
@@ -184,6 +229,18 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device, enabled=o.amp == "float16" and cuda)
         self._stop = False
 
+    def _check_family(self) -> None:
+        c = self.config
+        for wrong, key in (
+            (c.data.alignment != "online", "data.alignment: cached"),
+            (bool(c.data.enhancer), "data.enhancer"),
+            (c.loss.space != "yuv", "loss.space: rgb"),
+        ):
+            if wrong:
+                raise InputError(f"{key} is not for networks of kind family")
+        if "references" not in self.network:
+            raise InputError("network.references is missing: the slots (docs/model.md)")
+
     def _start_from(self, start: nn.Module) -> None:
         weights, own = start.state_dict(), self.model.state_dict()
         if {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in own.items()}:
@@ -191,9 +248,9 @@ class Trainer:
         else:
             grow(start, self.model)
 
-    def _optimizer(self) -> torch.optim.Adam:
+    def _optimizer(self) -> torch.optim.AdamW:
         o = self.config.optimizer
-        return torch.optim.Adam(
+        return torch.optim.AdamW(
             self.model.parameters(),
             lr=self.config.stages[0].lr,
             betas=(o.betas[0], o.betas[1]),
@@ -202,30 +259,62 @@ class Trainer:
 
     # -- data
 
-    def _samples(self) -> OnlineSamples | AlignedSamples:
-        d = self.config.data
+    def _keep(self, held: bool) -> Callable[[Entry], bool]:
+        """Which entries are for training, or for validation."""
+        d, v = self.config.data, self.config.validation
         out = set(d.held_out)
-        known = {e.clip for folder in d.folders for e in load_manifest(folder)}
-        if absent := sorted(out - known):
-            raise InputError(f"data.held_out: there is no clip {absent[0]!r} in data.folders")
-        pairs = load_pairs(
-            [Path(f) for f in d.folders],
-            self.cache,
-            self.scale,
-            lambda e: (
-                e.clip not in out
-                and (not d.codecs or e.codec in d.codecs)
-                and (not d.configs or e.config in d.configs)
-                and (not d.qps or e.hr_qp in d.qps)
-            ),
+        if held:
+            return lambda e: (bool(v.folders) or e.clip in out) and (not v.qps or e.hr_qp in v.qps)
+        return lambda e: (
+            e.clip not in out
+            and (not d.codecs or e.codec in d.codecs)
+            and (not d.configs or e.config in d.configs)
+            and (not d.qps or e.hr_qp in d.qps)
         )
-        seed = self.config.optimizer.seed
-        patch = self.config.samples.patch
-        small = [p.entry.clip for p in pairs if min(p.entry.width, p.entry.height) < patch]
-        if small:
-            raise InputError(
-                f"{small[0]} is smaller than samples.patch ({patch}); lower it or hold it out"
+
+    def _bank(self, folders: list[str], held: bool) -> Bank:
+        def make() -> Bank:
+            return Bank(
+                [Path(f) for f in folders],
+                self.cache,
+                self._keep(held),
+                lambda n, of: self._say(f"decode {n}/{of}", end="\r"),
             )
+
+        if held:  # only the first process validates
+            return make()
+        return self._first(make)
+
+    def _first(self, make: Callable[[], Made]) -> Made:
+        """What all processes make, the first one before the others: it fills the cache."""
+        made = make() if self.rank == 0 else None
+        if self.world > 1:
+            dist.barrier()
+        return make() if made is None else made
+
+    def _check_sizes(self, entries: Iterable[Entry]) -> None:
+        patch = self.config.samples.patch
+        for e in entries:
+            if min(e.width, e.height) < patch:
+                raise InputError(
+                    f"{e.clip} is smaller than samples.patch ({patch}); lower it or hold it out"
+                )
+
+    def _samples(self) -> OnlineSamples | AlignedSamples | WindowSamples:
+        d = self.config.data
+        known = {e.clip for folder in d.folders for e in load_manifest(folder)}
+        if absent := sorted(set(d.held_out) - known):
+            raise InputError(f"data.held_out: there is no clip {absent[0]!r} in data.folders")
+        seed = self.config.optimizer.seed
+        if self.family:
+            bank = self._bank(d.folders, False)
+            entries = [e for _, e in bank.entries]
+            self._check_sizes(entries)
+            self.sources.update(e.source_sha256 for e in entries if e.source_sha256)
+            slots = self.network["references"]
+            return WindowSamples(bank, slots, self.scale, self.config.samples, seed)
+        pairs = load_pairs([Path(f) for f in d.folders], self.cache, self.scale, self._keep(False))
+        self._check_sizes(p.entry for p in pairs)
         for pair in pairs:
             pair.check()
         self.sources.update(p.entry.source_sha256 for p in pairs if p.entry.source_sha256)
@@ -252,11 +341,7 @@ class Trainer:
                 lambda n, of: self._say(f"align {n}/{of}", end="\r"),
             )
 
-        if self.rank == 0:
-            samples = make()
-        if self.world > 1:
-            dist.barrier()
-        return samples if self.rank == 0 else make()
+        return self._first(make)
 
     @property
     def cache(self) -> Path:
@@ -297,20 +382,23 @@ class Trainer:
         """The averaged weights as a model file; returns its sha256."""
         preset = self.config.network.get("preset")
         about = {
-            "tds_model": 1,
-            "name": preset or str(self.network.get("kind")),
+            "tds_model": 2 if self.family else 1,
+            "name": (preset or str(self.network.get("kind"))).removeprefix("family-"),
             "version": "0",
             "scale": self.scale,
             "bit_depths": [8],
             "alignment": ALIGNMENT,
-            "features": True,
-            "no_reference": False,
-            "cuda_precision": "float16",
             "training": {
                 "summary": f"{self.step} steps of batch {self.config.optimizer.batch}",
                 "sources": sorted(self.sources),
             },
         }
+        if self.family:
+            about["references"] = list(self.network["references"])
+            # As the shipped ones: whether less precision does is for whoever measured it to say.
+            about.update(cuda_precision="float32", cpu_precision="float32", halo=HALO)
+        else:
+            about.update(features=True, no_reference=False, cuda_precision="float16")
         return save_weights(self.average, self.network, about, path)
 
     def resume(self) -> bool:
@@ -352,7 +440,7 @@ class Trainer:
         if self.rank == 0:
             (self.out / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
         samples = self._samples()
-        validation = self._validation_pairs()
+        validation = self._validation_set()
         count = sum(p.numel() for p in self.model.parameters())
         self._say(
             f"{count} parameters, {self.device} x {self.world}, "
@@ -377,12 +465,12 @@ class Trainer:
 
     def _loop(
         self,
-        samples: OnlineSamples | AlignedSamples,
-        validation: list[Pair],
+        samples: OnlineSamples | AlignedSamples | WindowSamples,
+        validation: list[Pair] | Bank,
         stop_after: int | None,
     ) -> None:
         c, o = self.config, self.config.optimizer
-        step_module: nn.Module = Step(self.model, AMP.get(o.amp), self.device)
+        step_module = self._step_module(samples.aligned)
         began = last_saved = time.monotonic()
         start_spent = self.spent
         log = _Log(self.out, c.log.tensorboard, self.step) if self.rank == 0 else None
@@ -420,7 +508,9 @@ class Trainer:
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate
                 self.model.train()
-                numbers = self._step(wrapped, loader, samples.aligned)
+                before = sum(s.steps for s in c.stages[: self.stage])
+                whole = (before + progress * stage.steps) / max(total, 1)
+                numbers = self._step(wrapped, loader, whole)
                 for name, value in numbers.items():
                     sums[name] = sums.get(name, 0.0) + value
                 sums["n"] = sums.get("n", 0.0) + 1
@@ -467,6 +557,13 @@ class Trainer:
             stop = bool(flag.item())
         return stop
 
+    def _step_module(self, aligned: bool) -> nn.Module:
+        c = self.config
+        amp = AMP.get(c.optimizer.amp)
+        if self.family:
+            return FamilyStep(self.model, amp, self.device, c.loss, c.samples.border)
+        return Step(self.model, amp, self.device, c.loss, c.samples.border, self.scale, aligned)
+
     def _progress(self, stage: Stage) -> float:
         done = self.stage_step / max(stage.steps, 1)
         if self.config.optimizer.minutes:
@@ -479,29 +576,23 @@ class Trainer:
             done = max(done, float(elapsed.item()))
         return min(done, 1.0)
 
-    def _step(self, module: nn.Module, loader: _Loader, aligned: bool) -> dict[str, float]:
-        o, loss_settings = self.config.optimizer, self.config.loss
-        border = self.config.samples.border
+    def _step(self, module: nn.Module, loader: _Loader, progress: float) -> dict[str, float]:
+        """progress: part of all stages that is done."""
+        o = self.config.optimizer
         self.optimizer.zero_grad(set_to_none=True)
-        numbers: dict[str, float] = {"loss": 0.0, "gain": 0.0}
+        numbers: dict[str, float] = {}
         for i in range(o.accumulate):
             batch = loader.get(self.step, i)
             batch = {name: value.to(self.place) for name, value in batch.items()}
-            made = module(batch, aligned)
-            loss = charbonnier(
-                made,
-                batch["original"],
-                loss_settings.epsilon,
-                loss_settings.chroma,
-                loss_settings.space,
-                border,
-            )
+            found = module(batch, progress)
+            loss = found["loss"]
             self.scaler.scale(loss / o.accumulate).backward()
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise RuntimeError(f"the loss is {value} at step {self.step}; lower the rate")
-            numbers["loss"] += value / o.accumulate
-            numbers["gain"] += self._gain(made.detach(), batch, border) / o.accumulate
+            for name, value in found.items():
+                numbers[name] = numbers.get(name, 0.0) + float(value.detach()) / o.accumulate
+            if not math.isfinite(numbers["loss"]):
+                raise RuntimeError(
+                    f"the loss is {numbers['loss']} at step {self.step}; lower the rate"
+                )
         self.scaler.unscale_(self.optimizer)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         numbers["norm"] = float(nn.utils.clip_grad_norm_(parameters, o.clip))
@@ -513,36 +604,29 @@ class Trainer:
                 kept.lerp_(now, 1.0 - decay)
         return numbers
 
-    @torch.no_grad()
-    def _gain(self, made: Tensor, batch: Batch, border: int) -> float:
-        """Mean over the batch of luma PSNR above bicubic's."""
-        up = bicubic(batch["target"], self.scale)
-        want = batch["original"][:, :4]
-        b = border // 2
-        inner = (slice(None), slice(None), slice(b, -b or None), slice(b, -b or None))
-        ours = ((made[:, :4].float() - want)[inner] ** 2).mean((1, 2, 3)).clamp(min=1e-10)
-        theirs = ((up[:, :4] - want)[inner] ** 2).mean((1, 2, 3)).clamp(min=1e-10)
-        return float((10 * torch.log10(theirs / ours)).mean())
-
     # -- validation
 
-    def _validation_pairs(self) -> list[Pair]:
+    def _validation_set(self) -> list[Pair] | Bank:
         v, d = self.config.validation, self.config.data
         if self.rank or not (v.folders or d.held_out):
             return []
-        held = set(d.held_out)
-        return load_pairs(
-            [Path(f) for f in (v.folders or d.folders)],
-            self.cache,
-            self.scale,
-            lambda e: (bool(v.folders) or e.clip in held) and (not v.qps or e.hr_qp in v.qps),
-        )
+        folders = v.folders or d.folders
+        if self.family:
+            return self._bank(folders, True)
+        return load_pairs([Path(f) for f in folders], self.cache, self.scale, self._keep(True))
 
-    def _validate(self, pairs: list[Pair], log: _Log | None) -> None:
+    def _validate(self, given: list[Pair] | Bank, log: _Log | None) -> None:
         v = self.config.validation
-        result = validate(self.average, pairs, self.scale, v.group, v.groups, self.place)
+        if isinstance(given, Bank):
+            slots = self.network["references"]
+            result = validate_windows(
+                self.average, given, self.scale, slots, v.group, v.groups, self.place
+            )
+        else:
+            result = validate(self.average, given, self.scale, v.group, v.groups, self.place)
+        over = "the target" if self.scale == 1 else "bicubic"
         for (config, qp), (gain, worst) in sorted(result.items()):
-            self._say(f"  {config} QP {qp}: {gain:+.2f} dB over bicubic, worst clip {worst:+.2f}")
+            self._say(f"  {config} QP {qp}: {gain:+.2f} dB over {over}, worst clip {worst:+.2f}")
             if log:
                 log.validation(self.step, config, qp, gain, worst)
         if log:
@@ -621,6 +705,34 @@ def validate(
     return {key: (float(np.mean(g)), min(g)) for key, g in found.items()}
 
 
+@torch.no_grad()
+def validate_windows(
+    model: nn.Module,
+    bank: Bank,
+    scale: int,
+    slots: list[str],
+    group: int = 5,
+    groups: int = 1,
+    place: torch.device | None = None,
+) -> dict[tuple[str, int], tuple[float, float]]:
+    """As :func:`validate`, for the family: luma PSNR over the target's own."""
+    place = place or torch.device("cpu")
+    found: dict[tuple[str, int], list[float]] = {}
+    for source in bank.sources:
+        t = source.track
+        if t.scale != scale:
+            continue
+        gains = []
+        most = (group - 1) * groups
+        for pictures, side, want in shown(bank, source, slots, group - 1, most):
+            made = model(pictures.to(place), side.to(place)).clamp(0, 1).cpu()
+            a, b = (psnr(x, want, t.height, t.width) for x in (made, pictures[:, 0]))
+            gains.append(a - b)
+        if gains:
+            found.setdefault((f"{t.codec} {t.config}", t.qp), []).append(float(np.mean(gains)))
+    return {key: (float(np.mean(g)), min(g)) for key, g in found.items()}
+
+
 def psnr(got: Tensor, want: Tensor, height: int, width: int) -> float:
     """Luma PSNR in dB of packed pictures at 8 bit, over the unpadded size."""
     part = (slice(None), slice(0, 4), slice(0, height // 2), slice(0, width // 2))
@@ -638,7 +750,7 @@ class _Loader:
 
     def __init__(
         self,
-        samples: OnlineSamples | AlignedSamples,
+        samples: OnlineSamples | AlignedSamples | WindowSamples,
         batch: int,
         accumulate: int,
         rank: int,
@@ -760,7 +872,7 @@ class _Log:
         figure, axes = pyplot.subplots(figsize=(7, 4))
         for name, points in sorted(lines.items()):
             axes.plot(*zip(*points, strict=True), label=name, marker=".")
-        axes.set(xlabel="step", ylabel="luma PSNR over bicubic, dB")
+        axes.set(xlabel="step", ylabel="luma PSNR gained, dB")
         axes.grid(True, alpha=0.3)
         axes.legend(fontsize=7)
         figure.tight_layout()
