@@ -282,14 +282,16 @@ def test_cuts_of_target_and_original_are_of_the_same_place(data_set, tmp_path):
         assert float(error) < 0.7 * float(moved.abs().mean())
 
 
-def test_turning_packed_pictures_turns_the_picture():
-    y, c = torch.rand(1, 1, 8, 8), torch.rand(1, 2, 4, 4)
+@pytest.mark.parametrize("across, down, transpose", product((False, True), repeat=3))
+def test_turning_packed_pictures_turns_the_picture(across, down, transpose):
+    y, c = torch.rand(1, 1, 8, 12), torch.rand(1, 2, 4, 6)
     packed = torch.cat([torch.nn.functional.pixel_unshuffle(y, 2), c], 1)
-    got = turn(packed, True, False, True)
-    want_y = y.flip(3).transpose(2, 3)
+    got = turn(packed, across, down, transpose)
+    dims = [3] * across + [2] * down
+    want_y, want_c = (x.flip(dims).transpose(2, 3) if transpose else x.flip(dims) for x in (y, c))
     assert torch.equal(torch.nn.functional.pixel_shuffle(got[:, :4], 2), want_y)
-    assert torch.equal(got[:, 4:], c.flip(3).transpose(2, 3))
-    several = turn(torch.cat([packed, 1 - packed], 1), True, False, True)
+    assert torch.equal(got[:, 4:], want_c)
+    several = turn(torch.cat([packed, 1 - packed], 1), across, down, transpose)
     assert torch.allclose(several, torch.cat([got, 1 - got], 1))
 
 

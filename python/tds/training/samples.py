@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._tds import lr_size
@@ -194,17 +193,19 @@ Batch = dict[str, Tensor]
 def turn(packed: Tensor, across: bool, down: bool, transpose: bool) -> Tensor:
     """Flips and transposes packed 4:2:0, one picture or several of 6 channels each, as the
     pictures they stand for."""
-    turned = []
-    for picture in packed.split(6, 1):
-        luma, chroma = F.pixel_shuffle(picture[:, :4], 2), picture[:, 4:]
-        if across:
-            luma, chroma = luma.flip(3), chroma.flip(3)
-        if down:
-            luma, chroma = luma.flip(2), chroma.flip(2)
-        if transpose:
-            luma, chroma = luma.transpose(2, 3), chroma.transpose(2, 3)
-        turned += [F.pixel_unshuffle(luma, 2), chroma]
-    return torch.cat(turned, 1)
+    order = list(range(6))
+    dims = []
+    # Turned is where a channel's samples are, and which of the four of luma it has.
+    for asked, dim, swapped in (
+        (across, 4, (1, 0, 3, 2, 4, 5)),
+        (down, 3, (2, 3, 0, 1, 4, 5)),
+        (transpose, 0, (0, 2, 1, 3, 4, 5)),
+    ):
+        if asked:
+            order = [order[i] for i in swapped]
+            dims += [dim] if dim else []
+    turned = packed.unflatten(1, (-1, 6))[:, :, order].flip(dims)
+    return (turned.transpose(3, 4) if transpose else turned).flatten(1, 2)
 
 
 def _unrelated(packed: Tensor) -> Tensor:
