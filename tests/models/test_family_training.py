@@ -318,11 +318,12 @@ def weights_of(folder: Path) -> dict:
     return {**state["model"], **{f"average {k}": v for k, v in state["average"].items()}}
 
 
-@pytest.mark.parametrize("scale, workers", [(1, 0), (2, 2)])
-def test_stopped_and_resumed_gives_the_same_weights(configuration, tmp_path, scale, workers):
+@pytest.mark.parametrize("scale, workers, amp", [(1, 0, "float32"), (2, 2, "bfloat16")])
+def test_stopped_and_resumed_gives_the_same_weights(configuration, tmp_path, scale, workers, amp):
     path = configuration(scale)
     values = yaml.safe_load(path.read_text())
     values["data"]["workers"] = workers
+    values["optimizer"]["amp"] = amp
     path.write_text(yaml.safe_dump(values))
     train(path, tmp_path / "whole")
     train(path, tmp_path / "parts", stop_after=2)

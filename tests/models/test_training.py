@@ -282,7 +282,7 @@ def test_cuts_of_target_and_original_are_of_the_same_place(data_set, tmp_path):
         assert float(error) < 0.7 * float(moved.abs().mean())
 
 
-@pytest.mark.parametrize("across, down, transpose", product((False, True), repeat=3))
+@pytest.mark.parametrize("across, down, transpose", list(product((False, True), repeat=3)))
 def test_turning_packed_pictures_turns_the_picture(across, down, transpose):
     y, c = torch.rand(1, 1, 8, 12), torch.rand(1, 2, 4, 6)
     packed = torch.cat([torch.nn.functional.pixel_unshuffle(y, 2), c], 1)
