@@ -9,6 +9,8 @@ BUILD := build/native
 # A CPU build is enough for everything but CUDA; set TORCH=torch for the index's own choice.
 TORCH ?= torch==2.13.0
 DEMO ?= tests/data/city.mkv
+# Ninja and the other programs of requirements-dev.txt, for CMake and scripts to find.
+export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help venv install demo ffmpeg test test-cpp test-python lint format docs bench sanitize clean
 
@@ -38,7 +40,7 @@ $(VENV)/.tools: requirements-dev.txt
 SOURCES := $(shell find csrc python models -type f -not -name '*.so' -not -path '*/__pycache__/*' 2>/dev/null)
 
 $(VENV)/.installed: $(VENV)/.tools pyproject.toml CMakeLists.txt $(SOURCES)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --no-build-isolation .
+	$(BIN)/python -m pip install --quiet --no-build-isolation .
 	@touch $@
 
 venv: $(VENV)/.tools
@@ -49,7 +51,7 @@ demo: install
 
 # The filter's tests run when this has been called; FFMPEG_SRC=... names a source tree of yours.
 ffmpeg: install
-	PATH="$(abspath $(BIN)):$$PATH" ffmpeg_filter/build
+	ffmpeg_filter/build
 
 test: test-cpp test-python
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -60,6 +61,15 @@ def test_the_changelog_begins_with_what_is_not_released_and_has_this_version():
     heads = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert heads[0] == "Unreleased"
     assert version() in heads
+
+
+def test_recipes_find_the_programs_that_pip_installed():
+    """CMake for one looks for ninja, which not every machine has of its own."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not here")
+    command = ["make", "--silent", "--eval", "path: ; @echo $$PATH", "path"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split(":")[0] == str(ROOT / ".venv" / "bin")
 
 
 def test_every_environment_variable_is_documented():
