@@ -167,7 +167,7 @@ class YUVSink(Sink):
     def write(self, picture: Shown) -> None:
         for plane in picture.planes:
             # Copies only where rows have padding.
-            self._put(memoryview(np.ascontiguousarray(plane)).cast("B"))  # type: ignore[arg-type]
+            self._put(np.ascontiguousarray(plane).data.cast("B"))
 
     def _put(self, data: memoryview | bytes) -> None:
         view = memoryview(data)

@@ -16,6 +16,7 @@ from .container.mp4 import PairedFile
 from .container.times import rescale
 from .errors import InputError
 from .media.decoding import frames
+from .media.times import exact
 from .pair import Pair, Planned
 from .plan import Role
 
@@ -68,7 +69,7 @@ class TrackPictures:
         with self._file.open() as container:
             stream = container.streams[track.index]
             assert isinstance(stream, VideoStream)
-            clock = Fraction(stream.time_base or 1)
+            clock = exact(stream.time_base or 1)
             last: int | None = None
             for frame in frames(self._file.path, container, stream, self._damage):
                 if frame.pts is None:
@@ -94,4 +95,4 @@ def shape(stream: Stream) -> tuple[Fraction | None, bool]:
     context = stream.codec_context
     full = context.color_range == ColorRange.JPEG or (context.pix_fmt or "").startswith("yuvj")
     aspect = stream.sample_aspect_ratio
-    return (Fraction(aspect) if aspect else None), full
+    return (exact(aspect) if aspect else None), full

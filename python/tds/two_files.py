@@ -28,6 +28,7 @@ from .media.decoding import frames
 from .media.opening import RawFormat, open_container, video_streams
 from .media.pipes import PipeReader, is_pipe
 from .media.planar import depth_of
+from .media.times import exact
 from .pair import QUEUED_PICTURES, Decoded, Item, Lost, Pair, Planned
 from .plan import Boundaries, PlanSettings, Role
 from .tracks import shape
@@ -156,7 +157,7 @@ class _File:
             )
         stream = videos[0]
         self.timed = self._container.format.name.split(",")[0] not in _RAW
-        self.time_base = Fraction(stream.time_base or 1)
+        self.time_base = exact(stream.time_base or 1)
         self.sample_aspect_ratio, self.full_range = shape(stream)
         self.damaged = 0
         self.width, self.height = stream.codec_context.width, stream.codec_context.height

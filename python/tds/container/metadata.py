@@ -21,6 +21,7 @@ from av.container import InputContainer
 from .._tds import MAX_FRAMES as MAX_FRAMES
 from .._tds import MAX_RUNS, Tag
 from ..errors import InputError
+from ..media.opening import tags
 from ..plan import Boundaries, Role, roles_of_groups, run_lengths
 
 VERSION = 1
@@ -249,7 +250,8 @@ class Metadata:
 
 def container_tag(container: InputContainer) -> str | None:
     """The text of an open file's tag; Matroska has its keys in capitals."""
-    return container.metadata.get(KEY) or container.metadata.get(KEY.upper())
+    said = tags(container.metadata)
+    return said.get(KEY) or said.get(KEY.upper())
 
 
 def read_tag(text: str, where: str) -> Tag:

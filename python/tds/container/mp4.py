@@ -29,7 +29,7 @@ from ..media.extent import file_size, has_index, indexed_end
 from ..media.extras import Extras, decoding_time
 from ..media.opening import ffmpeg_name, is_read_once, open_container, video_streams
 from ..media.planar import depth_of
-from ..media.times import SourceClock
+from ..media.times import SourceClock, exact
 from ..plan import Role
 from .metadata import KEY, Metadata, container_tag, read_tag
 from .times import common_unit, ratio, rescale
@@ -259,7 +259,7 @@ class PairedFile:
                     stream.codec_context.width,
                     stream.codec_context.height,
                     _bits(stream, path),
-                    Fraction(stream.time_base or 1),
+                    exact(stream.time_base or 1),
                     len(stream.index_entries) if has_index(container) else 0,
                 )
             end = indexed_end((hr, lr))

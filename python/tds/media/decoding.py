@@ -35,6 +35,7 @@ from .opening import ffmpeg_name
 from .pipes import Interrupted
 from .planar import PicturesMD5, most_bits
 from .programs import candidates
+from .times import exact
 
 # MD5 of all pictures of data/vvc-*bit.266 as planar yuv, from VTM 23.13's decoder.
 KNOWN = {8: "8da3b88e6847a584867deb1b61a851cc", 10: "f8a8e38593bce7f015998fa750074c14"}
@@ -62,7 +63,7 @@ def frames(
         return
     timed = container.format.name not in ("vvc", "hevc")
     with _by_program(path, stream.index, depth) as (decoded, times):
-        unit = Fraction(stream.time_base or 1)
+        unit = exact(stream.time_base or 1)
         moved = _MovedTimes(packets, stream) if packets is not None else None
         raw = decoded.streams.video[0]
         for frame in _decode(decoded.demux(raw), raw, damaged):

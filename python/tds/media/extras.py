@@ -28,8 +28,8 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from .opening import STANDARD_INPUT, is_read_once, open_container
-from .times import SourceClock
+from .opening import STANDARD_INPUT, is_read_once, open_container, tags
+from .times import SourceClock, exact
 
 # Keys of a file that describe its container, and not what is in it.
 _TECHNICAL = frozenset(
@@ -156,7 +156,7 @@ class Extras:
 def decoding_time(packet: Packet[Any]) -> Fraction:
     """In seconds, of a packet that has one (of the caller's making, or checked)."""
     assert packet.dts is not None
-    return packet.dts * Fraction(packet.time_base)
+    return packet.dts * exact(packet.time_base)
 
 
 def plan_extras(
@@ -172,8 +172,8 @@ def plan_extras(
     file that will be written."""
     extras = Extras(
         path,
-        metadata={k: v for k, v in container.metadata.items() if k.lower() not in _TECHNICAL},
-        chapters=[dict(c) for c in container.chapters()],
+        metadata={k: v for k, v in tags(container.metadata).items() if k.lower() not in _TECHNICAL},
+        chapters=[{**c, "metadata": tags(c["metadata"])} for c in container.chapters()],
     )
     others = [s for s in container.streams if s.index not in video]
     once = is_read_once(path)
@@ -183,17 +183,18 @@ def plan_extras(
     rows = []
     numbers: dict[str, int] = {}
     for stream in container.streams:
+        said = tags(stream.metadata)
         number = numbers[stream.type] = numbers.get(stream.type, -1) + 1
         if stream.index in video:
             continue
-        if stream.type == "data" and "timecode" in stream.metadata:
+        if stream.type == "data" and "timecode" in said:
             # A track that says no more than this tag, of which muxers make such a track again.
-            extras.metadata.setdefault("timecode", stream.metadata["timecode"])
+            extras.metadata.setdefault("timecode", said["timecode"])
             continue
         way, encoder, why = Way.LEAVE, "", _left(path, stream, once)
         if stream in candidates:
             way, encoder, why = target.way_of(stream, samples[stream.index])
-        title = stream.metadata.get("title", "") or stream.metadata.get("filename", "")
+        title = said.get("title", "") or said.get("filename", "")
         rows.append(
             Extra(stream.index, number, stream.type, _codec(stream), title, way, encoder, why)
         )
@@ -221,7 +222,7 @@ def _codec(stream: Stream) -> str:
         tag = stream.codec_tag
         if tag and tag.isprintable():
             return tag.strip()
-    return stream.metadata.get("mimetype", "")
+    return tags(stream.metadata).get("mimetype", "")
 
 
 def _samples(path: str, indices: Collection[int]) -> dict[int, list[_Sample]]:
@@ -253,7 +254,7 @@ class _Sample:
 
     @classmethod
     def of(cls, p: Packet[Any]) -> _Sample:
-        return cls(bytes(p), p.pts, p.dts, p.duration, Fraction(p.time_base), p.is_keyframe)
+        return cls(bytes(p), p.pts, p.dts, p.duration, exact(p.time_base), p.is_keyframe)
 
     def packet(self) -> Packet[Any]:
         packet: Packet[Any] = Packet(self.data)
@@ -336,7 +337,7 @@ class _Sound:
         self.stream.codec_context.open()
         self._resampler: AudioResampler | None = None
         self._takes: tuple[str, str, int] | None = None
-        self._tick = Fraction(source.time_base or 0)
+        self._tick = exact(source.time_base or 0)
         self._due: Fraction | None = None  # where the sound so far ends
 
     def give(self, packet: Packet[Any] | None) -> Iterable[Packet[Any]]:
@@ -355,7 +356,7 @@ class _Sound:
                 return
             time = self._due
         else:
-            time = frame.pts * Fraction(frame.time_base)
+            time = frame.pts * exact(frame.time_base)
             if self._due is not None and abs(time - self._due) <= self._tick:
                 time = self._due
         frame.time_base = Fraction(1, frame.sample_rate)
@@ -394,7 +395,7 @@ class _Text:
         assert isinstance(stream, SubtitleStream)
         self.stream = stream
         self._encoder = self.stream.codec_context
-        self.stream.time_base = self._encoder.time_base = Fraction(source.time_base or 1)
+        self.stream.time_base = self._encoder.time_base = exact(source.time_base or 1)
         self._encoder.subtitle_header = self._decoder.subtitle_header
         _name(self.stream, source)
         self._encoder.open()
@@ -440,9 +441,10 @@ def _layout(stream: AudioStream) -> AudioLayout:
 
 
 def _name(stream: Stream, source: Stream) -> None:
+    said = tags(source.metadata)
     for key in _NAMING:
-        if source.metadata.get(key):
-            stream.metadata[key] = source.metadata[key]
+        if said.get(key):
+            stream.metadata[key] = said[key]
     stream.disposition = source.disposition
 
 
@@ -478,10 +480,10 @@ class _Order:
                 packet.dts = packet.pts
             if packet.dts is None:
                 continue
-            base = Fraction(packet.time_base)
+            base = exact(packet.time_base)
             if packet.dts * base < self._next.get(packet.stream.index, packet.dts * base):
                 packet.dts = ceil(self._next[packet.stream.index] / base)
-            tick = max(base, Fraction(packet.stream.time_base or 0))
+            tick = max(base, exact(packet.stream.time_base or 0))
             self._next[packet.stream.index] = packet.dts * base + tick
             if packet.pts is None or packet.pts < packet.dts:
                 packet.pts = packet.dts
@@ -489,5 +491,5 @@ class _Order:
 
 
 def _moved(chapter: dict[str, Any], shift: Fraction) -> dict[str, Any]:
-    ticks = round(shift / Fraction(chapter["time_base"]))
+    ticks = round(shift / exact(chapter["time_base"]))
     return {**chapter, "start": chapter["start"] + ticks, "end": chapter["end"] + ticks}

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.container import InputContainer
@@ -19,6 +20,12 @@ from av.video.stream import VideoStream
 from ..errors import InputError, MissingError
 from .pipes import STANDARD_INPUT as STANDARD_INPUT
 from .pipes import Interrupted, PipeReader, is_pipe
+
+# Tags come from anywhere; bytes that are no UTF-8 must not keep a video unread. PyAV 19 always
+# has them as lone surrogates, its predecessors only where told so.
+_TAGS: dict[str, Any] = (
+    {"metadata_errors": "surrogateescape"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
 
 
 @dataclass(frozen=True)
@@ -92,14 +99,13 @@ def open_container(
     try:
         if pipe is None and is_pipe(path):
             pipe = PipeReader(path)
-        container = av.open(
+        container: InputContainer = av.open(
             ffmpeg_name(path) if pipe is None else pipe,
             "r",
             format=format_name,
             options=options or {},
             buffer_size=1 << 18,
-            # Tags come from anywhere; bytes that are no UTF-8 must not keep a video unread.
-            metadata_errors="replace",
+            **_TAGS,
         )
     except Interrupted as e:
         raise e.pending from None
@@ -165,6 +171,17 @@ def is_pair(container: InputContainer) -> bool:
         return False
     names = [stream.metadata.get("handler_name", "") for stream in videos]
     return "tds" in map(str.lower, container.metadata) or "TDS HR" in names
+
+
+def tags(said: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a file, stream or chapter that ``open_container`` has opened, as text that
+    can be printed and written: U+FFFD stands for what is no UTF-8."""
+    return {
+        key.encode(errors="surrogateescape").decode(errors="replace"): value.encode(
+            errors="surrogateescape"
+        ).decode(errors="replace")
+        for key, value in said.items()
+    }
 
 
 def has_flag(container: InputContainer, flag: Flags) -> bool:

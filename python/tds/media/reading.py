@@ -18,6 +18,7 @@ from ..errors import InputError
 from .decoding import frames
 from .opening import choose_video, open_container, reason
 from .pictures import FilterChain, Filters, crop_to_even, to_planar
+from .times import exact
 
 
 def planar_frames(path: str | os.PathLike[str], bit_depth: int = 8) -> Iterator[VideoFrame]:
@@ -29,9 +30,8 @@ def planar_frames(path: str | os.PathLike[str], bit_depth: int = 8) -> Iterator[
     name = os.fspath(path)
     with open_container(name) as container:
         stream = choose_video(name, container, None)
-        time_base = stream.time_base
-        assert time_base is not None
-        chain = FilterChain(lambda frame: _planar(frame, bit_depth), time_base)
+        unit = exact(stream.time_base or 1)
+        chain = FilterChain(lambda frame: _planar(frame, bit_depth), unit)
         size = (0, 0)
         try:
             for frame in frames(name, container, stream):

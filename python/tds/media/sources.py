@@ -29,7 +29,7 @@ from .opening import (
 from .pictures import RGB_MATRIX, FilterChain, crop_to_even, display_matrix, is_yuv, to_planar
 from .pipes import PipeReader
 from .planar import most_bits
-from .times import BestEffort, PictureTimes, SourceClock, TimedPackets
+from .times import BestEffort, PictureTimes, Ratio, SourceClock, TimedPackets, exact
 
 MAX_RATE = 1000  # frames a second; the paired file's metadata takes no more
 HALF = Fraction(1, 2)
@@ -148,19 +148,20 @@ class VideoSource:
         self.pix_fmt = context.pix_fmt or "yuv420p"
         self.bit_depth = 8 if most_bits(self.pix_fmt) <= 8 else 10
         self.rate = self._rate()
-        own = Fraction(self._stream.time_base or 1 / self.rate)
+        own = exact(self._stream.time_base or 1 / self.rate)
         # MP4 counts in 32 bits, also the sixteenths of a frame that decoding times need.
         self.time_base = own if own.denominator <= 10_000_000 else Fraction(1, 1_000_000)
-        self.sample_aspect_ratio = Fraction(self._stream.sample_aspect_ratio or 1)
+        self.sample_aspect_ratio = exact(self._stream.sample_aspect_ratio or 1)
         context.thread_type = "AUTO"
 
     def _rate(self) -> Fraction:
         stream = self._stream
+        rates: list[Ratio | None]
         rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
         if self._untimed:
             # FFmpeg makes up an average of 25; what is coded in the stream is the guessed one.
             rates = [self.raw.rate] if self.raw is not None else [stream.guessed_rate, *rates]
-        known = (Fraction(rate) for rate in rates if rate)
+        known = (exact(rate) for rate in rates if rate)
         return next((rate for rate in known if 0 < rate <= MAX_RATE), Fraction(25))
 
     @property
@@ -230,7 +231,7 @@ class VideoSource:
 
     def _timed(self, packets: TimedPackets) -> Iterator[tuple[VideoFrame, int]]:
         """Each frame with its time in ticks, increasing; not yet moved to 0 or later."""
-        factor = Fraction(self._stream.time_base or self.time_base) / self.time_base
+        factor = exact(self._stream.time_base or self.time_base) / self.time_base
         best = BestEffort(self.container.format.name == "avi")
         times = PictureTimes[VideoFrame](round(1 / (self.rate * self.time_base)))
         untimed = 0 if self._untimed else packets.untimed

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from av.container import InputContainer
 from av.format import Flags
@@ -31,6 +31,20 @@ FAR = Fraction(1, 2)
 
 # Packets read ahead to see how many pictures come before the first that has a time.
 LOOK_AHEAD = 1000
+
+
+class Ratio(Protocol):
+    """What PyAV has times' units and rates in, by its version another class."""
+
+    @property
+    def numerator(self) -> int: ...
+    @property
+    def denominator(self) -> int: ...
+
+
+def exact(value: Ratio) -> Fraction:
+    """PyAV's ratio, or a whole number, as a fraction."""
+    return Fraction(value.numerator, value.denominator)
 
 
 class SourceClock:
