@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from scenes import scene
 from test_networks import NETWORKS, lively
 
-from tds.models.export import export
+from tds.models.build import build
+from tds.models.export import export, script
 from tds.training.pictures import Yuv, down_sample
 from tds.training.recurrence import enhance_run
 
@@ -62,3 +65,55 @@ def test_engine_agrees_with_the_python_recurrence(engine, name, tmp_path):
         planes = [luma, codes[4, :36, :52], codes[5, :36, :52]]
         for ours, theirs in zip(picture.planes, planes, strict=True):
             assert np.abs(ours.astype(int) - theirs.numpy().astype(int)).max() <= 1
+
+
+def family(slots):
+    net = build({"preset": "family-fast", "references": slots, "scale": 1})
+    with torch.no_grad():
+        net.tail.weight.normal_(std=0.02)
+    about = {"tds_model": 2, "name": "x", "version": "1", "scale": 1, "alignment": 16}
+    return net.eval(), {**about, "references": slots}
+
+
+def plain(engine, path, video, **settings):
+    with engine.Session(
+        video.width, video.height, 1, kind="plain", model=path, **settings
+    ) as session:
+        for t in range(len(video)):
+            planes = [np.ascontiguousarray(p) for p in video.planes(t)]
+            while not session.send("hr", planes, pts=t):
+                yield session.receive()
+        session.end("hr")
+        yield from session
+
+
+@pytest.mark.parametrize("precision, off", [("float32", 0), ("bfloat16", 2)])
+def test_engine_agrees_with_the_family(engine, precision, off, tmp_path):
+    """Each picture of a plain stream from its two neighbours; half precision is near it."""
+    net, about = family(["-1", "+1"])
+    export(net, about, tmp_path / "x.pt")
+    source = scene(5, 104, 72)
+    got = list(plain(engine, tmp_path / "x.pt", source, precision=precision))
+    assert [p.status for p in got] == ["refined"] * 5
+    with torch.no_grad():
+        for t, picture in enumerate(got):
+            shown, side = [], []
+            for d in (0, -1, 1):
+                there = 0 <= t + d < 5
+                shown.append(whole(source, t + d if there else t, 1))
+                side.append([float(there), d * there, 1.0, 0.0, -1.0, -1.0, float(d == 0)])
+            want = net(torch.stack(shown, 1), torch.tensor([side]))
+            codes = (want[0] * 255.0).clamp(0, 255).round()
+            luma = torch.nn.functional.pixel_shuffle(codes[None, :4], 2)[0, 0, :72, :104]
+            error = np.abs(luma.numpy() - picture.planes[0]).max()
+            assert error <= max(off, 1)
+
+
+def test_a_model_that_fails_while_it_runs_is_an_error(engine, tmp_path):
+    """And no crash: torch words an error of a frozen module by reading what is not there."""
+    net, about = family(["-1", "+1"])
+    net.tail = torch.nn.Conv2d(7, 72, 1)
+    archive = str(tmp_path / "x.pt")
+    torch.jit.save(script(net), archive, _extra_files={"tds.json": json.dumps(about)})
+    with pytest.raises(RuntimeError, match="the model failed"):
+        list(plain(engine, archive, scene(3, 104, 72)))

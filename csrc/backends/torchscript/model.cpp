@@ -91,14 +91,9 @@ Model::Model(const tds_backend_model &model, at::Device device, at::ScalarType t
         }
     }
     module_.eval();
+    // Not frozen: where a frozen module fails with the optimizing executor off (`Plainly`), torch
+    // 2.13 reads past its call stack while it words the error, and no memory is such a failure.
     module_.to(type);
-    try {
-        // Weights become constants: no look-up a call, and convolutions fold
-        // what follows them.
-        module_ = torch::jit::freeze(module_, methods);
-    } catch (const std::exception &e) {
-        unfrozen_ = first_line(e.what());
-    }
 }
 
 Features Model::reference(const Tensor &picture) const {

@@ -22,9 +22,6 @@ class Model {
     // `type`: of its weights, and of all it computes.
     Model(const tds_backend_model &model, at::Device device, at::ScalarType type);
 
-    // "" or why the archive was not frozen, which costs only time.
-    const std::string &unfrozen() const { return unfrozen_; }
-
     // Contract 1. `picture`, `target` and the references are of the weights' type.
     Features reference(const at::Tensor &picture) const;
     at::Tensor between(const Features &first, const at::Tensor &target, const Features &last,
@@ -41,7 +38,6 @@ class Model {
   private:
     torch::jit::Module module_;
     bool features_;
-    std::string unfrozen_;
 };
 
 } // namespace tds

@@ -102,10 +102,6 @@ class Instance {
         const int64_t k = config.scale;
         low_ = {tds_lr_size(config.width, config.scale), tds_lr_size(config.height, config.scale),
                 full_.padded_width / k, full_.padded_height / k};
-        if (!model_.unfrozen().empty()) {
-            say(TDS_LOG_DEBUG, std::string("model ") + config.model->path +
-                                   " runs unfrozen: " + model_.unfrozen());
-        }
         config_.model = nullptr; // the engine's, gone after open()
         config_.device = config_.precision = nullptr;
     }
