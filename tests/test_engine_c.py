@@ -98,6 +98,15 @@ def test_a_backend_exports_its_entry_and_nothing_else() -> None:
     assert symbols("libtds_torchscript.so", "--defined-only") == {"tds_backend_entry"}
 
 
+def test_a_backend_has_its_cpp_runtime_with_torch() -> None:
+    """What torch throws is caught, however the rest is linked; with a runtime of the backend's
+    own, the first error of a model aborts."""
+    if not (NATIVE / "lib" / "libtds_torchscript.so").is_file():
+        pytest.skip("libtds was built without torch")
+    wanted = symbols("libtds_torchscript.so", "--undefined-only")
+    assert {"__cxa_begin_catch", "__cxa_throw", "_Unwind_Resume"} <= wanted
+
+
 def test_the_library_uses_no_streams_and_no_locale() -> None:
     # With libstdc++ linked statically, these crash beside another libstdc++ of the process.
     wanted = symbols("libtds.so", "--undefined-only")
