@@ -233,6 +233,19 @@ def test_an_archive_named_by_path_is_taken_as_it_is(shelf, tmp_path):
         models.find(archive, 2, "0" * 64)
 
 
+def tag_naming(model: str) -> _tds.Tag:
+    timeline = {"time_base": "1/25", "frames": 5, "rate": "25"}
+    return _tds.Tag(
+        json.dumps(
+            {
+                **{"tds": 1, "scale": 2, "width": 64, "height": 48, "boundaries": "shared"},
+                **{"groups": [[-5, 1]], "timeline": timeline, "model": model},
+            }
+        ),
+        "a.mp4",
+    )
+
+
 def test_a_video_names_models_and_never_files(shelf, tmp_path, monkeypatch):
     """What a video says is looked up on the search path, whatever lies in the folder one is in."""
     folder, model = shelf
@@ -241,14 +254,15 @@ def test_a_video_names_models_and_never_files(shelf, tmp_path, monkeypatch):
     (tmp_path / "innocent.pt").write_bytes(archive.read_bytes())
     assert models.find("innocent.pt", 2).path.samefile(tmp_path / "innocent.pt")
     for name in ("innocent.pt", "./innocent.pt", str(tmp_path / "innocent.pt"), "../innocent.pt"):
-        with pytest.raises(MissingError, match="there is no model"):
-            models.find_named(name, 2)
-    assert models.find_named("tiny", 2).path == archive
+        with pytest.raises(ValueError, match="damaged"):
+            tag_naming(name)
+    assert models.choose(2, tag=tag_naming("tiny")).path == archive
     # A name may have dots in it.
     about = {"tds_model": 1, "name": "tiny-1.1", "version": "3", "scale": 2, "features": True}
     save(model, settings({"preset": "fast", "scale": 2}), about, folder / "tiny-1.1-k2.safetensors")
     assert "tiny-1.1" in [m.name for m in models.available(2)]
-    assert models.find("tiny-1.1", 2).name == models.find_named("tiny-1.1", 2).name == "tiny-1.1"
+    named = models.choose(2, tag=tag_naming("tiny-1.1"))
+    assert models.find("tiny-1.1", 2).name == named.name == "tiny-1.1"
 
 
 def test_a_name_in_the_weights_is_no_path(shelf, tmp_path):

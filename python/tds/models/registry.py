@@ -238,14 +238,6 @@ def find(name: str | os.PathLike[str], scale: int, sha256: str | None = None) ->
     return choose(scale, name, sha256=sha256)
 
 
-def find_named(name: str, scale: int, sha256: str | None = None) -> Found:
-    """As :func:`find`, but of a name on the search path only: for names that come from a video
-    or a sidecar, which may not choose a file."""
-    if not re.fullmatch(_NAME, name) or name.endswith(_SUFFIXES):
-        raise MissingError(f'there is no model "{name}" for k = {scale}')
-    return find(name, scale, sha256)
-
-
 def _ready(name: str, path: Path, scale: int) -> Found:
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a model file")
