@@ -279,7 +279,8 @@ class VideoSink(Sink):
         try:
             context.open()
         except (ValueError, OSError, av.error.FFmpegError) as e:
-            takes = [f.name for f in context.codec.video_formats or ()]
+            # Asked by name: a context that failed to open may have lost its codec.
+            takes = [f.name for f in av.Codec(codec, "w").video_formats or ()]
             why = f"with {given}" if given else "as it is"
             if takes and context.pix_fmt not in takes:
                 why = f"since it codes {', '.join(takes)} and the pictures are {context.pix_fmt}"
