@@ -148,4 +148,4 @@ def export(
         if not difference <= allowed:  # nor when it is no number
             raise ValueError(f"the exported model is off by {difference:.2g}; it was not written")
     with whole_file(path, overwrite=True) as beside:
-        beside.write_bytes(archive.getbuffer())
+        beside.write_bytes(archive.getvalue())
