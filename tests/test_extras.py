@@ -73,7 +73,9 @@ def test_sound_is_copied_or_coded_as_aac_with_a_notice(
         notice = f"sound track 0 ({codec}) is coded as aac: mp4 files do not hold it"
         assert result.notices == (notice,)
     more = samples(result.path) - samples(source)
-    assert abs(more) < 3000 if kept else 0 <= more <= 1024  # AAC's last packet is filled up
+    # AAC's last packet is filled up, unless FFmpeg (since 9) ends it where the edit list does,
+    # which counts in the file's ticks: of three samples here, and up to one too few.
+    assert abs(more) < 3000 if kept else -3 < more <= 1024
 
 
 @pytest.mark.parametrize(
