@@ -194,7 +194,7 @@ class Refine(nn.Module):
         return out[:, :2].float(), torch.tanh(out[:, 2:])
 
 
-class Block(nn.Module):
+class FusionBlock(nn.Module):
     """``x + conv(relu(conv(x)))``, or with one convolution ``x + relu(conv(x))``."""
 
     def __init__(self, channels: int, convolutions: int) -> None:
@@ -257,7 +257,7 @@ class FamilyEnhancer(nn.Module):
         self.head = nn.Conv2d(24 + hidden, heads, 3, padding=1)
         self.target_head = nn.Conv2d(24, heads, 3, padding=1)
         self.merge = nn.Conv2d((self.count + 1) * heads, channels, 1)
-        self.body = nn.Sequential(*[Block(channels, convolutions) for _ in range(blocks)])
+        self.body = nn.Sequential(*[FusionBlock(channels, convolutions) for _ in range(blocks)])
         self.tail = nn.Conv2d(2 * channels, (self.count + 1) * 24, 1)
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]

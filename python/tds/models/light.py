@@ -20,24 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tds.models.family import FusionBlock
 from tds.models.motion import MotionSearch, StraightSearch, warp, window_sum
 from tds.models.resample import BicubicDown, BicubicUp, luma_of, pack
 
 CELL = 4  # luma samples a side of what one position of the network stands for
-
-
-class FusionBlock(nn.Module):
-    """``x + conv(relu(conv(x)))``, or with one convolution ``x + relu(conv(x))``."""
-
-    def __init__(self, channels: int, convolutions: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second: nn.Module = (
-            nn.Conv2d(channels, channels, 3, padding=1) if convolutions == 2 else nn.Identity()
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(x)))
 
 
 class LightEnhancer(nn.Module):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..models.light import FusionBlock, LightEnhancer
+from ..models.family import FusionBlock
+from ..models.light import LightEnhancer
 
 
 @torch.no_grad()
