@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,7 +18,8 @@ from av.video.frame import PictureType
 
 import tds
 import tools
-from tds.codecs import ADAPTERS, Config, StreamSettings
+from tds.codecs import ADAPTERS, Config, StreamSettings, find_adapter
+from tds.errors import ExternalError
 
 FRAMES = 13
 SIZE = (128, 72)
@@ -81,9 +85,133 @@ def test_h264_has_the_qps_asked_for_and_x264s_own_offsets(small, config, wanted)
         assert found[kind] == pytest.approx(qp, abs=1.0 if kind == "B" else 0.01)
 
 
-def test_h264_is_for_plain_streams_and_no_pair_is_made_of_it(small, tmp_path):
-    with pytest.raises(ValueError, match="a pair is coded with vvc or hevc, not h264"):
-        tds.encode(small, tmp_path / "o.mp4", codec="h264")
-    done = tools.tds("encode", small, tmp_path / "o.mp4", "--codec", "h264", status=2)
-    assert "choose from vvc, hevc" in done.stderr.replace("'", "")
+@pytest.mark.parametrize(
+    ("name", "encoder", "codec"),
+    [
+        ("x264", "libx264", "h264"),
+        ("H264", "libx264", "h264"),
+        ("x265", "libx265", "hevc"),
+        ("h265", "libx265", "hevc"),
+        ("vvenc", "libvvenc", "vvc"),
+        ("vvc", "libvvenc", "vvc"),
+        ("svt-av1", "libsvtav1", "av1"),
+        ("av1", "libsvtav1", "av1"),
+        ("rav1e", "librav1e", "av1"),
+        ("h264_nvenc", "h264_nvenc", "h264"),
+        ("hevc_qsv", "hevc_qsv", "hevc"),
+    ],
+)
+def test_an_encoder_goes_by_the_names_people_type_and_implies_its_codec(name, encoder, codec):
+    settings = tds.EncodeSettings(encoder=name)
+    assert settings.codec.value == codec
+    assert settings.adapter().name == encoder
+
+
+@pytest.mark.parametrize(("encoder", "config"), [*product(("libsvtav1", "librav1e"), Config)])
+def test_av1_has_every_picture_and_the_structure_asked_for(small, tmp_path, encoder, config):
+    """By an adapter that knows its encoder, and by the one that knows none."""
+    adapter = find_adapter(encoder)
+    sizes = []
+    for qp in (20, 50):
+        asked = replace(settings(config, qp), preset=adapter.default_preset)
+        coder = adapter(asked, tmp_path / f"{qp}.mp4")
+        for picture in raw(small, 8):
+            coder.write(picture)
+        segment = coder.finish()
+        sizes.append(segment.path.stat().st_size)
+        with av.open(str(segment.path)) as container:
+            stream = container.streams.video[0]
+            keys = [p.is_keyframe for p in container.demux(stream) if p.size]
+            assert stream.codec_context.codec.canonical_name == "av1"
+        assert len(keys) == FRAMES and keys[0]
+        assert all(keys) if config is Config.AI else not all(keys)
+        assert len(tools.pictures(segment.path)) == FRAMES
+    assert sizes[0] > 1.2 * sizes[1]
+
+
+def test_the_qp_and_the_lists_of_options_go_where_an_encoder_has_them():
+    """Of encoders whose hardware few machines have: what the program is told."""
+
+    def told(name: str, config: Config = Config.AI, **more: Any) -> str:
+        return " ".join(
+            find_adapter(name).codec_arguments(replace(settings(config), preset="", **more))
+        )
+
+    assert told("hevc_nvenc") == "-c:v hevc_nvenc -rc constqp -qp:v 30 -g 1 -bf 0"
+    assert told("hevc_nvenc", crf=28.0).startswith("-c:v hevc_nvenc -rc vbr -b:v 0 -cq 28 ")
+    assert told("h264_qsv", Config.RA) == "-c:v h264_qsv -q:v 30 -g 8"
+    assert "-rc cqp -qp_i:v 30 -qp_p:v 30" in told("h264_amf")
+    assert told("libkvazaar", Config.RA).startswith("-c:v libkvazaar -kvazaar-params qp=30")
+
+
+def test_options_reach_the_encoder_of_their_stream(small, tmp_path):
+    """By what x264 says of itself in each stream; a tune is FFmpeg's own option of it, and the
+    rest are x264's, one with a value that holds what separates them."""
+    out = tmp_path / "o.mp4"
+    done = tools.tds(
+        *("encode", "-q", small, out, "--encoder", "x264", "--crf", 28, "--hr-option", "cabac=0"),
+        *("--encoder-option", "tune=grain", "--lr-option", "deblock=1:-2"),
+    )
+    assert not done.stderr
+    said = []
+    for track in (0, 1):
+        h264 = tmp_path / f"{track}.264"
+        tools.ffmpeg("-i", out, "-map", f"0:v:{track}", "-c", "copy", h264)
+        found = re.search(rb"x264 - core.*?options: ([ -~]+)", h264.read_bytes())
+        assert found
+        said.append(dict(word.split("=") for word in found[1].decode().split() if "=" in word))
+    hr, lr = said
+    assert (hr["cabac"], lr["cabac"]) == ("0", "1")
+    assert (hr["deblock"], lr["deblock"]) == ("1:-2:-2", "1:1:-2")  # grain's own, and ours
+    assert hr["crf"] == lr["crf"] == "28.0"
+    assert tds.open(out).metadata.hr_qp == -1
+
+
+REFUSED = [
+    (("--encoder", "x264", "--encoder-option", "foo=1"), "libx264 does not take the option foo; "),
+    (("--encoder", "x265", "--lr-option", "me=foo"), "it says: Invalid value for me: foo"),
+    (("--encoder", "vvenc", "--hr-option", "foo=1"), "it says: Unknown vvenc option: foo"),
+    (("--encoder", "svtav1", "--encoder-option", "foo=1"), "Error parsing option foo: 1"),
+    (("--encoder", "x264", "--encoder-option", "tune=foo"), "does not start with tune=foo; it "),
+    (("--encoder", "x265", "--encoder-option", "foo"), "is KEY=VALUE"),
+    (("--encoder", "x265", "--encoder-option", "crf=20"), "is given by --crf"),
+    (("--encoder", "vvenc", "--crf", "20"), "libvvenc has no constant rate factor; give --qp"),
+    (("--encoder", "x264", "--crf", "52"), "a CRF of libx264 is 0 to 51, not 52"),
+    (("--encoder", "libaom-av1"), "libaom-av1 has no fixed QP that FFmpeg can set; give --crf"),
+    (("--encoder", "svtav1", "--qp", "0"), "a QP of libsvtav1 is 1 to 63, not 0"),
+    (("--encoder", "librav1e", "--preset", "fast"), "librav1e has no presets; "),
+    (("--encoder", "librav1e", "--encoder-option", "cabac=1"), "cabac"),
+    (("--encoder", "h264_v4l2m2m", "--encoder-option", "foo=1"), "h264_v4l2m2m "),
+    (("--encoder", "hevc_vaapi"), "takes pictures of a device's memory alone (vaapi)"),
+    (("--encoder", "mpeg4"), "mpeg4 codes mpeg4, and the streams of a pair are one of vvc, hevc"),
+    (("--encoder", "nothing"), "no ffmpeg program at hand has a video encoder 'nothing'"),
+    (("--encoder", "aac"), "no ffmpeg program at hand has a video encoder 'aac'"),
+    (("--codec", "theora"), "no codec 'theora'; there are vvc, hevc, h264, av1"),
+    (("--codec", "av1", "--encoder", "x264"), "libx264 codes h264, not av1"),
+    (("--encoder", "vtm", "--encoder-option", "a=b"), "vtm is told by its configuration"),
+]
+
+
+@pytest.mark.parametrize(("options", "says"), REFUSED)
+def test_what_an_encoder_refuses_is_one_sentence_before_any_work(small, tmp_path, options, says):
+    done = tools.tds("encode", small, tmp_path / "o.mp4", *options, status=1)
+    assert says in done.stderr
+    assert done.stderr.startswith("tds: ") and done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("config", "option", "says"),
+    [
+        ("ai", "keyint=8", "has pictures that are no random-access points"),
+        ("ldp", "bframes=3", "has pictures out of display order"),
+    ],
+)
+def test_a_stream_that_is_no_segment_is_refused(small, tmp_path, config, option, says):
+    with pytest.raises(ExternalError, match=says) as e:
+        tds.encode(
+            *(small, tmp_path / "o.mp4"), encoder="x264", config=config,
+            encoder_options=dict([option.split("=")]),
+        )  # fmt: skip
+    assert f"leave {option} out" in str(e.value)
     assert not list(tmp_path.iterdir())

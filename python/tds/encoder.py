@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -17,15 +18,14 @@ from typing import Any
 
 from ._tds import lr_size
 from .codecs import (
-    ADAPTERS,
     DEFAULT,
-    PAIRED,
     Codec,
     CodedSegment,
     Config,
     EncoderAdapter,
     ReferenceEncoder,
     StreamSettings,
+    find_adapter,
 )
 from .container.annexb import check_mp4_name, is_sidecar, raw_paths, write_raw_pair
 from .container.metadata import MAX_FRAMES, Metadata, Timeline, check_model
@@ -56,6 +56,27 @@ def _whole(name: str, value: Any) -> int:
     raise InputError(f"{name} is a whole number, not {value!r}")
 
 
+_OPTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+_OWN = {"qp": "--qp", "crf": "--crf", "preset": "--preset"}  # which have a place in the settings
+
+
+def _options(name: str, given: Any) -> tuple[tuple[str, str], ...]:
+    """An encoder's options as (name, value). Raises InputError."""
+    try:
+        items = given.items() if isinstance(given, Mapping) else given
+        pairs = tuple((str(key), str(value)) for key, value in items)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{name} is a mapping of an encoder's options to their values, not {given!r}"
+        ) from None
+    for key, value in pairs:
+        if not _OPTION_NAME.match(key) or "\0" in value:
+            raise InputError(f"{name} is an option and its value, not {key!r} and {value!r}")
+        if key.lower() in _OWN:
+            raise InputError(f"the option {key} is given by {_OWN[key.lower()]}, not by {name}")
+    return pairs
+
+
 Progress = Callable[[int, int], None]
 """Called with (frames done, frames there will be, 0 when not known)."""
 
@@ -64,17 +85,20 @@ Progress = Callable[[int, int], None]
 class EncodeSettings:
     """How to code a video as HR + LR.
 
-    codec, config: Codec and Config. qp: fixed QP of HR; LR has qp + lr_qp_offset.
-    group: N, odd. boundaries: Boundaries. scale: k, 2 or 4. encoder: an
-    adapter's name (None: the codec's default). preset: the encoder's own name
-    (None: its default). intra_period: in RA, source frames after which both
-    streams restart, at the next group. scene_cut: FFmpeg's scdet score, 0 to
-    100, from which on a new scene ends a group; 0: never. model: name of the
-    enhancer, a hint in the metadata. encoder_path, encoder_cfg: program and
-    configuration (each a file or its folder) of the encoders "vtm" and "hm".
+    codec, config: Codec (None: the encoder's, else VVC) and Config. qp: fixed QP of HR; LR has
+    qp + lr_qp_offset. crf: constant rate factor to code with instead, LR with
+    crf + lr_qp_offset; None: the QP counts. group: N, odd. boundaries: Boundaries. scale: k,
+    2 or 4. encoder: any that the ffmpeg program has, by its name there or by those of
+    codecs.find_adapter (None: the codec's default). preset: the encoder's own name
+    (None: its default). encoder_options, hr_options, lr_options: the encoder's own options, for
+    both streams and for one, as a mapping or pairs of names and values. intra_period: in RA,
+    source frames after which both streams restart, at the next group. scene_cut: FFmpeg's scdet
+    score, 0 to 100, from which on a new scene ends a group; 0: never. model: name of the
+    enhancer, a hint in the metadata. encoder_path, encoder_cfg: program and configuration (each
+    a file or its folder) of the encoders "vtm" and "hm".
     """
 
-    codec: Codec = Codec.VVC
+    codec: Codec = None  # type: ignore[assignment]  # never after __post_init__
     config: Config = Config.AI
     qp: int = 32
     group: int = 5
@@ -89,9 +113,22 @@ class EncodeSettings:
     model_sha256: str | None = None
     encoder_path: str | None = None
     encoder_cfg: str | None = None
+    crf: float | None = None
+    encoder_options: tuple[tuple[str, str], ...] = ()
+    hr_options: tuple[tuple[str, str], ...] = ()
+    lr_options: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Enumerations may be given by value ("vvc"). Raises InputError for what cannot be."""
+        for name in _TEXTS:
+            text = getattr(self, name)
+            if text is not None and not isinstance(text, str):
+                raise InputError(f"{name} is text, not {text!r}")
+        if self.codec is None:
+            codec = Codec.VVC if self.encoder is None else find_adapter(self.encoder).codec
+            object.__setattr__(self, "codec", codec)
+        for name in ("encoder_options", "hr_options", "lr_options"):
+            object.__setattr__(self, name, _options(name, getattr(self, name)))
         for name, kind in (("codec", Codec), ("config", Config), ("boundaries", Boundaries)):
             value = getattr(self, name)
             try:
@@ -104,10 +141,9 @@ class EncodeSettings:
         score = self.scene_cut
         if isinstance(score, bool) or not isinstance(score, Real):
             raise InputError(f"scene_cut is a number, not {score!r}")
-        for name in _TEXTS:
-            text = getattr(self, name)
-            if text is not None and not isinstance(text, str):
-                raise InputError(f"{name} is text, not {text!r}")
+        crf = self.crf
+        if crf is not None and (isinstance(crf, bool) or not isinstance(crf, Real)):
+            raise InputError(f"crf is a number, not {crf!r}")
         try:
             check_model(self.model, self.model_sha256)
         except ValueError as e:
@@ -120,13 +156,17 @@ class EncodeSettings:
             raise InputError(f"a scene score is 0 to 100, not {score:g}")
 
     def adapter(self) -> type[EncoderAdapter]:
-        adapter = DEFAULT[self.codec] if self.encoder is None else ADAPTERS.get(self.encoder)
-        if adapter is None:
-            raise InputError(f"no encoder {self.encoder!r}; there are {', '.join(ADAPTERS)}")
+        adapter = DEFAULT[self.codec] if self.encoder is None else find_adapter(self.encoder)
         if adapter.codec is not self.codec:
             raise InputError(
-                f"{self.encoder} codes {adapter.codec.value}, not {self.codec.value}; "
+                f"{adapter.name} codes {adapter.codec.value}, not {self.codec.value}; "
                 f"leave --encoder out or give --codec {adapter.codec.value}"
+            )
+        given = self.encoder_options + self.hr_options + self.lr_options
+        if given and not adapter.takes_options:
+            raise InputError(
+                f"{adapter.name} is told by its configuration, which --encoder-cfg names; leave "
+                f"the option {given[0][0]} out"
             )
         if self.encoder_path is not None or self.encoder_cfg is not None:
             if not issubclass(adapter, ReferenceEncoder):
@@ -146,6 +186,7 @@ class EncodeSettings:
         adapter = self.adapter()
         lr = role is Role.LR
         width, height = source.width, source.height
+        crf = self.crf + (self.lr_qp_offset if lr else 0) if self.crf is not None else None
         if lr:
             width, height = lr_size(width, self.scale), lr_size(height, self.scale)
         if min(width, height) < adapter.least_side:
@@ -170,6 +211,8 @@ class EncodeSettings:
             period=16 * max(64, self.intra_period),
             colors=source.colors,
             sample_aspect_ratio=source.sample_aspect_ratio,
+            crf=crf,
+            options=self.encoder_options + (self.lr_options if lr else self.hr_options),
         )
         adapter.check(settings)
         return settings
@@ -228,9 +271,6 @@ def encode(
     OSError; nothing is left behind then.
     """
     settings = make_settings(settings, **options)
-    if settings.codec not in PAIRED:
-        known = " or ".join(c.value for c in PAIRED)
-        raise InputError(f"a pair is coded with {known}, not {settings.codec.value}")
     path = os.fspath(source)
     check_output(output, overwrite, [path])
     if is_sidecar(output):
@@ -320,10 +360,11 @@ def code_streams(
     restarts: list[int] = []
     total = video.frames
     lead = settings.config is not Config.AI
+    hr_settings, lr_settings = (settings.stream(video, role) for role in (Role.HR, Role.LR))
 
     with (
-        StreamCoder(adapter, settings.stream(video, Role.HR), folder, "hr") as hr,
-        StreamCoder(adapter, settings.stream(video, Role.LR), folder, "lr") as lr,
+        StreamCoder(adapter, hr_settings, folder, "hr") as hr,
+        StreamCoder(adapter, lr_settings, folder, "lr") as lr,
     ):
 
         def code(planned: list[Planned[tuple[int, bytes, bytes]]]) -> None:
@@ -371,8 +412,8 @@ def code_streams(
         bit_depth=video.bit_depth,
         codec=settings.codec.value,
         config=settings.config.value,
-        hr_qp=settings.qp,
-        lr_qp=settings.qp + settings.lr_qp_offset,
+        hr_qp=_told_qp(hr_settings, settings.codec),
+        lr_qp=_told_qp(lr_settings, settings.codec),
         group=settings.group,
         boundaries=settings.boundaries,
         groups=tuple(run_lengths(planner.groups)),
@@ -384,6 +425,12 @@ def code_streams(
         model_sha256=settings.model_sha256,
     )
     return CodedPair(coded_hr, coded_lr, metadata, restarts)
+
+
+def _told_qp(stream: StreamSettings, codec: Codec) -> int:
+    """For the tag, by which models know how coarse a stream is; -1: not known. AV1's QPs are of
+    another scale, and encoders do not agree on it (SVT-AV1's 32 is about HEVC's 22)."""
+    return -1 if stream.crf is not None or codec is Codec.AV1 else stream.qp
 
 
 def code_plain(

@@ -26,7 +26,7 @@ import yaml
 import tools
 from tds import cli
 from tds._tds import lr_size
-from tds.codecs import PAIRED, Codec, Config
+from tds.codecs import Codec, Config
 from tds.errors import InputError, MissingError
 from tds.media.decoding import KNOWN
 from tds.media.pictures import FilterChain
@@ -188,7 +188,7 @@ def test_a_share_is_of_all_qps(clips, tmp_path, monkeypatch, share):
         ["dataset", "x", "-o", str(tmp_path), "--config", "ra", "ldp", "--codec", "vvc", "hevc",
          "--share", str(share), "-q", "--qp", *qps]
     ) == 0  # fmt: skip
-    for codec, config in product(PAIRED, (Config.RA, Config.LDP)):
+    for codec, config in product((Codec.VVC, Codec.HEVC), (Config.RA, Config.LDP)):
         of = [j for j in made if (j.codec, j.config) == (codec, config)]
         assert Counter(j.qp for j in of) == {int(qp): 8 * share for qp in qps}
         assert {j.clip for j in of} == set(names)

@@ -16,17 +16,28 @@ from ..media.sources import ColorTags
 
 
 class Codec(Enum):
+    """What streams are coded with (docs/container.md), also by the standards' other names."""
+
     VVC = "vvc"
     HEVC = "hevc"
-    H264 = "h264"  # plain streams, to be enhanced and compared with
+    H264 = "h264"
+    AV1 = "av1"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Codec | None:
+        return _CODEC_NAMES.get(str(value).lower())
 
     @property
     def max_qp(self) -> int:
-        return 63 if self is Codec.VVC else 51
+        return 63 if self in (Codec.VVC, Codec.AV1) else 51
 
 
-PAIRED = (Codec.VVC, Codec.HEVC)
-"""What pairs are coded with (docs/container.md)."""
+_CODEC_NAMES = {
+    **dict.fromkeys(("vvc", "h266", "h.266"), Codec.VVC),
+    **dict.fromkeys(("hevc", "h265", "h.265"), Codec.HEVC),
+    **dict.fromkeys(("h264", "h.264", "avc"), Codec.H264),
+    "av1": Codec.AV1,
+}
 
 
 class Config(Enum):
@@ -43,6 +54,8 @@ class StreamSettings:
 
     period: most frames from one random-access point to the next inside a
         segment (RA only).
+    crf: the constant rate factor to code with instead of the QP; None: the QP counts.
+    options: the encoder's own, in order, each with its value.
     """
 
     width: int
@@ -55,6 +68,8 @@ class StreamSettings:
     period: int = 64
     colors: ColorTags = field(default_factory=ColorTags)
     sample_aspect_ratio: Fraction = Fraction(1)
+    crf: float | None = None
+    options: tuple[tuple[str, str], ...] = ()
 
     @property
     def pix_fmt(self) -> str:
@@ -91,6 +106,8 @@ class EncoderAdapter(ABC):
     default_preset: ClassVar[str]
     least_side: ClassVar[int] = 2
     """Luma samples; it does not code pictures that are less wide or high."""
+    takes_options: ClassVar[bool] = False
+    """Whether it has options to be given by name."""
 
     def __init__(self, settings: StreamSettings, path: Path) -> None:
         self.settings = settings
@@ -100,14 +117,37 @@ class EncoderAdapter(ABC):
     @classmethod
     def check(cls, settings: StreamSettings) -> None:
         """Raises InputError for settings this encoder does not have."""
-        if settings.preset not in cls.presets:
+        cls.check_preset(settings.preset)
+        if settings.crf is not None:
+            bounds = cls.crf_range()
+            if bounds is None:
+                raise InputError(f"{cls.name} has no constant rate factor; give --qp, not --crf")
+            if not bounds[0] <= settings.crf <= bounds[1]:
+                raise InputError(
+                    f"a CRF of {cls.name} is {bounds[0]:g} to {bounds[1]:g}, not {settings.crf:g}"
+                )
+            return
+        least, most = cls.qp_range()
+        if not least <= settings.qp <= most:
+            named = cls.codec.value.upper()
+            named = named if (least, most) == (0, cls.codec.max_qp) else cls.name
+            raise InputError(f"a QP of {named} is {least} to {most}, not {settings.qp}")
+
+    @classmethod
+    def check_preset(cls, preset: str) -> None:
+        if preset not in cls.presets:
             raise InputError(
-                f"{cls.name} has no preset {settings.preset!r}; it has {', '.join(cls.presets)}"
+                f"{cls.name} has no preset {preset!r}; it has {', '.join(cls.presets)}"
             )
-        if not 0 <= settings.qp <= cls.codec.max_qp:
-            raise InputError(
-                f"a QP of {cls.codec.value.upper()} is 0 to {cls.codec.max_qp}, not {settings.qp}"
-            )
+
+    @classmethod
+    def qp_range(cls) -> tuple[int, int]:
+        return 0, cls.codec.max_qp
+
+    @classmethod
+    def crf_range(cls) -> tuple[float, float] | None:
+        """None: it has no constant rate factor."""
+        return None
 
     @classmethod
     @abstractmethod

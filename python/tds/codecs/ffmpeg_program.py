@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import re
@@ -17,10 +18,11 @@ from typing import ClassVar
 
 import av
 
-from ..errors import ExternalError
+from ..errors import ExternalError, InputError
 from ..files import sha256_of_text
 from ..media.opening import ffmpeg_name
-from ..media.programs import ffmpeg_version, find_ffmpeg
+from ..media.planar import depth_of
+from ..media.programs import common_options, encoder_facts, ffmpeg_version, find_ffmpeg
 from .base import CodedSegment, Config, EncoderAdapter, StreamSettings
 
 QUEUED_PICTURES = 4  # pictures waiting for one encoder; bounds memory
@@ -29,6 +31,9 @@ KEPT_IN_MEMORY = 32 << 20  # bytes of the pictures kept to code them again; the 
 
 
 _CONTEXT = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] *)+")  # "[libx265 @ 0x55c2d04f8280] "
+_CHATTER = re.compile(r"\bwarning\b|^Svt\[|^Estimating duration|^x26[45] \[info\]", re.IGNORECASE)
+# What encoders say of an option that they pass over, going on without.
+_REFUSAL = r"unknown|unrecogni[sz]ed|invalid|error|unsupported|not supported|has not been used|bad"
 
 
 class FFmpegEncoder(EncoderAdapter):
@@ -41,6 +46,18 @@ class FFmpegEncoder(EncoderAdapter):
     kept_pictures: ClassVar[int] = 0
     """A run of at most so many pictures that gives too few packets is made again, with
     ``again_arguments``."""
+    takes_options: ClassVar[bool] = True
+    params_option: ClassVar[str] = ""
+    """FFmpeg's option that takes a list of the encoder library's own; "": it has none."""
+    params_separator: ClassVar[str] = ":"
+    tried: ClassVar[bool] = False
+    """Whether it is tried with one picture before any work, also where no option is given."""
+
+    @classmethod
+    def check(cls, settings: StreamSettings) -> None:
+        super().check(settings)
+        if settings.options or cls.tried:
+            _try_out(cls, settings)
 
     def __init__(self, settings: StreamSettings, path: Path) -> None:
         super().__init__(settings, path)
@@ -68,6 +85,7 @@ class FFmpegEncoder(EncoderAdapter):
             # Ctrl-C goes to the whole foreground group; the encoder must outlive
             # it long enough for us to end it in order.
             start_new_session=True,
+            env=_environment(),
         )
         self._queue: queue.Queue[bytes | memoryview | None] = queue.Queue(QUEUED_PICTURES)
         self._thread = threading.Thread(target=self._feed, name=f"feed {self.name}", daemon=True)
@@ -82,6 +100,35 @@ class FFmpegEncoder(EncoderAdapter):
     def again_arguments(cls, settings: StreamSettings) -> list[str]:
         """The same for a second run of the same pictures; gives the same stream, if any."""
         return cls.codec_arguments(settings)
+
+    @classmethod
+    def with_options(cls, arguments: list[str], settings: StreamSettings) -> list[str]:
+        """``arguments`` with the options of ``settings``: those that FFmpeg knows as options of
+        this encoder by themselves, others in the list that the library reads."""
+        if not settings.options:
+            return arguments
+        program = find_ffmpeg(cls.name)
+        facts, common = encoder_facts(program, cls.name), common_options(program)
+        more, params = [], []
+        for key, value in settings.options:
+            if key in facts.options or key in common:
+                more += [f"-{key}:v", value]
+            elif cls.params_option:
+                special = rf"[\\'{cls.params_separator}]"  # of FFmpeg's lists
+                params.append(f"{key}=" + re.sub(special, r"\\\g<0>", value))
+            else:
+                raise InputError(
+                    f"{cls.name} has no option {key}; ffmpeg -h encoder={cls.name} lists those it "
+                    "has"
+                )
+        arguments = [*arguments]
+        if params and cls.params_option in arguments:
+            place = arguments.index(cls.params_option) + 1
+            params.insert(0, arguments[place])
+            del arguments[place - 1 : place + 1]
+        if params:
+            arguments += [cls.params_option, cls.params_separator.join(params)]
+        return arguments + more
 
     @classmethod
     @abstractmethod
@@ -138,7 +185,7 @@ class FFmpegEncoder(EncoderAdapter):
         if filters:
             command += ["-vf", ",".join(filters)]
         command += ["-pix_fmt", cls.input_pix_fmt(s), "-fps_mode", "passthrough"]
-        return [*command, *codec_arguments, "-f", "mp4", out]
+        return [*command, *cls.with_options(codec_arguments, s), "-f", "mp4", out]
 
     def _feed(self) -> None:
         assert self._process.stdin is not None
@@ -172,30 +219,52 @@ class FFmpegEncoder(EncoderAdapter):
 
     def finish(self) -> CodedSegment:
         packets = self._end()
-        if packets != self._frames and self._kept is not None:
+        if len(packets) != self._frames and self._kept is not None:
             self._start(self.again_arguments(self.settings))
             self._kept.seek(0)
             while picture := self._kept.read(self.settings.frame_bytes):
                 self._queue.put(picture)
             packets = self._end()
         self._drop()
-        if packets != self._frames:
+        if len(packets) != self._frames:
             raise ExternalError(
-                f"{self.name} took {self._frames} frames, exited with 0 and gave {packets} "
+                f"{self.name} took {self._frames} frames, exited with 0 and gave {len(packets)} "
                 f"packets; it said: {self._words()}"
             )
+        self._check_order(packets)
         self._log.unlink(missing_ok=True)
         return CodedSegment(self.path, self._frames)
 
-    def _end(self) -> int:
-        """Waits for the encoder; how many packets it gave."""
+    def _check_order(self, packets: list[tuple[int, bool]]) -> None:
+        """Raises ExternalError for a stream that cannot be a segment of its configuration."""
+        times = [time for time, _ in packets]
+        config = self.settings.config
+        fault = ""
+        if not packets[0][1] or times[0] != min(times):
+            fault = "does not begin with a random-access point"
+        elif len(set(times)) != len(times):
+            fault = "has two pictures at one time"
+        elif config is Config.AI and not all(key for _, key in packets):
+            fault = "has pictures that are no random-access points, and in all-intra each is one"
+        elif config is Config.LDP and times != sorted(times):
+            fault = "has pictures out of display order, and low delay has none"
+        if fault:
+            given = _given(self.settings)
+            way = f"leave {given} out" if given else f"{config.value.upper()} needs another encoder"
+            raise ExternalError(
+                f"what {self.name} coded {fault}; {way}" + f" (it said: {self._words()})"
+            )
+
+    def _end(self) -> list[tuple[int, bool]]:
+        """Waits for the encoder; of each packet it gave its time and whether it is a
+        random-access point."""
         self._queue.put(None)
         self._thread.join()
         code = self._process.wait()
         self._log_file.close()
         if code != 0 or self._error is not None:
             self._fail()
-        return count_packets(self.path)
+        return packets_of(self.path)
 
     def _drop(self) -> None:
         if self._kept is not None:
@@ -232,19 +301,76 @@ class FFmpegEncoder(EncoderAdapter):
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def _words(self) -> str:
-        """The first complaints: FFmpeg names the cause, and then at length what follows from it."""
-        lines = [_CONTEXT.sub("", line).strip() for line in self._said().splitlines()]
-        lines = [line for line in lines if line]
-        grave = [line for line in lines if "warning" not in line.lower()]
-        return " / ".join((grave or lines)[:2]) or "nothing"
+        return complaints(self._said())
 
 
-def count_packets(path: Path) -> int:
-    """Video packets with data in a file; 0 when it does not open."""
+def complaints(log: str) -> str:
+    """The first two: FFmpeg names the cause, and then at length what follows from it."""
+    lines = _lines(log)
+    grave = [line for line in lines if not _CHATTER.search(line)]
+    return " / ".join((grave or lines)[:2]) or "nothing"
+
+
+def _lines(log: str) -> list[str]:
+    lines = (_CONTEXT.sub("", line).strip() for line in log.splitlines())
+    return [line for line in lines if line]
+
+
+def _given(settings: StreamSettings) -> str:
+    """The options of ``settings``, for a sentence."""
+    return ", ".join(f"{key}={value}" for key, value in settings.options)
+
+
+@functools.lru_cache(64)
+def _try_out(adapter: type[FFmpegEncoder], settings: StreamSettings) -> None:
+    """Codes one grey picture and throws it away. Raises InputError with the encoder's own words
+    where it does not start or passes over an option, before any work is done."""
+    with tempfile.TemporaryDirectory(prefix="tds-try-") as folder:
+        out = Path(folder) / "tried.mp4"
+        arguments = adapter.codec_arguments(settings)
+        done = subprocess.run(
+            adapter._command(settings, find_ffmpeg(adapter.name), arguments, ffmpeg_name(out)),
+            input=b"\x80" * settings.frame_bytes if settings.bit_depth == 8 else
+            b"\x00\x02" * (settings.frame_bytes // 2),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            start_new_session=True,
+        )  # fmt: skip
+        log = done.stdout.decode(errors="replace")
+        given = _given(settings)
+        if done.returncode != 0:
+            why = f" with {given}" if given else " on this machine"
+            raise InputError(f"{adapter.name} does not start{why}; it says: {complaints(log)}")
+        for key, _ in settings.options:
+            named = re.compile(rf"(?<![\w-]){re.escape(key)}(?![\w-])")
+            for line in _lines(log):
+                if named.search(line) and re.search(_REFUSAL, line, re.IGNORECASE):
+                    raise InputError(
+                        f"{adapter.name} does not take the option {key}; it says: {line}"
+                    )
+        with av.open(ffmpeg_name(out)) as container:
+            form = container.streams.video[0].codec_context.pix_fmt
+        if depth_of(form) != settings.bit_depth:
+            raise InputError(
+                f"{adapter.name} codes {form}, and a {settings.bit_depth} bit 4:2:0 stream is "
+                "wanted; name another encoder, or leave options of formats out"
+            )
+
+
+def _environment() -> dict[str, str]:
+    """Of the encoder's program. SVT-AV1 lists all its settings at every start else."""
+    return {"SVT_LOG": "2", **os.environ}
+
+
+def packets_of(path: Path) -> list[tuple[int, bool]]:
+    """(time, whether it is a random-access point) of each video packet with data, in coded
+    order; none when the file does not open or its packets have no times."""
     try:
         with av.open(ffmpeg_name(path)) as container:
             if not container.streams.video:
-                return 0
-            return sum(1 for p in container.demux(container.streams.video[0]) if p.size)
+                return []
+            packets = [p for p in container.demux(container.streams.video[0]) if p.size]
+            return [(p.pts, p.is_keyframe) for p in packets if p.pts is not None]
     except av.error.FFmpegError:
-        return 0
+        return []

@@ -40,6 +40,7 @@ class LibVVenC(FFmpegEncoder):
     default_preset: ClassVar[str] = "fast"
     # Of smaller pictures it codes some and fails at others, by what is in them.
     least_side: ClassVar[int] = 16
+    params_option: ClassVar[str] = "-vvenc-params"
     # VVenC with frames in parallel keeps its first 4 access units back. If the input ends just
     # then, it may answer the first flush with none (EncLib::encodePicture, 1.15), which FFmpeg
     # takes for the end: exit status 0 and not a packet, for some lengths (15 and 16 in LDP) at
@@ -72,7 +73,7 @@ class LibVVenC(FFmpegEncoder):
         params = f"{_FIXED_QP}:internalbitdepth={settings.bit_depth}:{structure}{more}"
         return [
             *("-c:v", cls.name, "-preset", settings.preset, "-qp", str(settings.qp), "-qpa", "0"),
-            *("-vvenc-params", params),
+            *(cls.params_option, params),
         ]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""H.264 by x264, through FFmpeg's libx264: plain streams only, pairs are VVC or HEVC."""
+"""H.264 by x264, through FFmpeg's libx264."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ class LibX264(FFmpegEncoder):
         *("medium", "slow", "slower", "veryslow", "placebo"),
     )
     default_preset: ClassVar[str] = "medium"
+    params_option: ClassVar[str] = "-x264-params"
+
+    @classmethod
+    def crf_range(cls) -> tuple[float, float] | None:
+        return 0, 51
 
     @classmethod
     def input_pix_fmt(cls, settings: StreamSettings) -> str:
@@ -24,13 +29,18 @@ class LibX264(FFmpegEncoder):
 
     @classmethod
     def codec_arguments(cls, settings: StreamSettings) -> list[str]:
-        # Elsewhere x264's own offsets of I and B pictures (ipratio 1.4, pbratio 1.3) stay: flat
-        # QPs would make the anchor worse than what people code. In AI every QP is the one asked.
+        s = settings
         structure = {
-            Config.AI: "keyint=1:ipratio=1",
+            Config.AI: "keyint=1",
             Config.LDP: "bframes=0:keyint=infinite:ref=4",
             # Its own 3 B pictures: between more, which x264 codes in two levels only, it loses.
-            Config.RA: f"bframes=3:b-pyramid=normal:keyint={settings.period}:open-gop=1",
-        }[settings.config]
-        params = f"qp={settings.qp}:aq-mode=0:mbtree=0:scenecut=0:{structure}"
-        return ["-c:v", cls.name, "-preset", settings.preset, "-x264-params", params]
+            Config.RA: f"bframes=3:b-pyramid=normal:keyint={s.period}:open-gop=1",
+        }[s.config]
+        if s.crf is not None:  # with all that x264 adapts by itself
+            params = f"crf={s.crf:g}:scenecut=0:{structure}"
+        else:
+            # x264's own offsets of I and B pictures (ipratio 1.4, pbratio 1.3) stay: flat QPs
+            # would make the anchor worse than what people code. In AI every QP is the one asked.
+            flat = ":ipratio=1" if s.config is Config.AI else ""
+            params = f"qp={s.qp}:aq-mode=0:mbtree=0:scenecut=0:{structure}{flat}"
+        return ["-c:v", cls.name, "-preset", s.preset, cls.params_option, params]

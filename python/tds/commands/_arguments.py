@@ -131,6 +131,14 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     add_overwrite(group)
 
 
+def key_value(text: str) -> tuple[str, str]:
+    """Of an option that is given on to an encoder."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise InputError(f"an encoder option is KEY=VALUE, as in crf=20, not {text!r}")
+    return key, value
+
+
 def add_overwrite(group: argparse._ActionsContainer) -> None:
     group.add_argument("--overwrite", "-y", action="store_true", help="replace an existing output")
     group.add_argument("--quiet", "-q", action="store_true", help="no progress, no remarks")

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..files import check_output, whole_file
 from ..session import Picture
 from ..sinks import VIDEO, Y4M, AtDepth, Origin, OutputFormat, kind_of, open_sink
-from ._arguments import remark
+from ._arguments import key_value, remark
 
 
 def write_pictures(
@@ -54,7 +54,7 @@ def write_pictures(
             decoder.time_base,
             decoder.rate,
             args.vcodec,
-            dict(_key_value(o) for o in args.vcodec_option),
+            dict(key_value(o) for o in args.vcodec_option),
             origin() if origin is not None and kind == VIDEO else None,
             decoder.sample_aspect_ratio,
             decoder.full_range,
@@ -113,10 +113,3 @@ def _picture_log(args: argparse.Namespace, decoder: Decoder) -> Iterator[Callabl
 def _warn_variable(args: argparse.Namespace, decoder: Decoder) -> None:
     if not decoder.regular:
         remark(args, "y4m has one frame rate and this video's varies; its times are not kept")
-
-
-def _key_value(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise InputError(f"an encoder option is KEY=VALUE, as in crf=20, not {text!r}")
-    return key, value

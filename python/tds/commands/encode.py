@@ -6,13 +6,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..codecs import ADAPTERS, PAIRED, Codec, Config
+from ..codecs import Codec, Config
 from ..container.annexb import is_sidecar
 from ..encoder import EncodeResult, encode
 from ..errors import InputError
 from ..measuring.measure import check_measurable, measure, table
 from ..plan import Boundaries
-from ._arguments import add_overwrite, add_raw, add_video_track, raw_format, remark
+from ._arguments import add_overwrite, add_raw, add_video_track, key_value, raw_format, remark
 from ._progress import progress_bar
 
 
@@ -30,7 +30,9 @@ def add_parser(subparsers: Any) -> None:
         "NAME.lr.266 (.265) and NAME.json, the sidecar that pairs them",
     )
     p.add_argument(
-        "--codec", choices=[c.value for c in PAIRED], help="default: the encoder's, else vvc"
+        "--codec",
+        metavar="{" + ",".join(c.value for c in Codec) + "}",
+        help="default: the encoder's, else vvc",
     )
     p.add_argument(
         "--config",
@@ -38,8 +40,14 @@ def add_parser(subparsers: Any) -> None:
         default="ai",
         help="all intra (default), low delay P, random access",
     )
-    p.add_argument("--qp", type=int, default=32, help="fixed QP (default %(default)s)")
-    p.add_argument("--lr-qp-offset", type=int, default=0, help="added to the QP for LR")
+    quality = p.add_mutually_exclusive_group()
+    quality.add_argument("--qp", type=int, default=32, help="fixed QP (default %(default)s)")
+    quality.add_argument(
+        "--crf", type=float, help="constant rate factor instead, of encoders that have one"
+    )
+    p.add_argument(
+        "--lr-qp-offset", type=int, default=0, help="added to the QP, or the CRF, for LR"
+    )
     p.add_argument("--group", type=int, default=5, help="N, frames in a group, odd (default 5)")
     p.add_argument(
         "--boundaries",
@@ -50,9 +58,18 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("--scale", type=int, choices=(2, 4), default=2, help="k (default 2)")
     p.add_argument(
         "--encoder",
-        choices=sorted(a.name for a in ADAPTERS.values() if a.codec in PAIRED),
-        help="default: the codec's",
+        help="libvvenc, libx265, libx264, libsvtav1, vtm, hm, or any other of the ffmpeg program's "
+        "that codes VVC, HEVC, H.264 or AV1 (hevc_nvenc, h264_qsv, ...); x265, h264 and the like "
+        "mean one of these. It implies the codec (default: the codec's)",
     )
+    for option, streams in (("encoder", "both streams"), ("hr", "HR alone"), ("lr", "LR alone")):
+        p.add_argument(
+            f"--{option}-option",
+            metavar="KEY=VALUE",
+            action="append",
+            default=[],
+            help=f"an option of the encoder's own, for {streams}; again for each",
+        )
     p.add_argument("--encoder-path", help="of the encoders vtm and hm: the program, or its folder")
     p.add_argument(
         "--encoder-cfg",
@@ -109,9 +126,10 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             progress=progress,
             on_notice=lambda notice: remark(args, notice),
-            codec=args.codec or (ADAPTERS[args.encoder].codec if args.encoder else Codec.VVC),
+            codec=args.codec,
             config=config,
             qp=args.qp,
+            crf=args.crf,
             lr_qp_offset=args.lr_qp_offset,
             group=args.group,
             boundaries=args.boundaries,
@@ -119,6 +137,9 @@ def run(args: argparse.Namespace) -> int:
             encoder=args.encoder,
             encoder_path=args.encoder_path,
             encoder_cfg=args.encoder_cfg,
+            encoder_options=[key_value(o) for o in args.encoder_option],
+            hr_options=[key_value(o) for o in args.hr_option],
+            lr_options=[key_value(o) for o in args.lr_option],
             preset=args.preset,
             intra_period=args.intra_period,
             scene_cut=args.scene_cut,

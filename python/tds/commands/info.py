@@ -41,6 +41,10 @@ def _model(model: dict[str, Any]) -> str:
     return f"{model['name']} suggested{digest}, {here}"
 
 
+def _quality(qp: dict[str, int]) -> str:
+    return "" if qp["hr"] < 0 else f"QP {qp['hr']} (HR) and {qp['lr']} (LR), "
+
+
 def _text(f: dict[str, Any]) -> str:
     hr, lr = f["tracks"]["hr"], f["tracks"]["lr"]
     lines = [f"{f['file']}: {f['frames']} frames, k = {f['scale']}"]
@@ -52,8 +56,8 @@ def _text(f: dict[str, Any]) -> str:
         lines += [
             f"  plan    N = {plan['group']}, {plan['boundaries']} boundaries, "
             f"{plan['groups']} groups ({sizes}{more} frames)",
-            f"  coded   {hr['codec']}, {f['config'].upper()}, QP {qp['hr']} (HR) and {qp['lr']} "
-            f"(LR), preset {f['preset']}, {f['encoder']}",
+            f"  coded   {hr['codec']}, {f['config'].upper()}, {_quality(qp)}"
+            f"preset {f['preset'] or 'its own'}, {f['encoder']}",
             f"  times   {f['rate']} frames/s, {times}",
         ]
         model = f["model"]

@@ -255,7 +255,7 @@ class PairedFile:
                 tracks[role] = Track(
                     role,
                     stream.index,
-                    stream.codec_context.name,
+                    stream.codec_context.codec.canonical_name,
                     stream.codec_context.width,
                     stream.codec_context.height,
                     _bits(stream, path),

@@ -21,7 +21,7 @@ from .layout import Layout, Segments, lay_out, to_plain
 from .work import SAME, device_of, tools
 
 # Rough cost of coding and of measuring one luma sample, in a common unit, for the time left.
-_COST = {Codec.VVC: 10.0, Codec.HEVC: 2.0, Codec.H264: 1.0}
+_COST = {Codec.VVC: 10.0, Codec.HEVC: 2.0, Codec.H264: 1.0, Codec.AV1: 2.0}
 _COST_CONFIG = {Config.AI: 1.0, Config.LDP: 2.0, Config.RA: 2.0}
 _COST_MEASURE = {"plain": 1.0, "bicubic": 1.2, "lanczos": 1.2, "model": 8.0}
 
