@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import forms
 import tds
 import tools
 
@@ -65,3 +66,9 @@ def coded(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         return made[key]
 
     return make
+
+
+@pytest.fixture(params=forms.GRID, ids="-".join)
+def written(request: pytest.FixtureRequest, small: Path, tmp_path: Path) -> forms.Written:
+    """A small pair of each encoder in each container."""
+    return forms.encode(small, tmp_path, *request.param)

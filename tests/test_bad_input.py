@@ -322,10 +322,28 @@ def test_two_files_that_are_one(tmp_path: Path, coded: Coded, small: Path) -> No
         assert "tds decode" in line
 
 
-@pytest.mark.parametrize("name", ["out.mkv", "out", "-"])
-def test_a_paired_file_is_mp4(tmp_path: Path, small: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["out.avi", "out", "-"])
+def test_a_paired_file_has_the_name_of_one(tmp_path: Path, small: Path, name: str) -> None:
     out = name if name == "-" else tmp_path / name
-    fails(tmp_path, "encode", small, out, says="a paired file is MP4")
+    fails(tmp_path, "encode", small, out, says="with the suffix .mp4, .mkv or .ts, or give --form")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        (
+            "out.ts",
+            ("--codec", "av1"),
+            "no way to keep AV1 in an MPEG transport stream; name",
+        ),
+        ("out.json", ("--codec", "av1"), "raw streams beside a sidecar are named for vvc, hevc"),
+        ("out.json", ("--format", "mkv"), "asks for two raw streams, which have no --format"),
+    ],
+)
+def test_what_a_container_does_not_hold_is_said_before_any_work(
+    tmp_path: Path, small: Path, name: str, options: tuple[str, ...], says: str
+) -> None:
+    fails(tmp_path, "encode", small, tmp_path / name, *options, says=says)
 
 
 def test_an_output_without_a_suffix(tmp_path: Path, coded: Coded) -> None:
@@ -650,7 +668,7 @@ def test_a_sidecar_that_names_no_codec_does_not_name_the_streams(
     value = json.loads(sidecar.read_text())
     del value["codec"]
     sidecar.write_text(json.dumps(value))
-    fails(tmp_path, "mux", sidecar, out, says="not vvc or hevc")
+    fails(tmp_path, "mux", sidecar, out, says="says codec '', and raw streams")
     tools.tds("mux", sidecar, out, "--hr", tmp_path / "y.hr.265", "--lr", tmp_path / "y.lr.265")
     assert out.is_file()
 

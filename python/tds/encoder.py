@@ -27,9 +27,10 @@ from .codecs import (
     StreamSettings,
     find_adapter,
 )
-from .container.annexb import check_mp4_name, is_sidecar, raw_paths, write_raw_pair
+from .container.annexb import is_sidecar, raw_paths, write_raw_pair
+from .container.forms import Form, form_of
 from .container.metadata import MAX_FRAMES, Metadata, Timeline, check_model
-from .container.mp4 import MUXER, MUXER_OPTIONS, CodedStream, write_paired
+from .container.mp4 import CodedStream, write_paired
 from .errors import InputError, MissingError
 from .files import check_output, whole_file
 from .media.extras import Extras, plan_extras
@@ -252,17 +253,19 @@ def encode(
     raw: RawFormat | None = None,
     video_track: int | None = None,
     overwrite: bool = False,
+    format: str | None = None,
     progress: Progress | None = None,
     on_notice: Callable[[str], None] | None = None,
     **options: Any,
 ) -> EncodeResult:
-    """Codes a video as an HR and an LR stream in one MP4 file, or as two raw streams.
+    """Codes a video as an HR and an LR stream in one file, or as two raw streams.
 
     source: any file FFmpeg reads ("-": standard input); raw planar yuv, or the rate of a raw
     coded stream, with ``raw``. video_track: number of the track among the file's video streams,
-    as in FFmpeg's ``0:v:N`` (None: the one that is shown by default). output: the MP4 file,
-    written whole or not at all; with the suffix .json or .yaml a sidecar, beside which the two
-    raw streams go (container.annexb.raw_paths). on_notice: called with each of the result's
+    as in FFmpeg's ``0:v:N`` (None: the one that is shown by default). output: the file, written
+    whole or not at all, as ``format`` says ("mp4", "mkv", "ts" or "fmp4"; None: as its suffix
+    does); with the suffix .json or .yaml a sidecar, beside which the two raw streams go
+    (container.annexb.raw_paths). on_notice: called with each of the result's
     notices as soon as it is known: what does not come along, before any picture is coded.
     settings, or its fields as keywords (``codec="vvc"``, ``qp=32``, ...).
 
@@ -273,11 +276,17 @@ def encode(
     settings = make_settings(settings, **options)
     path = os.fspath(source)
     check_output(output, overwrite, [path])
+    form = None
     if is_sidecar(output):
         for beside in raw_paths(Path(output), settings.codec.value):
             check_output(beside, overwrite, [path])
+        if format is not None:
+            raise InputError(
+                f"{output} asks for two raw streams, which have no --format; leave it out"
+            )
     else:
-        check_mp4_name(output)
+        form = form_of(output, format)
+        form.check(output, settings.codec)
     with whole_file(output, overwrite) as beside, VideoSource(path, raw, video_track) as video:
         if video.is_pair and video_track is None:
             raise InputError(
@@ -285,7 +294,7 @@ def encode(
                 "--video-track 0 codes its key frames alone"
             )
         # Before any picture is coded: what this refuses, it refuses at once.
-        extras, notices = _extras_of(video, is_sidecar(output))
+        extras, notices = _extras_of(video, form)
         tell = on_notice or (lambda notice: None)
         for notice in notices:
             tell(notice)
@@ -293,12 +302,12 @@ def encode(
             coded = code_streams(video, settings, Path(folder), progress)
             for notice in video.notices:
                 tell(notice)
-            if is_sidecar(output):
+            if form is None:
                 write_raw_pair(Path(output), beside, coded.hr, coded.lr, coded.metadata, overwrite)
             else:
                 write_paired(
                     *(beside, coded.hr, coded.lr, coded.metadata),
-                    *(extras, video.clock(), video.display_matrix),
+                    *(extras, video.clock(), video.display_matrix, form),
                 )
             return EncodeResult(
                 Path(output),
@@ -311,12 +320,12 @@ def encode(
             )
 
 
-def _extras_of(video: VideoSource, raw_streams: bool) -> tuple[Extras, list[str]]:
-    """What comes along, and in sentences what does not or is changed."""
-    if raw_streams:
+def _extras_of(video: VideoSource, form: Form | None) -> tuple[Extras, list[str]]:
+    """What comes along, and in sentences what does not or is changed. form: None: raw streams."""
+    if form is None:
         return Extras(), ["raw streams hold pictures alone: sound and tags stay behind"]
-    extras = plan_extras(video.path, video.container, [video.index], MUXER, MUXER_OPTIONS)
-    return extras, extras.notices
+    extras = plan_extras(video.path, video.container, [video.index], form.muxer, form.options)
+    return extras, [*form.losses(video.display_matrix is not None), *extras.notices]
 
 
 def make_settings(settings: EncodeSettings | None = None, **options: Any) -> EncodeSettings:

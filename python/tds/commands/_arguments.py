@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..container.forms import FORMS
 from ..decoder import HR, EnhanceSettings
 from ..errors import InputError
 from ..media.opening import RawFormat
@@ -137,6 +138,15 @@ def key_value(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise InputError(f"an encoder option is KEY=VALUE, as in crf=20, not {text!r}")
     return key, value
+
+
+def add_form(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--format",
+        choices=[form.name for form in FORMS],
+        help="what file to write, whatever its name: MP4, Matroska, MPEG transport stream, or MP4 "
+        "in fragments (default: by the suffix)",
+    )
 
 
 def add_overwrite(group: argparse._ActionsContainer) -> None:

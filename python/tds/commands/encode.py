@@ -12,22 +12,30 @@ from ..encoder import EncodeResult, encode
 from ..errors import InputError
 from ..measuring.measure import check_measurable, measure, table
 from ..plan import Boundaries
-from ._arguments import add_overwrite, add_raw, add_video_track, key_value, raw_format, remark
+from ._arguments import (
+    add_form,
+    add_overwrite,
+    add_raw,
+    add_video_track,
+    key_value,
+    raw_format,
+    remark,
+)
 from ._progress import progress_bar
 
 
 def add_parser(subparsers: Any) -> None:
     p = subparsers.add_parser(
         "encode",
-        help="code a video as HR + LR in one MP4 file or two raw streams",
+        help="code a video as HR + LR in one file or two raw streams",
         description="Code a video as two ordinary streams, HR key frames at full size and LR "
-        "frames at 1/k of it, in one MP4 file.",
+        "frames at 1/k of it, in one file.",
     )
     p.add_argument("input", help="any video FFmpeg reads, or - for standard input")
     p.add_argument(
         "output",
-        help="the MP4 file to write; NAME.json instead writes the raw streams NAME.hr.266 and "
-        "NAME.lr.266 (.265) and NAME.json, the sidecar that pairs them",
+        help="the file to write: .mp4, .mkv or .ts; NAME.json instead writes the raw streams "
+        "NAME.hr.266 and NAME.lr.266 (.265, .264) and NAME.json, the sidecar that pairs them",
     )
     p.add_argument(
         "--codec",
@@ -97,7 +105,9 @@ def add_parser(subparsers: Any) -> None:
     )
     add_video_track(p)
     add_raw(p)
-    add_overwrite(p.add_argument_group("output"))
+    group = p.add_argument_group("output")
+    add_form(group)
+    add_overwrite(group)
     p.set_defaults(func=run)
 
 
@@ -114,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         check_measurable(args.input)
         if is_sidecar(args.output):
             raise InputError(
-                f"--measure decodes an MP4 file, and {args.output} asks for raw streams; name an "
+                f"--measure decodes one file, and {args.output} asks for raw streams; name an "
                 "output with the suffix .mp4, or leave --measure out"
             )
     with progress_bar("encode", args.quiet) as progress:
@@ -124,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
             raw=raw,
             video_track=args.video_track,
             overwrite=args.overwrite,
+            format=args.format,
             progress=progress,
             on_notice=lambda notice: remark(args, notice),
             codec=args.codec,

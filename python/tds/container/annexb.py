@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Raw byte streams (Annex B, .266 and .265): to MP4 with true times, and from it."""
+"""Raw byte streams (Annex B; .266, .265, .264): to files with true times, and from them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from typing import BinaryIO
 import av
 from av.bitstream import BitStreamFilterContext
 
-from ..codecs.base import CodedSegment
+from ..codecs.base import Codec, CodedSegment
 from ..errors import ExternalError, InputError, MissingError
 from ..files import check_output, whole_file
 from ..media.extras import Extras
 from ..media.opening import ffmpeg_name
 from ..plan import Role
+from .forms import form_of
 from .metadata import Metadata
 from .mp4 import CodedStream, write_paired
 
-_FILTERS = {"vvc": "vvc_mp4toannexb", "hevc": "hevc_mp4toannexb"}
-_SUFFIXES = {"vvc": ".266", "hevc": ".265"}
+_FILTERS = {c: f"{c}_mp4toannexb" for c in ("vvc", "hevc", "h264")}
+_SUFFIXES = {"vvc": ".266", "hevc": ".265", "h264": ".264"}
 
 
 def is_sidecar(path: str | os.PathLike[str]) -> bool:
@@ -33,19 +34,13 @@ def is_sidecar(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in (".json", ".yaml", ".yml")
 
 
-def check_mp4_name(path: str | os.PathLike[str]) -> None:
-    """Raises InputError for the name of a paired file that would not be MP4's."""
-    if Path(path).suffix.lower() not in (".mp4", ".m4v", ".mov"):
-        raise InputError(f"{path}: a paired file is MP4; name it with the suffix .mp4")
-
-
 def raw_paths(sidecar: Path, codec: str) -> tuple[Path, Path]:
     """(HR, LR): ``clip.json`` has ``clip.hr.266`` and ``clip.lr.266`` beside it."""
     suffix = _SUFFIXES.get(codec)
     if suffix is None:
         raise InputError(
-            f"{sidecar} says codec {codec!r}, not vvc or hevc, so it does not say how the streams "
-            "beside it are named"
+            f"{sidecar} says codec {codec!r}, and raw streams beside a sidecar are named for vvc, "
+            "hevc or h264"
         )
     return sidecar.with_suffix(f".hr{suffix}"), sidecar.with_suffix(f".lr{suffix}")
 
@@ -143,13 +138,17 @@ def mux_raw_pair(
     metadata: Metadata,
     output: str | os.PathLike[str],
     overwrite: bool = False,
+    format: str | None = None,
 ) -> tuple[int, int]:
-    """Muxes two raw streams into the MP4 profile; how many pictures each has.
+    """Muxes two raw streams into one file; how many pictures each has. format: of forms.form_of
+    (None: by the output's suffix).
 
     Raises MissingError, InputError when a stream is not what ``metadata`` speaks
     of or ``output`` is one of the streams, ExternalError when it does not decode."""
     check_output(output, overwrite, [hr, lr])
-    check_mp4_name(output)
+    form = form_of(output, format)
+    if metadata.codec:
+        form.check(output, Codec(metadata.codec))
     if not metadata.timeline.known:
         raise InputError("the sidecar holds no times, and the raw streams have none either")
     expected = metadata.expected()
@@ -172,7 +171,7 @@ def mux_raw_pair(
                     f"{raw} (for which the sidecar tells {frames} frames)",
                 )
                 coded[role] = CodedStream([CodedSegment(mp4, frames)], times[role])
-            write_paired(beside, coded[Role.HR], coded[Role.LR], metadata, Extras())
+            write_paired(beside, coded[Role.HR], coded[Role.LR], metadata, Extras(), form=form)
     return len(times[Role.HR]), len(times[Role.LR])
 
 
@@ -183,7 +182,7 @@ def write_annexb(segments: Iterable[CodedSegment], file: BinaryIO) -> None:
             stream = container.streams.video[0]
             name = _FILTERS.get(stream.codec_context.name)
             if name is None:
-                raise ExternalError(f"{segment.path.name} is neither VVC nor HEVC")
+                raise ExternalError(f"{segment.path.name} is none of VVC, HEVC and H.264")
             bsf = BitStreamFilterContext(name, stream)
             for packet in container.demux(stream):
                 if packet.size:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from av.video.stream import VideoStream
 from .._tds import frame_rate, scale_of
 from ..codecs.base import CodedSegment
 from ..errors import ExternalError, InputError
-from ..media.extent import file_size, has_index, indexed_end
+from ..media.extent import file_size, has_index, indexed_end, said_end
 from ..media.extras import Extras, decoding_time
 from ..media.opening import ffmpeg_name, is_read_once, open_container, video_streams
 from ..media.planar import depth_of
 from ..media.times import SourceClock, exact
 from ..plan import Role
+from .forms import MP4, Form
 from .metadata import KEY, Metadata, container_tag, read_tag
 from .times import common_unit, ratio, rescale
 
@@ -58,16 +60,6 @@ class CodedStream:
         return 8 * total
 
 
-MUXER = "mp4"
-MUXER_OPTIONS = {
-    # Global keys that FFmpeg does not know (ours) are kept only so; the index goes first
-    # so that a cut file is known as cut and a player can start at once.
-    "movflags": "use_metadata_tags+faststart",
-    # A tag that says a time code stays a tag; FFmpeg would make a track of it.
-    "write_tmcd": "0",
-}
-
-
 def write_paired(
     path: Path,
     hr: CodedStream,
@@ -76,46 +68,44 @@ def write_paired(
     extras: Extras,
     clock: SourceClock | None = None,
     display_matrix: Sequence[int] | None = None,
+    form: Form = MP4,
 ) -> None:
     """Writes the paired file. ``path`` must be fresh (files.whole_file).
 
-    extras: planned for MUXER and MUXER_OPTIONS. clock: moves their times. display_matrix: of
-    both tracks, as of media.pictures.display_matrix.
+    extras: planned for the form's muxer and options. clock: moves their times. display_matrix:
+    of both tracks, as of media.pictures.display_matrix.
 
     Raises ExternalError when a segment does not hold what it says, OSError when
     it cannot be written."""
     time_base = metadata.timeline.time_base
     nominal = max(1, round(1 / (metadata.timeline.rate * time_base)))
-    timescale = _timescale(time_base)
-    options = {
-        **MUXER_OPTIONS,
-        "video_track_timescale": str(timescale),
-        # Edit lists count in movie ticks: with the default 1000 the first LR picture
-        # of a 29.97 fps video lands on the wrong tick.
-        "movie_timescale": str(timescale),
-    }
-    with av.open(ffmpeg_name(path), "w", format=MUXER, options=options) as out:
-        out.metadata[KEY] = metadata.to_json()
+    if form.tick is not None:
+        _check_tick({*hr.times, *lr.times}, time_base, form)
+    options = form.options_for(time_base)
+    with av.open(ffmpeg_name(path), "w", format=form.muxer, options=options) as out:
+        if form.tag:
+            out.metadata[KEY] = metadata.to_json()
         sources = []
         for role, coded in ((Role.HR, hr), (Role.LR, lr)):
             stream = _add_video(out, coded.segments[0].path)
-            stream.metadata["handler_name"] = f"TDS {role.name}"
+            if form.track_name:
+                stream.metadata[form.track_name] = f"TDS {role.name}"
             stream.disposition = Disposition.default if role is Role.HR else Disposition(0)
             stream.set_display_matrix(display_matrix)
-            sources.append(_timed_packets(coded, stream, time_base, nominal))
+            sources.append(_timed_packets(coded, stream, time_base, nominal, form.tick))
         sources.append(extras.add_to(out, clock))
         for packet in heapq.merge(*sources, key=decoding_time):
             out.mux(packet)
 
 
-def _timescale(time_base: Fraction) -> int:
-    """Ticks a second that hold the source's times exactly, 10000 at least."""
-    scale = time_base.denominator
-    while scale < 10_000:
-        scale *= 2
-    if scale > 0x7FFFFFFF:
-        raise InputError(f"a time base of {time_base} s is finer than MP4 can hold")
-    return scale
+def _check_tick(times: Collection[int], time_base: Fraction, form: Form) -> None:
+    """Raises InputError where pictures of different times would come to be at one."""
+    assert form.tick is not None
+    if len({rescale(time, time_base, form.tick) for time in times}) < len(times):
+        raise InputError(
+            f"two frames of the source are closer than {form.called} tells apart ({form.tick} s); "
+            "write an MP4 file"
+        )
 
 
 def _add_video(out: OutputContainer, path: Path) -> VideoStream:
@@ -131,7 +121,11 @@ def _add_video(out: OutputContainer, path: Path) -> VideoStream:
 
 
 def _timed_packets(
-    coded: CodedStream, stream: VideoStream, time_base: Fraction, nominal: int
+    coded: CodedStream,
+    stream: VideoStream,
+    time_base: Fraction,
+    nominal: int,
+    tick: Fraction | None,
 ) -> Iterator[Packet[Any]]:
     """Packets in coded order with the source's times.
 
@@ -148,9 +142,10 @@ def _timed_packets(
     fine = 16  # packets that must precede others by decoding time do so by 1/16 frame
     if time_base * nominal < Fraction(1, 500):
         fine = 1
-    due = [times[rank] * fine for rank in ranks]
-    for j in range(len(due) - 2, -1, -1):
-        due[j] = min(due[j], due[j + 1] - nominal)
+    due = _decoding_times([times[rank] * fine for rank in ranks], nominal)
+    if tick is not None and due[0] < times[0] * fine:
+        # No decoding time before all display times where there are no edit lists.
+        due = _decoding_times([times[rank] * fine for rank in ranks], ceil(tick * fine / time_base))
     header: bytes | None = None
     i = 0
     for segment in coded.segments:
@@ -174,6 +169,14 @@ def _timed_packets(
                 packet.duration = (after - times[rank]) * fine
                 yield packet
                 i += 1
+
+
+def _decoding_times(shown: list[int], step: int) -> list[int]:
+    """For display times in coded order: as late as can be, ``step`` apart or more."""
+    due = [*shown]
+    for j in range(len(due) - 2, -1, -1):
+        due[j] = min(due[j], due[j + 1] - step)
+    return due
 
 
 def _display_ranks(segments: Sequence[CodedSegment]) -> list[int]:
@@ -262,7 +265,7 @@ class PairedFile:
                     exact(stream.time_base or 1),
                     len(stream.index_entries) if has_index(container) else 0,
                 )
-            end = indexed_end((hr, lr))
+            end = indexed_end((hr, lr)) if has_index(container) else said_end(path, container)
             self.hr, self.lr = tracks[Role.HR], tracks[Role.LR]
         self._first = self._demux(_FIRST)
         times = [t for packets in self._first.values() for t in packets.times]

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The filter and pairs of any encoder in any container: what tests/test_forms.py asks of
+``tds decode``."""
+
+from __future__ import annotations
+
+import pytest
+from filter_tools import BICUBIC, Program, decoded
+
+import forms
+
+
+@pytest.mark.parametrize("graph", ["-vf", "-filter_complex"])
+def test_every_frame_comes_out_once_at_its_time(
+    ffmpeg: Program, written: forms.Written, graph: str
+) -> None:
+    path = written.result.path
+    got = ffmpeg.frames("-copyts", "-i", path, graph, BICUBIC)
+    assert [time for time, _ in got] == written.times
+    assert got == decoded(path)
