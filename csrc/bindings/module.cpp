@@ -308,14 +308,15 @@ std::unique_ptr<Owner> to_picture(const py::object &frame, int bit_depth, tds_pi
 
 class Picture {
   public:
-    explicit Picture(const tds_picture &picture, py::object opaque)
-        : picture_(picture), opaque_(std::move(opaque)) {}
+    Picture(const tds_picture &picture, py::object opaque, py::object colors)
+        : picture_(picture), opaque_(std::move(opaque)), colors_(std::move(colors)) {}
     ~Picture() { tds_picture_release(&picture_); }
     Picture(const Picture &) = delete;
     Picture &operator=(const Picture &) = delete;
 
     const tds_picture &get() const { return picture_; }
     const py::object &opaque() const { return opaque_; }
+    const py::object &colors() const { return colors_; }
 
     int planes() const { return picture_.layout == TDS_LAYOUT_SEMIPLANAR ? 2 : 3; }
     py::ssize_t rows(int i) const { return i == 0 ? picture_.height : picture_.height / 2; }
@@ -338,7 +339,7 @@ class Picture {
 
   private:
     tds_picture picture_;
-    py::object opaque_;
+    py::object opaque_, colors_;
 };
 
 // A plane in CUDA memory, for torch.from_dlpack and the like.
@@ -573,6 +574,9 @@ int32_t type_of(const std::optional<std::string> &type) {
 
 class Session {
   public:
+    // What its pictures' samples mean, for who shows them; the engine has no use for it.
+    py::object colors = py::none();
+
     Session(int32_t width, int32_t height, int32_t scale, int32_t bit_depth,
             const std::string &backend, const py::object &model,
             const std::optional<std::string> &model_sha256, const std::string &device,
@@ -706,7 +710,7 @@ class Session {
         for (auto i = opaques_.begin(); i != opaques_.end();) {
             i = i->second.first <= picture.pts ? opaques_.erase(i) : std::next(i);
         }
-        return std::make_shared<Picture>(picture, std::move(opaque));
+        return std::make_shared<Picture>(picture, std::move(opaque), colors);
     }
 
     std::set<std::string> wants() {
@@ -820,6 +824,11 @@ class Session {
     bool ended_ = false;
 };
 
+// How a picture is shown is Python's business.
+py::object display(const char *function, const py::object &picture) {
+    return py::module_::import("tds.display").attr(function)(picture);
+}
+
 std::string representation(const Picture &picture) {
     const tds_picture &p = picture.get();
     std::string text = "<tds.Picture pts=" + std::to_string(p.pts) + " " + std::to_string(p.width) +
@@ -885,8 +894,12 @@ PYBIND11_MODULE(_tds, m) {
                                })
         .def_property_readonly("corrupt", [](const Picture &p) { return p.get().corrupt != 0; })
         .def_property_readonly("opaque", &Picture::opaque)
+        .def_property_readonly("colors", &Picture::colors)
         .def("to_ndarray", &to_ndarray)
         .def("to_av", &to_av)
+        .def("to_rgb", [](const py::object &self) { return display("rgb", self); })
+        .def("to_tensor", [](const py::object &self) { return display("tensor", self); })
+        .def("_repr_png_", [](const py::object &self) { return display("png", self); })
         .def("__repr__", &representation);
 
     py::class_<CudaPlane>(m, "CudaPlane")
@@ -944,6 +957,7 @@ PYBIND11_MODULE(_tds, m) {
         .def_property_readonly("wants",
                                [](Session &s) { return py::frozenset(py::cast(s.wants())); })
         .def_property_readonly("ended", &Session::ended)
+        .def_readwrite("colors", &Session::colors)
         .def_property_readonly("info", &Session::info)
         .def("flush", &Session::flush)
         .def("close", &Session::close)

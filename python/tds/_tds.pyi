@@ -9,6 +9,9 @@ from typing import Any, Literal, Protocol, SupportsIndex
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
+from torch import Tensor
+
+from .display import Colors
 
 class _DLPack(Protocol):
     def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -116,6 +119,22 @@ class Picture:
     @property
     def opaque(self) -> Any:
         """What ``send`` was given with it; None for a repeated picture."""
+
+    @property
+    def colors(self) -> Colors | None:
+        """Of the session that made it."""
+
+    def to_rgb(self) -> NDArray[np.uint8]:
+        """RGB [height, width, 3], uint8, by the matrix and range of ``colors`` (by the size
+        where they are not known: BT.709 from 720 rows on, BT.601 below).
+        NotImplementedError in CUDA memory."""
+
+    def to_tensor(self) -> Tensor:
+        """``to_rgb`` as a torch tensor [3, height, width], uint8, on the CPU.
+        MissingError (a FileNotFoundError) without torch."""
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
 
     def to_ndarray(self) -> NDArray[Any]:
         """A copy, [height * 3 / 2, width]: Y, Cb and Cr below each other, as
@@ -293,6 +312,10 @@ class Session:
     def wants(self) -> frozenset[str]:
         """The streams ("hr", "lr") that must be sent or ended before receive can go on;
         empty when a picture is ready or all has ended."""
+
+    colors: Colors | None
+    """What the samples mean, for who shows them; goes on to every picture received. None at
+    first, and the engine has no use for it."""
 
     @property
     def ended(self) -> bool:

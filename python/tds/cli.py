@@ -69,10 +69,13 @@ def main(argv: list[str] | None = None) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _terminate)
     _print_any_name()
-    try:
-        return int(args.func(args) or 0)
-    except BaseException as e:
-        return _status(e)
+    from .errors import in_options
+
+    with in_options():
+        try:
+            return int(args.func(args) or 0)
+        except BaseException as e:
+            return _status(e)
 
 
 def _status(error: BaseException) -> int:

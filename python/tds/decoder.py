@@ -6,22 +6,40 @@ The session says which stream it needs next, so memory is bounded whatever the i
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import operator
+from base64 import b64encode
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import isfinite
+from numbers import Real
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, Unpack, overload
 
+import numpy as np
 from av.video.frame import VideoFrame
 
 from ._tds import Tag
 from .arrivals import Arrivals
 from .container.mp4 import PairedFile
-from .errors import ExternalError, InputError, MissingError
+from .display import Colors, batch, page_table, png, tensors
+from .errors import ExternalError, InputError, MissingError, worded
+from .media.objects import Source
+from .options import EnhanceOptions
 from .pair import Lost, Pair
 from .plan import Role
 from .session import Picture, Session
 from .tracks import pair_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+class SupportsClose(Protocol):
+    def close(self) -> None: ...
+
 
 BACKENDS = ("auto", "bicubic", "torchscript")
 HR = ("auto", "pass", "refine")
@@ -71,6 +89,20 @@ class Decoder(Iterator[Picture]):
     full_range (whether samples use all codes), model (a few words for a person), plain
     (whether it is one stream of full-size pictures, without LR), frames (how many there
     will be, about; 0: not known).
+
+    What comes from a file that can be read again is a sequence too: ``len``, ``times``,
+    ``duration``, ``seek``, and indexing by number and by time. A whole number counts pictures;
+    any other number is seconds from the first picture, and the picture is the one shown then.
+    A slice is a list; neither it nor an index moves the place where iterating goes on::
+
+        pictures[10], pictures[-1]            # tds.Picture
+        pictures[10:20:2]                     # five of them
+        pictures[0.5:1.0]                     # those shown from 0.5 s on and before 1 s
+        pictures.to_rgb(10, 20)               # of the same, RGB: [10, height, width, 3], uint8
+        pictures.to_tensor(0.5, 1.0)          # torch: [N, 3, height, width], uint8
+
+    Each is the picture that it would be in its turn, for which those before it are decoded and
+    enhanced that it is made from.
     """
 
     def __init__(self, pair: Pair, settings: EnhanceSettings | None = None) -> None:
@@ -103,7 +135,12 @@ class Decoder(Iterator[Picture]):
             strength=wanted.strength,
         )
         self.frames = pair.frames
+        self._session.colors = Colors(pair.matrix, pair.full_range)
+        self._source = pair.source
+        self._handed: int | None = None  # time of the last picture that the session gave
+        self._iterated: int | None = None  # and of the last one that iterating gave
         self._said = pair.notices
+        self._with: list[SupportsClose] = []
         self._arrivals = Arrivals(pair)
 
     def _choose(self, wanted: EnhanceSettings, tag: Tag | None) -> _Chosen:
@@ -158,7 +195,8 @@ class Decoder(Iterator[Picture]):
     def notices(self) -> list[str]:
         """Sentences about what is not as asked for or as the tag tells; complete at the end."""
         said = self._said() if self._said is not None else ()
-        return [*self._notices, *self._arrivals.notices, *said]
+        said = [*self._notices, *self._arrivals.notices, *said]
+        return list(dict.fromkeys(map(worded, said)))
 
     @property
     def session(self) -> Session:
@@ -178,16 +216,180 @@ class Decoder(Iterator[Picture]):
         return self._arrivals.damaged
 
     def __next__(self) -> Picture:
+        if self._handed != self._iterated:  # an index was asked for in between
+            after = 0 if self._iterated is None else bisect_right(self.times, self._iterated)
+            if after == len(self.times):
+                raise StopIteration
+            picture = self._at(after)
+        else:
+            picture = self._receive()
+        self._iterated = picture.pts
+        return picture
+
+    def _receive(self) -> Picture:
+        """The session's next picture. Raises StopIteration at the end."""
         session = self._session
         while True:
             picture = session.receive()
             if picture is not None:
+                self._handed = picture.pts
                 return picture
             if session.ended:
                 raise StopIteration
             for role in (Role.HR, Role.LR):
                 if role.value in session.wants:
                     self._send(role)
+
+    # ------------------------------------------------------ as a sequence --
+
+    _NEAR = 8  # pictures that are made and passed over rather than read anew for
+
+    @property
+    def times(self) -> Sequence[int]:
+        """When the pictures are shown, increasing, in ``time_base``. The file's packets are read
+        for it once. Raises TypeError where what is decoded can be read only once."""
+        if self._source is None:
+            raise TypeError(
+                "these pictures come but once, from a pipe, two files or a decoder of your own: "
+                "iterate over them"
+            )
+        return self._source.times()
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __bool__(self) -> bool:
+        return True  # and not whether it has pictures, which would read the file
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds, from the first picture to the end of the last, which is shown for 1 / rate."""
+        times = self.times
+        if not times:
+            return Fraction(0)
+        return (times[-1] - times[0]) * self.time_base + 1 / self.rate
+
+    def seek(self, place: SupportsIndex | float | Fraction) -> None:
+        """Iterating goes on with the picture of this number, or the one shown at this time, seconds
+        from the first picture. Raises IndexError for a place that is not in the video."""
+        at = self._number(place)
+        self._iterated = self.times[at - 1] if at else None
+
+    @overload
+    def __getitem__(self, place: SupportsIndex | float | Fraction) -> Picture: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Picture]: ...
+    def __getitem__(
+        self, place: SupportsIndex | float | Fraction | slice
+    ) -> Picture | list[Picture]:
+        if isinstance(place, slice):
+            return [self._at(i) for i in self._numbers(place)]
+        return self._at(self._number(place))
+
+    def to_rgb(
+        self,
+        start: float | Fraction | None = None,
+        stop: float | Fraction | None = None,
+        step: int | None = None,
+    ) -> NDArray[np.uint8]:
+        """Pictures of a slice as RGB: [pictures, height, width, 3], uint8. Without arguments: all,
+        and all of them in memory."""
+        return batch(self[start:stop:step])
+
+    def to_tensor(
+        self,
+        start: float | Fraction | None = None,
+        stop: float | Fraction | None = None,
+        step: int | None = None,
+    ) -> Tensor:
+        """Pictures of a slice as RGB in a torch tensor, [pictures, 3, height, width], uint8, on the
+        CPU."""
+        return tensors(self[start:stop:step])
+
+    def _numbers(self, place: slice) -> range:
+        ends = slice(self._end(place.start), self._end(place.stop), place.step)
+        numbers = range(*ends.indices(len(self)))
+        if numbers.step < 0:
+            raise ValueError("pictures are made forwards: reverse the list that a slice gives")
+        return numbers
+
+    def _end(self, place: Any) -> int | None:
+        """An end of a slice: of a time, the number of the first picture shown then or later."""
+        if place is None or hasattr(place, "__index__"):
+            return None if place is None else operator.index(place)
+        times = self.times
+        return (
+            bisect_left(times, times[0] + round(_seconds(place) / self.time_base)) if times else 0
+        )
+
+    def _number(self, place: Any) -> int:
+        times = self.times
+        if hasattr(place, "__index__"):
+            at = operator.index(place)
+            if not -len(times) <= at < len(times):
+                raise IndexError(f"there is no picture {at}, of {len(times)}")
+            return at % len(times)
+        seconds = _seconds(place)
+        if not 0 <= seconds < self.duration:
+            raise IndexError(
+                f"no picture is shown at {float(seconds):g} s; the video lasts "
+                f"{float(self.duration):g} s"
+            )
+        return bisect_right(times, times[0] + round(seconds / self.time_base)) - 1
+
+    def _at(self, number: int) -> Picture:
+        """Picture ``number``, by the shortest way there."""
+        times = self.times
+        done = 0 if self._handed is None else bisect_right(times, self._handed)
+        if self._session.ended or not 0 <= number - done <= self._NEAR:
+            self._restart(number)
+        try:
+            while True:
+                picture = self._receive()
+                if picture.pts >= times[number]:
+                    return picture
+        except StopIteration:
+            raise ExternalError(
+                f"picture {number} does not decode, nor does any after it"
+            ) from None
+
+    def _restart(self, number: int) -> None:
+        """The session begins anew, at picture ``number`` or before, so that it gives that one as it
+        does in its turn."""
+        assert self._source is not None
+        pair = self._source.again(self.times[number])
+        self._notices = self.notices
+        self._arrivals.close()
+        self._session.flush()
+        self._said = pair.notices
+        self._arrivals = Arrivals(pair)
+        self._handed = None
+
+    def __repr__(self) -> str:
+        what = "plain" if self.plain else f"k = {self.scale}"
+        return (
+            f"<tds.Decoder {self.width}x{self.height} {self.bit_depth} bit, {what}, "
+            f"{float(self.rate):g} frames/s, {self.model}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first picture, and what is known of them all."""
+        rows: list[tuple[str, object]] = [
+            ("size", f"{self.width}x{self.height}, {self.bit_depth} bit"),
+            ("frames a second", f"{float(self.rate):g}"),
+            ("made by", self.model),
+        ]
+        drawn = ""
+        if self._source is not None:
+            rows.append(("pictures", f"{len(self)}, {float(self.duration):g} s"))
+            if self.times:
+                data = b64encode(png(self[0])).decode()
+                drawn = (
+                    "<img style='max-width:100%;display:block' alt='its first picture' "
+                    f"src='data:image/png;base64,{data}'>"
+                )
+        title = "A plain stream, enhanced" if self.plain else f"HR and LR, k = {self.scale}"
+        return page_table(title, rows, drawn)
 
     def _send(self, role: Role) -> None:
         """Sends one picture of a stream; it stays for next time when the session is full."""
@@ -217,6 +419,12 @@ class Decoder(Iterator[Picture]):
         """Ends the threads that read, and with them their files. Again is allowed."""
         self._arrivals.close()
         self._session.close()
+        for other in self._with:
+            other.close()
+
+    def closes(self, *others: SupportsClose) -> None:
+        """What is read by these pictures and is to be closed with them."""
+        self._with += others
 
     def __enter__(self) -> Decoder:
         return self
@@ -230,7 +438,17 @@ class Decoder(Iterator[Picture]):
         self.close()
 
 
-def make_settings(settings: EnhanceSettings | None, options: dict[str, Any]) -> EnhanceSettings:
+def _seconds(place: Any) -> Fraction:
+    if not isinstance(place, Real):
+        raise TypeError(
+            f"a place is a picture's number or a time in seconds, not {type(place).__name__}"
+        )
+    if not isfinite(place):
+        raise ValueError(f"{place} is no time")
+    return Fraction(float(place)) if not isinstance(place, Fraction) else place
+
+
+def make_settings(settings: EnhanceSettings | None, options: EnhanceOptions) -> EnhanceSettings:
     """Settings, or their fields as keywords."""
     if settings is None:
         return EnhanceSettings(**options)
@@ -240,16 +458,17 @@ def make_settings(settings: EnhanceSettings | None, options: dict[str, Any]) -> 
 
 
 def decode(
-    path: str | os.PathLike[str],
+    path: Source,
     *,
     settings: EnhanceSettings | None = None,
     allow_truncated: bool = False,
-    **options: Any,
+    **options: Unpack[EnhanceOptions],
 ) -> Decoder:
     """Opens a paired file and iterates over its pictures at full size.
 
     path: an MP4 written by ``tds.encode`` (or any file with an HR and an LR
-    track). settings, or its fields as keywords (``model="fast"``,
+    track), or an object with ``read`` that gives its bytes, which are copied to a temporary
+    file. settings, or its fields as keywords (``model="fast"``,
     ``device="cpu"``). Each item is a ``tds.Picture``: ``planes`` (numpy, uint8 or
     uint16), ``pts`` (ticks of the decoder's ``time_base``), ``status``, ``reason``.
 
@@ -260,8 +479,10 @@ def decode(
                 y, u, v = picture.planes
     """
     settings = make_settings(settings, options)
-    file = PairedFile(os.fspath(path), allow_truncated)
-    return decoder_of(file, settings)
+    file = PairedFile(path, allow_truncated)
+    decoder = decoder_of(file, settings)
+    decoder.closes(file)
+    return decoder
 
 
 def decoder_of(file: PairedFile, settings: EnhanceSettings | None = None) -> Decoder:

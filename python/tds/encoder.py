@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import re
@@ -14,7 +15,7 @@ from itertools import pairwise
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from ._tds import lr_size
 from .codecs import (
@@ -31,9 +32,10 @@ from .container.annexb import is_sidecar, raw_paths, write_raw_pair
 from .container.forms import Form, form_of
 from .container.metadata import MAX_FRAMES, Metadata, Timeline, check_model
 from .container.mp4 import CodedStream, write_paired
-from .errors import InputError, MissingError
+from .errors import InputError, MissingError, worded
 from .files import check_output, whole_file
 from .media.extras import Extras, plan_extras
+from .media.objects import NamedSource, Source
 from .media.opening import RawFormat
 from .media.pictures import (
     SCENE_CUT,
@@ -43,6 +45,7 @@ from .media.pictures import (
 )
 from .media.planar import picture_bytes
 from .media.sources import VideoSource
+from .options import EncodeOptions
 from .plan import Boundaries, Planned, Planner, PlanSettings, Role, run_lengths
 
 _TEXTS = ("encoder", "preset", "model", "model_sha256", "encoder_path", "encoder_cfg")
@@ -246,7 +249,7 @@ class EncodeResult:
 
 
 def encode(
-    source: str | os.PathLike[str],
+    source: Source,
     output: str | os.PathLike[str],
     settings: EncodeSettings | None = None,
     *,
@@ -256,11 +259,12 @@ def encode(
     format: str | None = None,
     progress: Progress | None = None,
     on_notice: Callable[[str], None] | None = None,
-    **options: Any,
+    **options: Unpack[EncodeOptions],
 ) -> EncodeResult:
     """Codes a video as an HR and an LR stream in one file, or as two raw streams.
 
-    source: any file FFmpeg reads ("-": standard input); raw planar yuv, or the rate of a raw
+    source: any file FFmpeg reads ("-": standard input), or an object with ``read``, which is copied
+    to a temporary file; raw planar yuv, or the rate of a raw
     coded stream, with ``raw``. video_track: number of the track among the file's video streams,
     as in FFmpeg's ``0:v:N`` (None: the one that is shown by default). output: the file, written
     whole or not at all, as ``format`` says ("mp4", "mkv", "ts" or "fmp4"; None: as its suffix
@@ -274,7 +278,8 @@ def encode(
     OSError; nothing is left behind then.
     """
     settings = make_settings(settings, **options)
-    path = os.fspath(source)
+    named = NamedSource(source)
+    path = named.path
     check_output(output, overwrite, [path])
     form = None
     if is_sidecar(output):
@@ -287,7 +292,11 @@ def encode(
     else:
         form = form_of(output, format)
         form.check(output, settings.codec)
-    with whole_file(output, overwrite) as beside, VideoSource(path, raw, video_track) as video:
+    with (
+        contextlib.closing(named),
+        whole_file(output, overwrite) as beside,
+        VideoSource(path, raw, video_track) as video,
+    ):
         if video.is_pair and video_track is None:
             raise InputError(
                 f"{path} is a TDS pair, HR and LR, already; tds decode makes one video of it, and "
@@ -297,11 +306,11 @@ def encode(
         extras, notices = _extras_of(video, form)
         tell = on_notice or (lambda notice: None)
         for notice in notices:
-            tell(notice)
+            tell(worded(notice))
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
             coded = code_streams(video, settings, Path(folder), progress)
             for notice in video.notices:
-                tell(notice)
+                tell(worded(notice))
             if form is None:
                 write_raw_pair(Path(output), beside, coded.hr, coded.lr, coded.metadata, overwrite)
             else:
@@ -316,7 +325,7 @@ def encode(
                 statistics(coded.hr, settings, video, Role.HR),
                 statistics(coded.lr, settings, video, Role.LR),
                 frozenset(coded.restarts),
-                (*notices, *video.notices),
+                tuple(map(worded, (*notices, *video.notices))),
             )
 
 
@@ -328,11 +337,14 @@ def _extras_of(video: VideoSource, form: Form | None) -> tuple[Extras, list[str]
     return extras, [*form.losses(video.display_matrix is not None), *extras.notices]
 
 
-def make_settings(settings: EncodeSettings | None = None, **options: Any) -> EncodeSettings:
+def make_settings(
+    settings: EncodeSettings | None = None, **options: Unpack[EncodeOptions]
+) -> EncodeSettings:
     """Settings or their fields as keywords, checked together, with the model's hash."""
     if settings is not None and options:
         raise TypeError("give settings or keywords, not both")
-    checked = EncodeSettings(**options) if settings is None else settings
+    # Its fields are enumerations, and it makes them of their values.
+    checked = EncodeSettings(**options) if settings is None else settings  # type: ignore[arg-type]
     checked.plan()
     checked.adapter()
     if checked.model is not None and checked.model_sha256 is None:

@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from typing import Unpack
 
 from .container.metadata import Metadata
 from .decoder import Decoder, EnhanceSettings, make_settings
+from .media.objects import NamedSource, Source
 from .media.opening import RawFormat
+from .options import EnhanceOptions
 from .plain import PlainStream
 from .two_files import RegularPlan, enhance_pair
 
 
 def enhance(
-    source: str | os.PathLike[str],
-    lr: str | os.PathLike[str] | None = None,
+    source: Source,
+    lr: Source | None = None,
     *,
     sidecar: Metadata | None = None,
     plan: RegularPlan | None = None,
@@ -23,11 +24,12 @@ def enhance(
     scale: int = 2,
     track: int | None = None,
     settings: EnhanceSettings | None = None,
-    **options: Any,
+    **options: Unpack[EnhanceOptions],
 ) -> Decoder:
     """Iterates over the pictures of a video, made better by a model.
 
-    source: any file FFmpeg reads, of whose pictures each is enhanced from its neighbours; or,
+    source: any file FFmpeg reads, of whose pictures each is enhanced from its neighbours, by its
+    name or as an object with ``read``, which is copied to a temporary file; or,
     with ``lr``, the HR stream of a pair whose LR stream is that file. raw: for raw yuv, or
     the rate of a raw stream (of a pair the HR size; LR is 1/``scale`` of it). track: which
     of the video tracks of a plain file. sidecar or plan: of a pair whose files hold no times.
@@ -41,18 +43,23 @@ def enhance(
                 y, u, v = picture.planes
     """
     checked = make_settings(settings, options)
-    if lr is not None:
-        return enhance_pair(
-            os.fspath(source),
-            os.fspath(lr),
-            sidecar=sidecar,
-            plan=plan,
-            raw=raw,
-            scale=scale,
-            settings=checked,
-        )
-    stream = PlainStream(os.fspath(source), raw, track)
-    return decoder_of_plain(stream, checked)
+    if lr is None:
+        file = NamedSource(source)
+        decoder = decoder_of_plain(PlainStream(file.path, raw, track), checked)
+        decoder.closes(file)
+        return decoder
+    files = NamedSource(source), NamedSource(lr)
+    decoder = enhance_pair(
+        files[0].path,
+        files[1].path,
+        sidecar=sidecar,
+        plan=plan,
+        raw=raw,
+        scale=scale,
+        settings=checked,
+    )
+    decoder.closes(*files)
+    return decoder
 
 
 def decoder_of_plain(stream: PlainStream, settings: EnhanceSettings | None = None) -> Decoder:

@@ -50,13 +50,15 @@ class Planned:
 
     where: the file, for messages. clocks: the time base of each track, seconds. shown: times,
     in the pair's ``time_base``, at which a track is known to have a picture, whether it decodes
-    or not.
+    or not. offset: what their times are behind those of the tag, where it is known because a
+    whole file is read from a place in it.
     """
 
     where: str
     tag: Tag
     clocks: Mapping[Role, Fraction]
     shown: Mapping[Role, Sequence[int]]
+    offset: int | None = None
 
     def times(self, unit: Fraction) -> Times:
         """What says which picture is which, and which is lost.
@@ -64,13 +66,25 @@ class Planned:
         Raises InputError for times that cannot be counted."""
         hr, lr = (ratio(self.clocks[role]) for role in Role)
         try:
-            times = Times(self.tag, ratio(unit), hr, lr)
+            times = Times(self.tag, ratio(unit), hr, lr, self.offset)
             for role in Role:
                 for pts in self.shown[role]:
                     times.show(role, pts)
         except ValueError as e:
             raise InputError(f"{self.where}: {e}") from e
         return times
+
+
+class Rereadable(Protocol):
+    """A pair that can be read again, from any place on."""
+
+    def times(self) -> Sequence[int]:
+        """Of all pictures that come out, increasing, in the pair's ``time_base``; without
+        decoding where the packets tell."""
+
+    def again(self, time: int) -> Pair:
+        """The pair with streams that begin where they must for the picture at ``time``, one of
+        ``times``, to be made from all that it is made from in the whole."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,8 @@ class Pair:
     pictures enhanced as one group. queued: decoded pictures that wait, per stream.
     interrupt: ends what the streams may be waiting for, so that their threads can end;
     called from any thread, and again. notices: what is to be said of the streams, so far.
+    matrix: of the samples, FFmpeg's name; "": not said. source: where the pair comes from, where
+    it can be read again; None: it cannot.
     """
 
     streams: Mapping[Role, Iterable[Item]]
@@ -106,3 +122,5 @@ class Pair:
     queued: int = QUEUED_PICTURES
     interrupt: Callable[[], None] | None = None
     notices: Callable[[], Sequence[str]] | None = None
+    matrix: str = ""
+    source: Rereadable | None = None

@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import pairwise
+from math import floor
 
+from av.format import Flags
 from av.video.frame import VideoFrame
 
 from .errors import ExternalError, InputError
-from .media.opening import RawFormat, is_read_once
+from .media.opening import RawFormat, has_flag, is_read_once, open_container
 from .media.pipes import PipeReader, is_pipe
 from .media.planar import pix_fmt_of
-from .media.sources import VideoSource
+from .media.sources import HALF, VideoSource
+from .media.times import exact
 from .pair import Pair
 from .plan import Role
 from .sinks import Origin
@@ -22,14 +29,22 @@ class PlainStream:
     """The video of a file, open: ``pair`` for a Decoder, ``origin`` for a sink.
 
     path: anything FFmpeg reads, ``-`` being standard input. raw: what a raw file does not say.
-    track: which of its video tracks, from 0; None: the one that is shown by default. Odd sizes,
-    4:2:2, 4:4:4 and RGB are converted, with a notice.
+    track: which of its video tracks, from 0; None: the one that is shown by default. begin: time
+    of the first picture that is wanted; None: all are. Odd sizes, 4:2:2, 4:4:4 and RGB are
+    converted, with a notice.
 
     Raises MissingError, InputError, or ExternalError when no picture decodes. Reading is ended
     by what takes the pair.
     """
 
-    def __init__(self, path: str, raw: RawFormat | None = None, track: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        raw: RawFormat | None = None,
+        track: int | None = None,
+        begin: int | None = None,
+    ) -> None:
+        self._begin, self.track = begin, track
         self._pipe = PipeReader(path) if is_pipe(path) else None
         self.source = VideoSource(path, raw, track, lenient=True, pipe=self._pipe)
         self._interlaced = False
@@ -78,6 +93,8 @@ class PlainStream:
             frames=source.frames,
             interrupt=self._pipe.interrupt if self._pipe is not None else None,
             notices=self._notices,
+            matrix=colors.matrix,
+            source=None if is_read_once(source.path) else PlainSource(self),
         )
 
     @property
@@ -105,7 +122,62 @@ class PlainStream:
         planar = self.source.planar()
         for frame in itertools.chain([self._first], self._frames):
             self._interlaced |= bool(frame.interlaced_frame)
-            yield planar(frame)
+            assert frame.pts is not None
+            if self._begin is None or frame.pts >= self._begin:
+                yield planar(frame)
 
     def close(self) -> None:
         self.source.close()
+
+
+class PlainSource:
+    """A plain file that is read again; a place in it is found by decoding up to there, which
+    costs little beside enhancing, and no file's index need be believed."""
+
+    # Pictures before a target that its model may see (docs/model.md), and one more, which tells
+    # where a scene begins.
+    _BEFORE = 9
+
+    def __init__(self, stream: PlainStream) -> None:
+        # Not the stream itself: what is told to read again must not hold what reads now.
+        source = stream.source
+        self._path, self._raw, self._track = source.path, source.raw, stream.track
+
+    def times(self) -> Sequence[int]:
+        return self._times
+
+    @cached_property
+    def _times(self) -> list[int]:
+        with VideoSource(self._path, self._raw, self._track, lenient=True) as source:
+            times = _times_of_packets(source)
+            if times is not None:
+                return times
+            return [frame.pts for frame in source if frame.pts is not None]
+
+    def again(self, time: int) -> Pair:
+        at = bisect_left(self._times, time) - self._BEFORE
+        begin = self._times[at] if at > 0 else None
+        stream = PlainStream(self._path, self._raw, self._track, begin)
+        return replace(stream.pair, source=self)
+
+
+def _times_of_packets(source: VideoSource) -> list[int] | None:
+    """When the pictures of an open source are shown, as its packets say it; None: they do not, or
+    not so that it can be relied on (VideoSource then finds times by rules of its own)."""
+    container = source.container
+    if (
+        has_flag(container, Flags.no_timestamps | Flags.ts_discont)
+        or container.format.name == "avi"
+    ):
+        return None
+    with open_container(source.path) as again:
+        stream = again.streams[source.index]
+        packets = [(p.pts, p.is_keyframe, p.is_discard) for p in again.demux(stream) if p.size]
+        factor = exact(stream.time_base or source.time_base) / source.time_base
+    first = next((pts for pts, key, _ in packets if key), None)
+    shown = [pts for pts, _, discarded in packets if not discarded]
+    if first is None or None in shown:
+        return None
+    times = sorted(floor(pts * factor + HALF) for pts in shown if pts is not None and pts >= first)
+    times = [time + max(0, -times[0]) for time in times]
+    return times if all(a < b for a, b in pairwise(times)) else None

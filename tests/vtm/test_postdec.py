@@ -154,7 +154,7 @@ def test_raw_yuv_of_another_depth_is_told_so(make_pair: MakePair, tmp_path: Path
     pair = make_pair(depth=10)
     sidecar = dataclasses.replace(pair.metadata, bit_depth=8)
     decoder = f"{find_ffmpeg()} -loglevel error -i {{input}} -f rawvideo -y {{output}}"
-    with pytest.raises(InputError, match=r"raw yuv of another depth.*--bit-depth"):
+    with pytest.raises(InputError, match=r"raw yuv of another depth.*`bit_depth`"):
         run(pair, decoder, sidecar=sidecar)
     assert_same(run(pair, decoder, sidecar=sidecar, bit_depth=10), reference(pair))
 
@@ -467,7 +467,7 @@ def test_a_sidecar_of_another_video(pusher: str, make_pair: MakePair) -> None:
     [
         ("nothing", InputError, "no decoder 'nothing'"),
         ("no-such-program {input}", MissingError, "no such program"),
-        ("cat '{input}", InputError, "--decoder cat '.*: no closing quotation"),
+        ("cat '{input}", InputError, "`decoder` cat '.*: no closing quotation"),
     ],
 )
 def test_decoders_that_are_none(
@@ -478,7 +478,7 @@ def test_decoders_that_are_none(
 
 
 def test_no_times_at_all(pusher: str, make_pair: MakePair) -> None:
-    with pytest.raises(InputError, match="--sidecar"):
+    with pytest.raises(InputError, match="`sidecar`"):
         run(make_pair(), pusher, sidecar=None)
 
 

@@ -13,8 +13,10 @@ import heapq
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from math import ceil
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import av
@@ -25,9 +27,11 @@ from av.video.stream import VideoStream
 
 from .._tds import frame_rate, scale_of
 from ..codecs.base import CodedSegment
+from ..display import SHOWN, page_table, strip
 from ..errors import ExternalError, InputError
 from ..media.extent import file_size, has_index, indexed_end, said_end
 from ..media.extras import Extras, decoding_time
+from ..media.objects import NamedSource, Source
 from ..media.opening import ffmpeg_name, is_read_once, open_container, video_streams
 from ..media.planar import depth_of
 from ..media.times import SourceClock, exact
@@ -230,11 +234,15 @@ class PairedFile:
     """A file with an HR and an LR track, read tolerantly: the tracks are told
     apart by size, and a file whose metadata a remux has dropped still pairs.
 
+    path: its name, or an object to read it from, which is copied; as a context manager
+    that copy goes at the end.
+
     Raises InputError for anything that is not such a file, or is cut short.
     """
 
-    def __init__(self, path: str, allow_truncated: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Source, allow_truncated: bool = False) -> None:
+        self._named = NamedSource(path)
+        self.path = path = self._named.path
         if is_read_once(path):
             raise InputError(
                 f"{path} can be read only once, and a paired file is read in two places at a "
@@ -306,6 +314,50 @@ class PairedFile:
 
     def open(self) -> InputContainer:
         return open_container(self.path)
+
+    def close(self) -> None:
+        """Nothing stays open between calls; what was copied of an object goes."""
+        self._named.close()
+
+    def __enter__(self) -> PairedFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        m = self.metadata
+        coded = f" {m.codec} {m.config} QP {m.hr_qp}, {m.timeline.frames} frames," if m else ""
+        return (
+            f"<tds.PairedFile {self.path!r}{coded} HR {self.hr.width}x{self.hr.height}, "
+            f"LR {self.lr.width}x{self.lr.height}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: HR and LR in time, and what is known of them."""
+        m = self.metadata
+        rows: list[tuple[str, object]] = [
+            ("HR", f"{self.hr.width}x{self.hr.height}, {self.hr.codec}"),
+            ("LR", f"{self.lr.width}x{self.lr.height}, {self.lr.codec}, k = {self.scale}"),
+            ("bits a sample", self.hr.bit_depth),
+            ("frames a second", f"{float(self.rate):g}"),
+        ]
+        drawn = ""
+        if m is not None:
+            rows += [
+                ("frames", m.timeline.frames),
+                ("groups", f"of {m.group}, {m.boundaries.value}"),
+                ("coded", f"{m.encoder}, {m.config}, QP {m.hr_qp} and {m.lr_qp}"),
+            ]
+            drawn = strip(
+                list(islice(m.roles(), SHOWN + 1)), self.hr.width / self.hr.height, self.scale
+            )
+        return page_table(f"TDS pair {Path(self.path).name}", rows, drawn)
 
     def track(self, role: Role) -> Track:
         return self.hr if role is Role.HR else self.lr

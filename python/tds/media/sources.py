@@ -378,7 +378,7 @@ class VideoSource:
             {1: "tv", 2: "pc"}.get(int(c.color_range), ""),
             _PRIMARIES.get(int(c.color_primaries), ""),
             _TRANSFER.get(int(c.color_trc), ""),
-            _MATRIX.get(int(c.colorspace), ""),
+            MATRIX.get(int(c.colorspace), ""),
         )
         return tags if is_yuv(self.pix_fmt) else replace(tags, range="tv", matrix=RGB_MATRIX)
 
@@ -419,7 +419,7 @@ _TRANSFER = {
     9: "log100", 10: "log316", 11: "iec61966-2-4", 12: "bt1361e", 13: "iec61966-2-1",
     14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 17: "smpte428", 18: "arib-std-b67",
 }  # fmt: skip
-_MATRIX = {
+MATRIX = {
     0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco",
     9: "bt2020nc", 10: "bt2020c", 11: "smpte2085", 14: "ictcp",
 }  # fmt: skip
