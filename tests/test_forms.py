@@ -16,6 +16,7 @@ import pytest
 import forms
 import tds
 import tools
+from tds.errors import InputError
 from tds.plan import Role
 
 
@@ -69,3 +70,82 @@ def test_without_its_tag_it_is_the_same_video(
     )
     assert tds.open(bare).metadata is None
     assert shown(bare) == shown(written.result.path)
+
+
+@pytest.mark.parametrize("form", list(forms.SUFFIX))
+def test_what_is_beside_the_pictures_comes_along_as_far_as_there_is_place(
+    small: Path, tmp_path: Path, form: str
+) -> None:
+    """Of turned pictures with sound that begins before them, text and a title."""
+    text, upright, source = (tmp_path / n for n in ("t.srt", "upright.mp4", "source.mp4"))
+    text.write_text("1\n00:00:00,100 --> 00:00:00,500\nhello\n")
+    tools.ffmpeg(
+        *("-i", small, "-f", "lavfi", "-i", "sine=440:d=1", "-f", "lavfi", "-i", "sine=220:d=1"),
+        *("-i", text, "-map", 0, "-map", 1, "-map", 2, "-map", 3, "-c:v", "libx264", "-qp", 5),
+        *("-c:a:0", "aac", "-c:a:1", "flac", "-c:s", "mov_text", "-metadata", "title=A", upright),
+    )
+    tools.ffmpeg("-display_rotation", 90, "-i", upright, "-map", 0, "-c", "copy", source)
+    out = tmp_path / f"out{forms.SUFFIX[form]}"
+    notices = " / ".join(tds.encode(source, out, encoder="x264", format=form).notices)
+    with tds.decode(out, backend="bicubic") as pictures:
+        assert [p.pts * pictures.time_base * 25 for p in pictures] == list(range(25))
+    with av.open(str(out)) as container:
+        kinds = [s.codec_context.codec.canonical_name for s in container.streams]
+        first = {}
+        for packet in container.demux(container.streams.audio):
+            if packet.pts is not None:
+                first.setdefault(packet.stream.index, float(packet.pts * packet.time_base))
+        container.seek(0)
+        frame = next(container.decode(video=0))
+        said = container.metadata
+    assert kinds[:4] == ["h264", "h264", "aac", "aac" if form == "ts" else "flac"]
+    assert kinds[4:] == {"mkv": ["subrip"], "ts": []}.get(form, ["mov_text"])
+    # Before time 0 only where an edit list says that it is not heard.
+    assert all(-0.05 < t < 0.05 and (t >= 0 or form in ("mp4", "fmp4")) for t in first.values())
+    if form == "ts":
+        assert "sound track 1 (flac) is coded as aac: mpegts files do not hold it" in notices
+        assert "text track 0 (mov_text) is left out" in notices
+        assert "holds no tag" in notices
+        assert "does not hold how the source's pictures are turned" in notices
+    else:
+        assert said["title"] == "A" and frame.rotation == 90
+        assert not notices or form == "mkv"
+
+
+def test_a_container_that_loses_the_shape_of_samples_says_so(small: Path, tmp_path: Path) -> None:
+    source = tmp_path / "wide.mkv"
+    tools.ffmpeg("-i", small, "-frames:v", 5, "-vf", "setsar=4/3", "-c:v", "ffv1", source)
+    for encoder, suffix, lost in (("x264", ".mkv", False), ("av1", ".mkv", True)):
+        out = tmp_path / f"{encoder}{suffix}"
+        notices = " ".join(tds.encode(source, out, encoder=encoder).notices)
+        assert ("does not hold that samples are 4:3" in notices) == lost
+        with tds.decode(out, backend="bicubic") as pictures:
+            assert (pictures.sample_aspect_ratio == Fraction(4, 3)) == (not lost)
+
+
+def test_frames_closer_than_a_clock_tells_apart_are_refused(small: Path, tmp_path: Path) -> None:
+    """A third of a millisecond: too short for Matroska; a transport stream counts 1/90000 s."""
+    ticks = [0, 30, 3600, 7200, 7230, 14400, 14401]
+    source = tmp_path / "source.mp4"
+    tools.variable_source(source, small, ticks, Fraction(1, 90000))
+    with pytest.raises(InputError, match="closer than Matroska tells apart"):
+        tds.encode(source, tmp_path / "out.mkv", encoder="x264", config="ra")
+    assert not (tmp_path / "out.mkv").exists()
+    tds.encode(source, tmp_path / "out.ts", encoder="x264", config="ra")
+    assert [time * 90000 for time, _, _ in shown(tmp_path / "out.ts")] == ticks
+
+
+def test_a_pair_that_was_cut_short_is_known_as_cut(small: Path, tmp_path: Path) -> None:
+    """Where the container says how long it is; of a transport stream what is there is shown."""
+    for form in ("mkv", "fmp4", "ts"):
+        written = forms.encode(small, tmp_path, "libx264", form, "ai")
+        whole = written.result.path.read_bytes()
+        cut = tmp_path / f"cut{forms.SUFFIX[form]}"
+        cut.write_bytes(whole[: len(whole) - 1000])
+        if form == "ts":
+            assert 3 <= len(shown(cut)) <= forms.FRAMES
+            continue
+        with pytest.raises(InputError, match="is cut short"):
+            tds.decode(cut)
+        with tds.decode(cut, allow_truncated=True, backend="bicubic") as pictures:
+            assert 0 < len(list(pictures)) <= forms.FRAMES

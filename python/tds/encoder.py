@@ -303,13 +303,16 @@ def encode(
                 "--video-track 0 codes its key frames alone"
             )
         # Before any picture is coded: what this refuses, it refuses at once.
-        extras, notices = _extras_of(video, form)
+        extras, notices = _extras_of(video, settings.codec, form)
         tell = on_notice or (lambda notice: None)
         for notice in notices:
             tell(worded(notice))
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
             coded = code_streams(video, settings, Path(folder), progress)
-            for notice in video.notices:
+            late = [*video.notices]
+            if form is not None:
+                late += form.turning_lost(video.display_matrix)
+            for notice in late:
                 tell(worded(notice))
             if form is None:
                 write_raw_pair(Path(output), beside, coded.hr, coded.lr, coded.metadata, overwrite)
@@ -325,16 +328,17 @@ def encode(
                 statistics(coded.hr, settings, video, Role.HR),
                 statistics(coded.lr, settings, video, Role.LR),
                 frozenset(coded.restarts),
-                tuple(map(worded, (*notices, *video.notices))),
+                tuple(map(worded, (*notices, *late))),
             )
 
 
-def _extras_of(video: VideoSource, form: Form | None) -> tuple[Extras, list[str]]:
+def _extras_of(video: VideoSource, codec: Codec, form: Form | None) -> tuple[Extras, list[str]]:
     """What comes along, and in sentences what does not or is changed. form: None: raw streams."""
     if form is None:
         return Extras(), ["raw streams hold pictures alone: sound and tags stay behind"]
     extras = plan_extras(video.path, video.container, [video.index], form.muxer, form.options)
-    return extras, [*form.losses(video.display_matrix is not None), *extras.notices]
+    lost = form.losses(codec, video.sample_aspect_ratio)
+    return extras, [*lost, *extras.notices]
 
 
 def make_settings(

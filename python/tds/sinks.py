@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 
 from .errors import ExternalError, InputError, OutputError
 from .files import whole_file
-from .media.extras import decoding_time, plan_extras
+from .media.extras import decoding_time, not_before, plan_extras
 from .media.opening import ffmpeg_name, open_container, reason
 from .media.pictures import display_matrix
 from .media.planar import at_depth, frame_of, pix_fmt_of
@@ -324,14 +324,7 @@ class VideoSink(Sink):
             extras = plan_extras(origin.path, container, origin.video, muxer, options)
         self.notices = tuple(extras.notices)
         packets = extras.add_to(self._out, origin.clock)
-        return packets if self._holds_before_0 else self._audible(packets)
-
-    def _audible(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
-        """Without the packets before the first picture or time 0, whichever is earlier, since
-        the container has no place for them. A decoder of sound starts on these and throws away
-        what they give; FFmpeg would move all streams, the video's times with them, to make
-        room. Without, sound fades in over its first 20 ms."""
-        return (p for p in packets if p.pts is None or p.pts * p.time_base >= self._begin)
+        return packets if self._holds_before_0 else not_before(packets, lambda: self._begin)
 
     def _look_like(self, first: VideoFrame) -> None:
         """Colours and display matrix of the origin's first picture."""

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from filter_tools import BICUBIC, Program, decoded
 
@@ -18,3 +20,10 @@ def test_every_frame_comes_out_once_at_its_time(
     got = ffmpeg.frames("-copyts", "-i", path, graph, BICUBIC)
     assert [time for time, _ in got] == written.times
     assert got == decoded(path)
+
+
+def test_a_part_is_that_of_the_whole(ffmpeg: Program, written: forms.Written) -> None:
+    path, begin = written.result.path, 4
+    seek = float((begin - Fraction(1, 2)) / forms.RATE)
+    got = ffmpeg.frames("-ss", f"{seek:.6f}", "-copyts", "-i", path, "-vf", BICUBIC)
+    assert got == decoded(path)[begin:]

@@ -63,7 +63,10 @@ def _text(f: dict[str, Any]) -> str:
         model = f["model"]
         lines.append(f"  model   {_model(model) if model else 'none suggested'}")
     else:
-        lines.append("  no TDS metadata (dropped by a remux?); pairs by the tracks' own times")
+        lines.append(
+            "  no TDS metadata (a transport stream has none, a remux may drop it); pairs by the "
+            "tracks' own times"
+        )
     for name, track in (("HR", hr), ("LR", lr)):
         rate = f", {track['kbit_per_s']} kbit/s" if "kbit_per_s" in track else ""
         lines.append(

@@ -7,13 +7,15 @@ Specification: docs/container.md, one profile for each.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from ..codecs.base import Codec
 from ..errors import InputError
+
+_SAYS_ASPECT = (Codec.HEVC, Codec.H264)  # in the stream itself
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Form:
     by --format alone. muxer, options: FFmpeg's. codecs: those of which FFmpeg writes and reads
     such files. tick: seconds that its times count in; None: any time is exact. tag: it holds
     the tag. track_name: the key of a track's name; "": it has none. display_matrix: it says how
-    pictures are turned.
+    pictures are turned. aspect: and what shape samples have, where a stream does not say so.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Form:
     tag: bool = True
     track_name: str = "handler_name"
     display_matrix: bool = True
+    aspect: bool = True
 
     def options_for(self, time_base: Fraction) -> dict[str, str]:
         """For a source with times in ``time_base`` seconds."""
@@ -48,16 +51,26 @@ class Form:
         scales = {"video_track_timescale": timescale, "movie_timescale": timescale}
         return {**self.options, **scales}
 
-    def losses(self, turned: bool) -> list[str]:
-        """What a reader of such a file lacks, in sentences. turned: the source says how its
-        pictures are turned."""
-        if self.tag:
+    def losses(self, codec: Codec, aspect: Fraction) -> list[str]:
+        """What a reader of such a file lacks, in sentences. aspect: of the source's samples."""
+        lost = []
+        if not self.tag:
+            lost.append(
+                f"{self.called} holds no tag: neither model, QPs and strengths nor the plan that "
+                "tells lost pictures, nor the source's own tags and chapters"
+            )
+        if aspect != 1 and not self.aspect and codec not in _SAYS_ASPECT:
+            lost.append(
+                f"{self.called} with {codec.value.upper()} does not hold that samples are "
+                f"{aspect.numerator}:{aspect.denominator}; players will show them square"
+            )
+        return lost
+
+    def turning_lost(self, display_matrix: Sequence[int] | None) -> list[str]:
+        """The same of how the source's pictures are turned, which is known once they were read."""
+        if display_matrix is None or self.display_matrix:
             return []
-        more = ", nor how its pictures are turned" if turned and not self.display_matrix else ""
-        return [
-            f"{self.called} holds no tag: neither model, QPs and strengths nor the plan that tells "
-            f"lost pictures, nor the source's own tags and chapters{more}"
-        ]
+        return [f"{self.called} does not hold how the source's pictures are turned"]
 
     def check(self, output: str | os.PathLike[str], codec: Codec) -> None:
         """Raises InputError for a codec that it does not hold."""
@@ -112,6 +125,7 @@ MATROSKA = Form(
     {"avoid_negative_ts": "disabled"},
     tick=Fraction(1, 1000),
     track_name="title",
+    aspect=False,  # it could, and PyAV cannot say it
 )
 TRANSPORT_STREAM = Form(
     "ts",
@@ -125,6 +139,7 @@ TRANSPORT_STREAM = Form(
     tag=False,
     track_name="",
     display_matrix=False,
+    aspect=False,
 )
 FORMS = (MP4, MATROSKA, TRANSPORT_STREAM, FRAGMENTED)
 _BY_NAME = {form.name: form for form in FORMS}

@@ -30,7 +30,7 @@ from ..codecs.base import CodedSegment
 from ..display import SHOWN, page_table, strip
 from ..errors import ExternalError, InputError
 from ..media.extent import file_size, has_index, indexed_end, said_end
-from ..media.extras import Extras, decoding_time
+from ..media.extras import Extras, decoding_time, not_before
 from ..media.objects import NamedSource, Source
 from ..media.opening import ffmpeg_name, is_read_once, open_container, video_streams
 from ..media.planar import depth_of
@@ -97,7 +97,11 @@ def write_paired(
             stream.disposition = Disposition.default if role is Role.HR else Disposition(0)
             stream.set_display_matrix(display_matrix)
             sources.append(_timed_packets(coded, stream, time_base, nominal, form.tick))
-        sources.append(extras.add_to(out, clock))
+        others = extras.add_to(out, clock)
+        if form.tick is not None:
+            begin = min(0, hr.times[0], lr.times[0]) * time_base
+            others = not_before(others, lambda: begin)
+        sources.append(others)
         for packet in heapq.merge(*sources, key=decoding_time):
             out.mux(packet)
 

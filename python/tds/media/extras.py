@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
@@ -59,6 +59,8 @@ _WORDS = {
     "data": "data track",
     "attachment": "attachment",
 }
+# Muxers that take what they do not know for private data, which no reader understands.
+_UNKNOWING = ("mpegts",)
 _SAMPLED = 4  # packets of a stream that are muxed to see whether its container takes them
 _SEARCHED = 400  # packets among which they are looked for
 
@@ -151,6 +153,17 @@ class Extras:
             source.close()
             raise
         return _packets(source, ways, clock)
+
+
+def not_before(
+    packets: Iterable[Packet[Any]], begin: Callable[[], Fraction]
+) -> Iterator[Packet[Any]]:
+    """Without the packets before ``begin()``, which is where the picture begins or time 0,
+    whichever is earlier: for containers without edit lists, which have no place for them. A
+    decoder of sound starts on these and throws away what they give; FFmpeg would move all
+    streams, the video's times with them, to make room. Without, sound fades in over its first
+    20 ms."""
+    return (p for p in packets if p.pts is None or p.pts * exact(p.time_base) >= begin())
 
 
 def decoding_time(packet: Packet[Any]) -> Fraction:
@@ -284,18 +297,29 @@ class _Target:
 
     def _takes(self, stream: Stream, encoder: str, samples: list[_Sample]) -> bool:
         """Whether a file with this stream can be begun, filled and ended."""
+        made, filled = io.BytesIO(), False
         try:
-            with av.open(io.BytesIO(), "w", format=self.muxer, options=self.options) as out:
+            with av.open(made, "w", format=self.muxer, options=self.options) as out:
                 way = _way(out, stream, encoder)
                 out.start_encoding()
                 order = _Order()
                 for sample in samples:
                     packet = sample.packet()
                     packet.stream = stream
-                    out.mux(list(order.of(way.give(packet))))
+                    packets = list(order.of(way.give(packet)))
+                    out.mux(packets)
+                    filled = filled or bool(packets)
+                codec = _codec(way.stream)
+            return self.muxer not in _UNKNOWING or not filled or _reads_as(made, self.muxer, codec)
         except _REFUSALS:
             return False
-        return True
+
+
+def _reads_as(made: io.BytesIO, demuxer: str, codec: str) -> bool:
+    """Whether a file's one stream is read as what it was written as."""
+    made.seek(0)
+    with av.open(made, format=demuxer) as container:  # too short to be known by itself
+        return [_codec(stream) for stream in container.streams] == [codec]
 
 
 # ----------------------------------------------------------------- the ways --
