@@ -164,7 +164,9 @@ def test_options_reach_the_encoder_of_their_stream(small, tmp_path):
     assert (hr["cabac"], lr["cabac"]) == ("0", "1")
     assert (hr["deblock"], lr["deblock"]) == ("1:-2:-2", "1:1:-2")  # grain's own, and ours
     assert hr["crf"] == lr["crf"] == "28.0"
-    assert tds.open(out).metadata.hr_qp == -1
+    told = tds.open(out).metadata
+    assert told.hr_qp == -1
+    assert told.encoder.endswith(", CRF 28, tune=grain, HR cabac=0, LR deblock=1:-2")
 
 
 REFUSED = [

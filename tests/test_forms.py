@@ -16,6 +16,8 @@ import pytest
 import forms
 import tds
 import tools
+from tds.container.annexb import mux_raw_pair
+from tds.container.sidecar import read_sidecar
 from tds.errors import InputError
 from tds.plan import Role
 
@@ -149,3 +151,22 @@ def test_a_pair_that_was_cut_short_is_known_as_cut(small: Path, tmp_path: Path) 
             tds.decode(cut)
         with tds.decode(cut, allow_truncated=True, backend="bicubic") as pictures:
             assert 0 < len(list(pictures)) <= forms.FRAMES
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("h264", "264"), ("hevc", "265"), ("vvc", "266")])
+def test_raw_streams_are_muxed_to_any_container(
+    small: Path, tmp_path: Path, codec: str, suffix: str
+) -> None:
+    """And come out of it as they come out of the two files and their sidecar."""
+    sidecar = tmp_path / "x.json"
+    preset = tools.FASTEST.get(codec, "ultrafast")
+    tds.encode(small, sidecar, codec=codec, config="ra", preset=preset, intra_period=8)
+    raw = [tmp_path / f"x.{role}.{suffix}" for role in ("hr", "lr")]
+    metadata = read_sidecar(sidecar)
+    with tds.enhance(*raw, sidecar=metadata, backend="bicubic") as pictures:
+        wanted = [(p.pts * pictures.time_base, p.status, tools.digest(p.planes)) for p in pictures]
+    assert [time * 25 for time, _, _ in wanted] == list(range(25))
+    for form, end in forms.SUFFIX.items():
+        out = tmp_path / f"{form}{end}"
+        mux_raw_pair(*raw, metadata, out, format=form)
+        assert shown(out) == wanted

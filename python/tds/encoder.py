@@ -60,6 +60,7 @@ def _whole(name: str, value: Any) -> int:
     raise InputError(f"{name} is a whole number, not {value!r}")
 
 
+_ENCODER_TEXT = 200  # characters that a tag has for it
 _OPTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _OWN = {"qp": "--qp", "crf": "--crf", "preset": "--preset"}  # which have a place in the settings
 
@@ -444,7 +445,7 @@ def code_streams(
         groups=tuple(run_lengths(planner.groups)),
         timeline=Timeline.of(times, video.time_base, video.rate),
         leads=tuple(run_lengths(b - a for a, b in pairwise([0, *leads]))),
-        encoder=version,
+        encoder=_told_encoder(version, settings),
         preset=settings.preset or adapter.default_preset,
         model=settings.model,
         model_sha256=settings.model_sha256,
@@ -456,6 +457,19 @@ def _told_qp(stream: StreamSettings, codec: Codec) -> int:
     """For the tag, by which models know how coarse a stream is; -1: not known. AV1's QPs are of
     another scale, and encoders do not agree on it (SVT-AV1's 32 is about HEVC's 22)."""
     return -1 if stream.crf is not None or codec is Codec.AV1 else stream.qp
+
+
+def _told_encoder(version: str, settings: EncodeSettings) -> str:
+    """For the tag and for people: name, version, and how it was told to code."""
+    told = [version] if settings.crf is None else [version, f"CRF {settings.crf:g}"]
+    for whose, options in (
+        ("", settings.encoder_options),
+        ("HR ", settings.hr_options),
+        ("LR ", settings.lr_options),
+    ):
+        told += [f"{whose}{key}={value}" for key, value in options]
+    text = ", ".join(told)
+    return text if len(text) <= _ENCODER_TEXT else text[: _ENCODER_TEXT - 3] + "..."
 
 
 def code_plain(

@@ -31,6 +31,7 @@ CASES: dict[str, tuple[tuple[object, ...], tuple[object, ...], str]] = {
     "without its tag": ((), ("-map_metadata", -1), ".mp4"),
     "in Matroska": ((), (), ".mkv"),
     "in Matroska, without its tag": ((), ("-map_metadata", -1), ".mkv"),
+    "in a transport stream": ((), (), ".ts"),
     "fragmented": ((), ("-movflags", "use_metadata_tags+frag_keyframe+empty_moov"), ".mp4"),
     "the first 0.8 s": ((), ("-t", 0.8, *KEEP), ".mp4"),
     "0.8 s from 0.4 s on": (("-ss", 0.4), ("-t", 0.8, *KEEP), ".mp4"),

@@ -203,6 +203,6 @@ def table(m: Measurement) -> str:
     ratio = (m.hr_bits + m.lr_bits) / m.anchor_bits
     return captured.get() + (
         f"Whole stream: {100 * (ratio - 1):+.1f} % bits at {m.pair.luma - m.anchor.luma:+.2f} dB "
-        f"luma against the plain stream at the same QP.\n"
+        f"luma against the plain stream of the same settings.\n"
         f"Decoding: {m.bicubic_fps:.1f} frames/s with bicubic, {m.fps:.1f} with {m.model}."
     )
