@@ -118,6 +118,7 @@ def main() -> int:
         folder = Path(name)
         large = looped(CITY, folder / "large.mkv", args.frames, "1920x1080")
         options = {"codec": "hevc", "config": "ra", "qp": 37, "preset": "ultrafast"}
+        options["plan"] = "tds"
         pair = tds.encode(large, folder / "large.mp4", **options).path  # type: ignore[arg-type]
         ok = against_scale(pair, args.frames, args.runs)
         small = looped(CITY, folder / "small.mkv", args.frames, "416x240")

@@ -38,7 +38,17 @@ def main() -> int:
             source = looped(CITY, Path(folder) / f"{frames}.mkv", frames, args.size)
             out = Path(folder) / f"{frames}.mp4"
             # In a process of its own: a child's peak counts what its parent held when it began.
-            encode = [sys.executable, "-m", "tds", "encode", str(source), str(out), "--quiet"]
+            encode = [
+                sys.executable,
+                "-m",
+                "tds",
+                "encode",
+                str(source),
+                str(out),
+                "--quiet",
+                "--plan",
+                "tds",
+            ]
             encode += ["--codec", "hevc", "--config", args.config, "--preset", "ultrafast"]
             subprocess.run(encode, check=True)
             command = [sys.executable, "-m", "tds", "decode", str(out), "/dev/null", "--format"]

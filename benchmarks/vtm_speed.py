@@ -88,7 +88,7 @@ def main() -> int:
         sidecar = args.pair or folder / "clip.json"
         if args.pair is None:
             source = looped(args.source, folder / "source.mkv", args.frames, args.size)
-            tds.encode(source, sidecar, config=args.config, qp=args.qp, preset="faster")
+            tds.encode(source, sidecar, config=args.config, qp=args.qp, preset="faster", plan="tds")
         metadata = read_sidecar(sidecar)
         hr, lr = raw_paths(sidecar, metadata.codec)
 

@@ -1138,6 +1138,21 @@ static int know_input(AVFilterContext *ctx, const char *text)
     return 0;
 }
 
+/* Of one video, the tag of a plain stream. One stream of a pair is a video like any other, and any
+ * video may have a key of that name. */
+static av_cold int settle_plain(TDSEnhanceContext *s, const char *text, const AVFilterLink *inlink)
+{
+    if (tds_tag_parse(text, strlen(text), "the video's container", &s->tag) == TDS_OK) {
+        tds_tag_read(s->tag, &s->tagged);
+        if (!s->tagged.lr_frames && s->tagged.width == inlink->w && s->tagged.height == inlink->h)
+            return 0;
+    }
+    tds_tag_free(s->tag);
+    s->tag    = NULL;
+    s->tagged = (tds_tag_values){ 0 };
+    return 0;
+}
+
 /* The cut and the tag: the user's; else those of the HR input, which say what is asked of the
  * whole, also where the two inputs are two files; else those of the LR input. */
 static av_cold int settle_source(AVFilterContext *ctx)
@@ -1159,9 +1174,10 @@ static av_cold int settle_source(AVFilterContext *ctx)
     tds_tag_free(s->tag);
     s->tag    = NULL;
     s->tagged = (tds_tag_values){ 0 };
-    /* A tag is of a pair; one stream of it is a video like any other. */
-    if (!text || !strcmp(text, "none") || s->pad_of[TDS_LR] < 0)
+    if (!text || !strcmp(text, "none"))
         return 0;
+    if (s->pad_of[TDS_LR] < 0)
+        return settle_plain(s, text, ctx->inputs[s->pad_of[TDS_HR]]);
     result = tds_tag_parse(text, strlen(text), s->container ? "the option container"
                                                             : "the video's container", &s->tag);
     if (result < 0) {
@@ -1351,6 +1367,8 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
     const int forgiving = s->fallback == FALLBACK_BICUBIC ||
                           (s->fallback == FALLBACK_AUTO && !explicit);
     const int plain = s->pad_of[TDS_LR] < 0;
+    const int passes = plain && (s->strength == 0 || s->hr == HR_PASS ||
+                                 (s->hr == HR_AUTO && s->tag && !s->tagged.refine_hr));
     const char *device = s->device;
     char device_name[32];
     tds_info info;
@@ -1366,7 +1384,7 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
     }
 
     s->use_strengths = 0;
-    if (s->backend == BACKEND_BICUBIC || (plain && s->strength == 0))
+    if (s->backend == BACKEND_BICUBIC || passes)
         ret = open_bicubic(ctx, sw_format);
     else {
         ret = open_with_model(ctx, device, sw_format);

@@ -51,7 +51,8 @@ def evaluation_clip() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def coded(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tds.EncodeResult]:
-    """``coded(codec="hevc", ...)``: the small clip coded so, once a test process."""
+    """``coded(codec="hevc", ...)``: the small clip coded so, once a test process; as the paper's
+    pairs unless told."""
     folder = tmp_path_factory.mktemp("coded")
     made: dict[str, tds.EncodeResult] = {}
 
@@ -59,6 +60,9 @@ def coded(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         options.setdefault("codec", "hevc")
         options.setdefault("preset", tools.FASTEST[options["codec"]])
         options.setdefault("qp", 37)
+        for name, value in (("boundaries", "independent"), ("lr_qp_offset", 0)):
+            if options.setdefault("plan", "tds") == "tds":
+                options.setdefault(name, value)
         key = repr((source, sorted(options.items())))
         if key not in made:
             out = folder / f"{len(made)}.mp4"

@@ -55,5 +55,6 @@ def encode(small: Path, folder: Path, encoder: str, form: str, config: str) -> W
     result = tds.encode(
         *(raw, folder / f"out{SUFFIX[form]}"), raw=tds.RawFormat((128, 72), RATE), format=form,
         encoder=encoder, config=config, preset=FASTEST[encoder], intra_period=6, scene_cut=0,
+        plan="tds",
     )  # fmt: skip
     return Written(form, result)

@@ -44,7 +44,7 @@ def fails(folder: Path, *arguments: object, says: str, status: int = 1) -> str:
 
 
 def encode_fails(folder: Path, source: Path, says: str, *options: object) -> str:
-    return fails(folder, "encode", source, folder / "out.mp4", *options, says=says)
+    return fails(folder, "encode", "--plan", "tds", source, folder / "out.mp4", *options, says=says)
 
 
 def decode_fails(folder: Path, source: Path, says: str, *options: object) -> str:
@@ -71,7 +71,7 @@ def test_no_video_stream(tmp_path: Path) -> None:
 
 
 def test_a_video_with_one_track(tmp_path: Path, small: Path) -> None:
-    line = decode_fails(tmp_path, small, "has 1 video track")
+    line = decode_fails(tmp_path, small, "has one video track")
     assert "tds encode" in line and "tds enhance" in line
 
 
@@ -202,7 +202,15 @@ def test_a_model_that_was_replaced_is_used_with_a_notice(tmp_path: Path, small: 
     models.mkdir()
     tools.tiny_model(models / "tiny-k2.pt", scale=2)
     out = tmp_path / "named.mp4"
-    tds.encode(small, out, codec="hevc", preset="ultrafast", model="tiny", model_sha256="0" * 64)
+    tds.encode(
+        small,
+        out,
+        codec="hevc",
+        preset="ultrafast",
+        model="tiny",
+        model_sha256="0" * 64,
+        plan="tds",
+    )
     environment = {**os.environ, "TDS_MODEL_PATH": str(models)}
     done = tools.tds("decode", out, tmp_path / "o.y4m", env=environment)
     assert "another version than the one the video was made for" in done.stderr
@@ -212,10 +220,21 @@ def test_a_model_that_was_replaced_is_used_with_a_notice(tmp_path: Path, small: 
 def test_output_exists(tmp_path: Path, small: Path, coded: Coded) -> None:
     out = tmp_path / "out.mp4"
     out.write_text("precious")
-    fails(tmp_path, "encode", small, out, says="--overwrite")
+    fails(tmp_path, "encode", "--plan", "tds", small, out, says="--overwrite")
     fails(tmp_path, "decode", coded().path, out, says="--overwrite")
     assert out.read_text() == "precious"
-    tools.tds("encode", small, out, "--codec", "hevc", "--preset", "ultrafast", "--overwrite")
+    tools.tds(
+        "encode",
+        "--plan",
+        "tds",
+        small,
+        out,
+        "--codec",
+        "hevc",
+        "--preset",
+        "ultrafast",
+        "--overwrite",
+    )
     assert tds.open(out).scale == 2
 
 
@@ -225,14 +244,25 @@ def test_an_input_is_never_written_over(tmp_path: Path, small: Path, coded: Code
     tools.ffmpeg("-i", small, "-c:v", "libx264", source)
     before = paired.read_bytes(), source.read_bytes()
     fails(tmp_path, "decode", paired, paired, "-y", says="is the input too")
-    fails(tmp_path, "encode", source, source, "-y", "--codec", "hevc", says="is the input too")
+    fails(
+        tmp_path,
+        "encode",
+        "--plan",
+        "tds",
+        source,
+        source,
+        "-y",
+        "--codec",
+        "hevc",
+        says="is the input too",
+    )
     assert (paired.read_bytes(), source.read_bytes()) == before
 
 
 def test_no_stream_of_a_raw_pair_is_written_over(tmp_path: Path, small: Path) -> None:
     """Every file that is read, the sidecar too, and before any work is done."""
     hevc = ("--codec", "hevc", "--preset", "ultrafast")
-    tools.tds("encode", small, tmp_path / "y.json", *hevc)
+    tools.tds("encode", "--plan", "tds", small, tmp_path / "y.json", *hevc)
     hr, lr, sidecar = (tmp_path / name for name in ("y.hr.265", "y.lr.265", "y.json"))
     mp4 = tmp_path / "y.mp4"
     mp4.write_bytes(hr.read_bytes())
@@ -246,16 +276,26 @@ def test_no_stream_of_a_raw_pair_is_written_over(tmp_path: Path, small: Path) ->
         ):
             fails(tmp_path, *arguments, says="is the input too")
     fails(tmp_path, "mux", sidecar, mp4, "--hr", mp4, "-y", says="is the input too")
-    fails(tmp_path, "encode", hr, sidecar, *hevc, "-y", says="is the input too")
+    fails(tmp_path, "encode", "--plan", "tds", hr, sidecar, *hevc, "-y", says="is the input too")
     sidecar.rename(tmp_path / "other.json")
     del files[sidecar]
-    fails(tmp_path, "encode", small, sidecar, *hevc, says="y.hr.265 exists")
+    fails(tmp_path, "encode", "--plan", "tds", small, sidecar, *hevc, says="y.hr.265 exists")
     assert {p: p.read_bytes() for p in files} == files
 
 
 @pytest.mark.parametrize("name", ["out.mkv", "out.265", "out"])
 def test_mux_writes_mp4(tmp_path: Path, small: Path, name: str) -> None:
-    tools.tds("encode", small, tmp_path / "y.json", "--codec", "hevc", "--preset", "ultrafast")
+    tools.tds(
+        "encode",
+        "--plan",
+        "tds",
+        small,
+        tmp_path / "y.json",
+        "--codec",
+        "hevc",
+        "--preset",
+        "ultrafast",
+    )
     fails(tmp_path, "mux", tmp_path / "y.json", tmp_path / name, says="a paired file is MP4")
 
 
@@ -325,7 +365,15 @@ def test_two_files_that_are_one(tmp_path: Path, coded: Coded, small: Path) -> No
 @pytest.mark.parametrize("name", ["out.avi", "out", "-"])
 def test_a_paired_file_has_the_name_of_one(tmp_path: Path, small: Path, name: str) -> None:
     out = name if name == "-" else tmp_path / name
-    fails(tmp_path, "encode", small, out, says="with the suffix .mp4, .mkv or .ts, or give --form")
+    fails(
+        tmp_path,
+        "encode",
+        "--plan",
+        "tds",
+        small,
+        out,
+        says="with the suffix .mp4, .mkv or .ts, or give --form",
+    )
 
 
 @pytest.mark.parametrize(
@@ -343,7 +391,7 @@ def test_a_paired_file_has_the_name_of_one(tmp_path: Path, small: Path, name: st
 def test_what_a_container_does_not_hold_is_said_before_any_work(
     tmp_path: Path, small: Path, name: str, options: tuple[str, ...], says: str
 ) -> None:
-    fails(tmp_path, "encode", small, tmp_path / name, *options, says=says)
+    fails(tmp_path, "encode", "--plan", "tds", small, tmp_path / name, *options, says=says)
 
 
 def test_an_output_without_a_suffix(tmp_path: Path, coded: Coded) -> None:
@@ -351,7 +399,15 @@ def test_an_output_without_a_suffix(tmp_path: Path, coded: Coded) -> None:
 
 
 def test_no_such_folder(tmp_path: Path, small: Path) -> None:
-    fails(tmp_path, "encode", small, tmp_path / "no" / "out.mp4", says="there is no folder")
+    fails(
+        tmp_path,
+        "encode",
+        "--plan",
+        "tds",
+        small,
+        tmp_path / "no" / "out.mp4",
+        says="there is no folder",
+    )
 
 
 @pytest.mark.parametrize(
@@ -388,7 +444,17 @@ def test_an_encoder_that_gives_fewer_packets_than_frames(tmp_path: Path, small: 
         f'*) exec {tools.FFMPEG} "$@";; esac',
     )
     done = tools.tds(
-        *("encode", small, tmp_path / "out.mp4", "--codec", "hevc", "--preset", "ultrafast"),
+        *(
+            "encode",
+            "--plan",
+            "tds",
+            small,
+            tmp_path / "out.mp4",
+            "--codec",
+            "hevc",
+            "--preset",
+            "ultrafast",
+        ),
         status=1,
         env={**os.environ, "TDS_FFMPEG": str(program)},
     )
@@ -405,7 +471,17 @@ def test_an_encoder_that_gave_nothing_is_run_again(tmp_path: Path, small: Path) 
         f'esac\nexec {tools.FFMPEG} "$@"',
     )
     tools.tds(
-        *("encode", small, tmp_path / "out.mp4", "--codec", "vvc", "--preset", "faster"),
+        *(
+            "encode",
+            "--plan",
+            "tds",
+            small,
+            tmp_path / "out.mp4",
+            "--codec",
+            "vvc",
+            "--preset",
+            "faster",
+        ),
         env={**os.environ, "TDS_FFMPEG": str(program)},
     )
     assert seen.exists()
@@ -452,7 +528,7 @@ def test_an_encoder_that_dies(tmp_path: Path, small: Path) -> None:
         f'*) exec {tools.FFMPEG} "$@";; esac',
     )
     done = tools.tds(
-        *("encode", small, tmp_path / "out.mp4", "--codec", "hevc"),
+        *("encode", "--plan", "tds", small, tmp_path / "out.mp4", "--codec", "hevc"),
         status=1,
         env={**os.environ, "TDS_FFMPEG": str(program)},
     )
@@ -464,7 +540,8 @@ def test_an_encoder_that_dies(tmp_path: Path, small: Path) -> None:
 def test_interrupted_in_the_middle(tmp_path: Path, city: Path, number: int) -> None:
     out = tmp_path / "out.mp4"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tds", "encode", str(city), str(out), "--preset", "slower"],
+        [sys.executable, "-m", "tds", "encode", "--plan", "tds", str(city), str(out)]
+        + ["--preset", "slower"],
         stderr=subprocess.PIPE, text=True, preexec_fn=tools.interruptible,
     )  # fmt: skip
     deadline = time.monotonic() + 60
@@ -521,7 +598,7 @@ def test_a_tds_ffmpeg_that_is_none_is_not_passed_over(
     tmp_path: Path, small: Path, program: str
 ) -> None:
     done = tools.tds(
-        *("encode", small, tmp_path / "out.mp4", "--codec", "hevc"),
+        *("encode", "--plan", "tds", small, tmp_path / "out.mp4", "--codec", "hevc"),
         status=1,
         env={**os.environ, "TDS_FFMPEG": program},
     )
@@ -542,11 +619,11 @@ def test_names_in_any_encoding(tmp_path: Path, small: Path, name: bytes, encodin
     source, pair, back = (folder / (folder.name + s) for s in (".mkv", ".mp4", ".y4m"))
     source.write_bytes(small.read_bytes())
     fast = ("--codec", "hevc", "--preset", "ultrafast")
-    tools.tds("encode", source, pair, *fast, env=env, encoding="latin-1")
+    tools.tds("encode", "--plan", "tds", source, pair, *fast, env=env, encoding="latin-1")
     tools.tds("decode", pair, back, "--backend", "bicubic", env=env, encoding="latin-1")
     tools.tds("info", pair, "--no-decode", env=env, encoding="latin-1")
     raw = folder / (folder.name + ".json")
-    tools.tds("encode", source, raw, *fast, env=env, encoding="latin-1")
+    tools.tds("encode", "--plan", "tds", source, raw, *fast, env=env, encoding="latin-1")
     again = folder / "again.y4m"
     tools.tds(
         *("postdec", "--hr", raw.with_suffix(".hr.265"), "--lr", raw.with_suffix(".lr.265")),
@@ -623,7 +700,7 @@ def tiny_disk(tmp_path: Path) -> Path:
 def test_disk_full(tiny_disk: Path, city: Path, coded: Coded) -> None:
     result = coded(city)
     for arguments in (
-        ("encode", city, tiny_disk / "o.mp4", "--codec", "hevc", "--qp", 4),
+        ("encode", "--plan", "tds", city, tiny_disk / "o.mp4", "--codec", "hevc", "--qp", 4),
         ("decode", result.path, tiny_disk / "o.yuv", "--backend", "bicubic", "--quiet"),
         ("decode", result.path, tiny_disk / "o.mp4", "--backend", "bicubic", "--quiet")
         + ("--vcodec", "libx264", "--vcodec-option", "qp=0"),
@@ -644,7 +721,7 @@ def test_a_sidecar_is_json_or_yaml(small: Path, tmp_path: Path) -> None:
     """JSON is read as such and not as YAML; what only JavaScript has is neither."""
     hevc = ("--codec", "hevc", "--config", "ai", "--preset", "ultrafast")
     sidecar = tmp_path / "y.json"
-    tools.tds("encode", small, sidecar, *hevc)
+    tools.tds("encode", "--plan", "tds", small, sidecar, *hevc)
     text = sidecar.read_text()
     known = read_sidecar(sidecar)
     sidecar.write_text(yaml.safe_dump(json.loads(text)))
@@ -664,7 +741,7 @@ def test_a_sidecar_that_names_no_codec_does_not_name_the_streams(
 ) -> None:
     hevc = ("--codec", "hevc", "--config", "ai", "--preset", "ultrafast")
     sidecar, out = tmp_path / "y.json", tmp_path / "z.mp4"
-    tools.tds("encode", small, sidecar, *hevc)
+    tools.tds("encode", "--plan", "tds", small, sidecar, *hevc)
     value = json.loads(sidecar.read_text())
     del value["codec"]
     sidecar.write_text(json.dumps(value))

@@ -192,7 +192,9 @@ def first_frame(path: Path) -> av.VideoFrame:
 def test_everything_beside_the_video_comes_along(
     tmp_path: Path, rich_source: Path, codec: str
 ) -> None:
-    result = tds.encode(rich_source, tmp_path / "out.mp4", codec=codec, preset=tools.FASTEST[codec])
+    result = tds.encode(
+        rich_source, tmp_path / "out.mp4", codec=codec, preset=tools.FASTEST[codec], plan="tds"
+    )
     assert result.notices == ()
     tools.tds("decode", result.path, tmp_path / "back.mkv", "--backend", "bicubic")
     for path in (result.path, tmp_path / "back.mkv"):
@@ -218,7 +220,9 @@ def test_full_range_stays_full_range(tmp_path: Path, city: Path) -> None:
         *("-i", city, "-frames:v", 5, "-vf", "scale=128:72:out_range=pc,format=yuvj420p"),
         *("-c:v", "mjpeg", "-q:v", 2, source),
     )
-    result = tds.encode(source, tmp_path / "out.mp4", codec="hevc", qp=1, preset="ultrafast")
+    result = tds.encode(
+        source, tmp_path / "out.mp4", codec="hevc", qp=1, preset="ultrafast", plan="tds"
+    )
     with av.open(str(source)) as a, av.open(str(result.path)) as b:
         x, y = next(a.decode(video=0)), next(b.decode(video=0))
         assert y.color_range == 2
@@ -234,7 +238,7 @@ def test_other_formats_become_planar_420(tmp_path: Path, city: Path) -> None:
             *("-c:v", "rawvideo", source),
         )
         result = tds.encode(source, tmp_path / "o.mp4", codec="hevc", preset="ultrafast",
-                            overwrite=True)  # fmt: skip
+                            overwrite=True, plan="tds")  # fmt: skip
         assert tds.open(result.path).hr.bit_depth == (10 if "10" in pix_fmt else 8)
 
 
@@ -254,7 +258,7 @@ def test_info_tells_the_model_a_file_names(tmp_path: Path, small: Path) -> None:
     here = next(m for m in models.available(2) if m.name == "fast")
     for digest, words in ((None, "installed here"), ("ab" * 32, "not installed here")):
         tds.encode(small, tmp_path / "o.mp4", codec="hevc", preset="ultrafast", model="fast",
-                   model_sha256=digest, overwrite=True)  # fmt: skip
+                   model_sha256=digest, overwrite=True, plan="tds")  # fmt: skip
         start = (digest or here.sha256)[:16]
         text = tools.tds("info", "--no-decode", tmp_path / "o.mp4").stdout
         assert f"fast suggested, sha256 {start}..., {words}" in text
@@ -266,7 +270,9 @@ def test_info_tells_the_model_a_file_names(tmp_path: Path, small: Path) -> None:
 def test_raw_hevc_is_muxed_as_hvc1(tmp_path: Path, small: Path, config: str) -> None:
     """Its parameter sets are the same all along, so MP4 has them once, beside the pictures."""
     sidecar, out = tmp_path / "y.json", tmp_path / "o.mp4"
-    tds.encode(small, sidecar, codec="hevc", preset="ultrafast", config=config, intra_period=12)
+    tds.encode(
+        small, sidecar, codec="hevc", preset="ultrafast", config=config, intra_period=12, plan="tds"
+    )
     tools.tds("mux", sidecar, out)
     with av.open(str(out)) as container:
         assert [s.codec_context.codec_tag for s in container.streams.video] == ["hvc1", "hvc1"]
@@ -334,7 +340,7 @@ def test_sound_that_a_container_does_not_hold_is_coded_anew(
         *("-i", city, "-f", "lavfi", "-i", "sine=440:duration=1:sample_rate=48000", "-c:v", "ffv1"),
         *("-vf", "scale=128:72", "-c:a", sound, source),
     )
-    tds.encode(source, paired, codec="hevc", preset="ultrafast")
+    tds.encode(source, paired, codec="hevc", preset="ultrafast", plan="tds")
     done = tools.tds("decode", paired, tmp_path / name, "--backend", "bicubic")
     with av.open(str(tmp_path / name)) as container:
         assert container.streams.audio[0].codec_context.codec.canonical_name == codec
@@ -349,7 +355,7 @@ def test_a_mirrored_video_stays_mirrored(tmp_path: Path, small: Path) -> None:
     plain, mirrored = tmp_path / "plain.mp4", tmp_path / "mirrored.mp4"
     tools.ffmpeg("-i", small, "-frames:v", 5, "-c:v", "libx264", plain)
     tools.ffmpeg("-display_rotation", 90, "-display_hflip", "-i", plain, "-c", "copy", mirrored)
-    tds.encode(mirrored, tmp_path / "pair.mp4", codec="hevc", preset="ultrafast")
+    tds.encode(mirrored, tmp_path / "pair.mp4", codec="hevc", preset="ultrafast", plan="tds")
     matrix = bytes(first_frame(mirrored).side_data.get("DISPLAYMATRIX"))
     for name in ("o.mp4", "o.mov", "o.mkv"):
         tools.tds("decode", tmp_path / "pair.mp4", tmp_path / name, "--backend", "bicubic")

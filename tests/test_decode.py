@@ -68,7 +68,7 @@ def test_ten_bit_outputs(tmp_path: Path, city: Path) -> None:
         *("-i", city, "-frames:v", 5, "-vf", "scale=128:72", "-pix_fmt", "yuv420p10le"),
         *("-c:v", "ffv1", source),
     )
-    tds.encode(source, coded, codec="hevc", preset="ultrafast")
+    tds.encode(source, coded, codec="hevc", preset="ultrafast", plan="tds")
     want = digests(coded, backend="bicubic")
     for name in ("o.yuv", "o.y4m"):
         tools.tds("decode", coded, tmp_path / name, "--backend", "bicubic", "--quiet")
@@ -144,7 +144,7 @@ def test_sound_moves_no_picture_and_stays_in_step(
     )
     with av.open(str(source)) as container:
         assert min(p.pts for p in container.demux(audio=0) if p.pts is not None) < 0
-    tds.encode(source, paired, codec="hevc", preset="ultrafast")
+    tds.encode(source, paired, codec="hevc", preset="ultrafast", plan="tds")
     tools.tds("decode", paired, out, "--backend", "bicubic")
     assert tools.times(out) == tools.times(source)
     assert tools.times(out)[0] == 0
@@ -162,8 +162,12 @@ def test_y4m_says_shape_and_range(tmp_path: Path, city: Path) -> None:
                  "color_trc=bt709:colorspace=bt709,setsar=4/3", source),
     )  # fmt: skip
     for codec in ("hevc", "vvc"):
-        tds.encode(source, paired, codec=codec, preset=tools.FASTEST[codec], overwrite=True)
-        tds.encode(source, tmp_path / f"{codec}.json", codec=codec, preset=tools.FASTEST[codec])
+        tds.encode(
+            source, paired, codec=codec, preset=tools.FASTEST[codec], overwrite=True, plan="tds"
+        )
+        tds.encode(
+            source, tmp_path / f"{codec}.json", codec=codec, preset=tools.FASTEST[codec], plan="tds"
+        )
         raw = [tmp_path / f"{codec}.{role}.{'265' if codec == 'hevc' else '266'}"
                for role in ("hr", "lr")]  # fmt: skip
         tools.tds("decode", paired, tmp_path / f"{codec}.y4m", "--backend", "bicubic")
@@ -319,7 +323,7 @@ def test_a_pipe_that_nobody_writes_can_be_left(
     os.mkfifo(fifo)
     for arguments in (
         ("enhance", "--hr", fifo, "--lr", pair("hevc", "ai") / "lr.y4m", "o.y4m", "--group", 5),
-        ("encode", fifo, "o.mp4", "--codec", "hevc"),
+        ("encode", "--plan", "tds", fifo, "o.mp4", "--codec", "hevc"),
     ):
         command = [sys.executable, "-m", "tds", *map(str, arguments)]
         process = subprocess.Popen(

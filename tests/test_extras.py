@@ -65,7 +65,7 @@ def test_sound_is_copied_or_coded_as_aac_with_a_notice(
     tmp_path: Path, small: Path, encoder: str, codec: str, kept: bool
 ) -> None:
     source = with_sound(tmp_path / "in.mkv", small, encoder)
-    result = tds.encode(source, tmp_path / "o.mp4", **FAST)
+    result = tds.encode(source, tmp_path / "o.mp4", **FAST, plan="tds")
     assert codecs(result.path, "audio") == [codec if kept else "aac"]
     if kept:
         assert result.notices == ()
@@ -139,7 +139,7 @@ def test_streams_without_a_decoder_are_left_out_with_a_notice(tmp_path: Path, sm
         *("-c:v", "libx264", "-c:s", "ttml", ttml),
     )
     for source, sounds, name in ((spatial, ["aac"], "sound track 1"), (ttml, [], "text track 0")):
-        result = tds.encode(source, tmp_path / "o.mp4", overwrite=True, **FAST)
+        result = tds.encode(source, tmp_path / "o.mp4", overwrite=True, **FAST, plan="tds")
         assert codecs(result.path, "audio") == sounds
         (notice,) = result.notices
         assert notice.startswith(f"{name} is left out:") and "no decoder" in notice
@@ -166,7 +166,7 @@ def test_what_is_left_behind_is_said(tmp_path: Path, small: Path) -> None:
 
     result = tds.encode(
         *(source, tmp_path / "o.mp4"), on_notice=on_notice,
-        progress=lambda done, _: frames_done.append(done), **FAST,
+        progress=lambda done, _: frames_done.append(done), **FAST, plan="tds",
     )  # fmt: skip
     assert tuple(early) == result.notices and frames_done
     assert [notice.split(" left out:")[0] for notice in result.notices] == [
@@ -184,7 +184,7 @@ def test_a_time_code_comes_along_as_a_tag(tmp_path: Path, small: Path) -> None:
     tools.ffmpeg(
         *("-i", small, "-frames:v", 6, "-c:v", "libx264", "-timecode", "01:00:00:00", source),
     )
-    result = tds.encode(source, tmp_path / "o.mp4", **FAST)
+    result = tds.encode(source, tmp_path / "o.mp4", **FAST, plan="tds")
     assert result.notices == ()
     with av.open(str(result.path)) as container:
         assert [s.type for s in container.streams] == ["video", "video"]
@@ -204,10 +204,10 @@ def test_which_video_is_coded(tmp_path: Path, small: Path) -> None:
         *("-disposition:v:0", 0, "-disposition:v:1", "default", source),
     )
     out = tmp_path / "o.mp4"
-    assert tds.encode(source, out, **FAST).metadata.width == 128
-    result = tds.encode(source, out, overwrite=True, video_track=0, **FAST)
+    assert tds.encode(source, out, **FAST, plan="tds").metadata.width == 128
+    result = tds.encode(source, out, overwrite=True, video_track=0, **FAST, plan="tds")
     assert result.metadata.width == 64
-    arguments = ("encode", source, out, "--codec", "hevc", "--video-track")
+    arguments = ("encode", "--plan", "tds", source, out, "--codec", "hevc", "--video-track")
     done = tools.tds(*arguments, 2, "-y", status=1)
     assert "no video track 2; it has 0 (64x64), 1 (128x72)" in done.stderr
     done = tools.tds(*arguments, 0, "-y", "--measure", "--preset", "ultrafast")
@@ -216,9 +216,11 @@ def test_which_video_is_coded(tmp_path: Path, small: Path) -> None:
 
 def test_a_pair_is_not_coded_again_unasked(tmp_path: Path, coded: Any) -> None:
     pair = coded().path
-    done = tools.tds("encode", pair, tmp_path / "o.mp4", "--codec", "hevc", status=1)
+    done = tools.tds(
+        "encode", "--plan", "tds", pair, tmp_path / "o.mp4", "--codec", "hevc", status=1
+    )
     assert "is a TDS pair" in done.stderr and not (tmp_path / "o.mp4").exists()
-    result = tds.encode(pair, tmp_path / "o.mp4", video_track=1, **FAST)
+    result = tds.encode(pair, tmp_path / "o.mp4", video_track=1, **FAST, plan="tds")
     assert result.metadata.width == 64
 
 
@@ -232,7 +234,7 @@ def test_a_mirrored_video_stays_mirrored(
     plain, source = tmp_path / "plain.mp4", tmp_path / "in.mp4"
     tools.ffmpeg("-i", small, "-frames:v", 6, "-c:v", "libx264", plain)
     tools.ffmpeg(*turn, "-i", plain, "-c", "copy", source)
-    result = tds.encode(source, tmp_path / "o.mp4", **FAST)
+    result = tds.encode(source, tmp_path / "o.mp4", **FAST, plan="tds")
     a, b, c, d = matrix(source)
     assert a * d - b * c < 0
     assert matrix(result.path) == [a, b, c, d]
@@ -273,7 +275,7 @@ def test_texts_at_one_time_all_come_along(tmp_path: Path, small: Path) -> None:
         *("-i", small, "-i", tmp_path / "s.ass", "-frames:v", 6),
         *("-c:v", "libx264", "-c:s", "ass", source),
     )
-    result = tds.encode(source, tmp_path / "o.mp4", **FAST)
+    result = tds.encode(source, tmp_path / "o.mp4", **FAST, plan="tds")
     assert [n.split(":")[0] for n in result.notices] == ["text track 0 (ass) is coded as mov_text"]
     with av.open(str(result.path)) as container:
         texts = b"".join(bytes(p) for p in container.demux(subtitles=0))
@@ -285,7 +287,7 @@ def test_tags_that_are_not_utf_8(tmp_path: Path, small: Path, suffix: str) -> No
     source = tmp_path / f"in.{suffix}"
     title = b"title=caf\xe9".decode(errors="surrogateescape")
     tools.ffmpeg("-i", small, "-frames:v", 6, "-c:v", "libx264", "-metadata", title, source)
-    result = tds.encode(source, tmp_path / "o.mp4", **FAST)
+    result = tds.encode(source, tmp_path / "o.mp4", **FAST, plan="tds")
     with av.open(str(result.path)) as container:
         assert container.metadata["title"] == "caf\ufffd"
     tools.tds("decode", result.path, tmp_path / "back.mkv", "--backend", "bicubic")

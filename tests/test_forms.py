@@ -88,7 +88,7 @@ def test_what_is_beside_the_pictures_comes_along_as_far_as_there_is_place(
     )
     tools.ffmpeg("-display_rotation", 90, "-i", upright, "-map", 0, "-c", "copy", source)
     out = tmp_path / f"out{forms.SUFFIX[form]}"
-    notices = " / ".join(tds.encode(source, out, encoder="x264", format=form).notices)
+    notices = " / ".join(tds.encode(source, out, encoder="x264", format=form, plan="tds").notices)
     with tds.decode(out, backend="bicubic") as pictures:
         assert [p.pts * pictures.time_base * 25 for p in pictures] == list(range(25))
     with av.open(str(out)) as container:
@@ -119,7 +119,7 @@ def test_a_container_that_loses_the_shape_of_samples_says_so(small: Path, tmp_pa
     tools.ffmpeg("-i", small, "-frames:v", 5, "-vf", "setsar=4/3", "-c:v", "ffv1", source)
     for encoder, suffix, lost in (("x264", ".mkv", False), ("av1", ".mkv", True)):
         out = tmp_path / f"{encoder}{suffix}"
-        notices = " ".join(tds.encode(source, out, encoder=encoder).notices)
+        notices = " ".join(tds.encode(source, out, encoder=encoder, plan="tds").notices)
         assert ("does not hold that samples are 4:3" in notices) == lost
         with tds.decode(out, backend="bicubic") as pictures:
             assert (pictures.sample_aspect_ratio == Fraction(4, 3)) == (not lost)
@@ -131,9 +131,9 @@ def test_frames_closer_than_a_clock_tells_apart_are_refused(small: Path, tmp_pat
     source = tmp_path / "source.mp4"
     tools.variable_source(source, small, ticks, Fraction(1, 90000))
     with pytest.raises(InputError, match="closer than Matroska tells apart"):
-        tds.encode(source, tmp_path / "out.mkv", encoder="x264", config="ra")
+        tds.encode(source, tmp_path / "out.mkv", encoder="x264", config="ra", plan="tds")
     assert not (tmp_path / "out.mkv").exists()
-    tds.encode(source, tmp_path / "out.ts", encoder="x264", config="ra")
+    tds.encode(source, tmp_path / "out.ts", encoder="x264", config="ra", plan="tds")
     assert [time * 90000 for time, _, _ in shown(tmp_path / "out.ts")] == ticks
 
 
@@ -160,7 +160,7 @@ def test_raw_streams_are_muxed_to_any_container(
     """And come out of it as they come out of the two files and their sidecar."""
     sidecar = tmp_path / "x.json"
     preset = tools.FASTEST.get(codec, "ultrafast")
-    tds.encode(small, sidecar, codec=codec, config="ra", preset=preset, intra_period=8)
+    tds.encode(small, sidecar, codec=codec, config="ra", preset=preset, intra_period=8, plan="tds")
     raw = [tmp_path / f"x.{role}.{suffix}" for role in ("hr", "lr")]
     metadata = read_sidecar(sidecar)
     with tds.enhance(*raw, sidecar=metadata, backend="bicubic") as pictures:

@@ -36,7 +36,7 @@ def ffmpeg_psnr(a: Path, b: Path) -> list[float]:
 def test_figures_agree_with_ffmpeg_s(tmp_path: Path, small: Path, config: str) -> None:
     result = tds.encode(
         small, tmp_path / "o.mp4", codec="hevc", preset="ultrafast", qp=37, config=config,
-        intra_period=10,
+        intra_period=10, plan="tds",
     )  # fmt: skip
     m = measure(str(small), result, anchor_folder=tmp_path)
     back = tmp_path / "back.mkv"
@@ -67,7 +67,9 @@ def test_times_too_irregular_to_keep_can_be_measured(
     source, steps = tmp_path / "in.mkv", [0, 40, 81, 120, 163, 200, 245, 280, 327]
     tools.variable_source(source, small, steps, Fraction(1, 1000))
     monkeypatch.setattr("tds.container.metadata.MAX_RUNS", 3)
-    result = tds.encode(source, tmp_path / "o.mp4", codec="hevc", preset="ultrafast", qp=37)
+    result = tds.encode(
+        source, tmp_path / "o.mp4", codec="hevc", preset="ultrafast", qp=37, plan="tds"
+    )
     assert not result.metadata.timeline.known
     m = measure(str(source), result)
     assert (len(m.anchor.y), len(m.anchor_lr.y)) == (9, len(m.lr_bicubic.y))
@@ -92,7 +94,17 @@ def test_source_planes_are_the_source_s_own(small: Path) -> None:
 
 def test_measure_prints_both_streams_and_what_they_cost(tmp_path: Path, small: Path) -> None:
     done = tools.tds(
-        *("encode", small, tmp_path / "o.mp4", "--codec", "hevc", "--preset", "ultrafast"),
+        *(
+            "encode",
+            "--plan",
+            "tds",
+            small,
+            tmp_path / "o.mp4",
+            "--codec",
+            "hevc",
+            "--preset",
+            "ultrafast",
+        ),
         *("--config", "ra", "--measure"),
     )
     assert "two streams usually cost more bits than one" in done.stderr

@@ -66,8 +66,11 @@ def test_errors_speak_of_arguments_in_python_and_of_options_on_the_command_line(
     there = tmp_path / "there.mp4"
     there.touch()
     with pytest.raises(tds.OutputExistsError, match="give `overwrite=True` to replace"):
-        tds.encode(small, there)
-    assert "give --overwrite to replace" in tools.tds("encode", small, there, status=1).stderr
+        tds.encode(small, there, plan="tds")
+    assert (
+        "give --overwrite to replace"
+        in tools.tds("encode", "--plan", "tds", small, there, status=1).stderr
+    )
     with pytest.raises(tds.InputError, match=r"leave `encoder` out or give `codec` hevc"):
         tds.EncodeSettings(codec="vvc", encoder="libx265").adapter()
     raw = tmp_path / "a.yuv"
@@ -261,7 +264,11 @@ def test_sources_may_be_file_objects(coded, small, tmp_path):
     with tds.open(io.BytesIO(path.read_bytes())) as file:
         assert file.metadata is not None
     result = tds.encode(
-        io.BytesIO(small.read_bytes()), tmp_path / "o.mp4", codec="hevc", preset="ultrafast"
+        io.BytesIO(small.read_bytes()),
+        tmp_path / "o.mp4",
+        codec="hevc",
+        preset="ultrafast",
+        plan="tds",
     )
     assert result.metadata.timeline.frames == 25
     with tds.enhance(io.BytesIO(small.read_bytes()), model="fast") as pictures:

@@ -113,7 +113,7 @@ def test_times_are_exact_at_any_rate(
     raw = tools.raw_yuv(tmp_path / "in.yuv", small, 14)
     result = tds.encode(
         raw, tmp_path / "out.mp4", raw=tds.RawFormat((128, 72), Fraction(rate)), codec=codec,
-        config=config, preset=tools.FASTEST[codec], intra_period=8,
+        config=config, preset=tools.FASTEST[codec], intra_period=8, plan="tds",
     )  # fmt: skip
     with tds.decode(result.path, backend="bicubic") as pictures:
         times = [p.pts * pictures.time_base for p in pictures]
@@ -127,7 +127,9 @@ def test_variable_times_are_exact(tmp_path: Path, small: Path, suffix: str, base
     ticks = [t * base // 1000 for t in ticks]
     source = tmp_path / f"variable{suffix}"
     tools.variable_source(source, small, ticks, Fraction(1, base))
-    result = tds.encode(source, tmp_path / "out.mp4", codec="hevc", config="ra", preset="ultrafast")
+    result = tds.encode(
+        source, tmp_path / "out.mp4", codec="hevc", config="ra", preset="ultrafast", plan="tds"
+    )
     with tds.decode(result.path, backend="bicubic") as pictures:
         assert [p.pts * pictures.time_base * base for p in pictures] == ticks
 
@@ -136,7 +138,7 @@ def test_a_source_that_does_not_start_at_zero_keeps_its_start(tmp_path: Path, sm
     ticks = [90000 + 3600 * i for i in range(7)]
     source = tmp_path / "late.mp4"
     tools.variable_source(source, small, ticks, Fraction(1, 90000))
-    result = tds.encode(source, tmp_path / "out.mp4", codec="hevc", preset="ultrafast")
+    result = tds.encode(source, tmp_path / "out.mp4", codec="hevc", preset="ultrafast", plan="tds")
     with tds.decode(result.path, backend="bicubic") as pictures:
         assert [p.pts * pictures.time_base for p in pictures] == tools.times(source)
 
@@ -150,11 +152,18 @@ def test_scene_cuts_end_a_group(tmp_path: Path, small: Path) -> None:
         "[a][b]concat",
         *("-c:v", "ffv1", source),
     )
-    result = tds.encode(source, tmp_path / "out.mp4", codec="hevc", preset="ultrafast")
+    result = tds.encode(
+        source, tmp_path / "out.mp4", codec="hevc", preset="ultrafast", boundaries="independent"
+    )
     assert "".join(r.name[0] for r in result.metadata.roles()) == "HLLLHHHHLLLHHLH"
     check(source, result)
     uncut = tds.encode(
-        source, tmp_path / "uncut.mp4", codec="hevc", preset="ultrafast", scene_cut=0
+        source,
+        tmp_path / "uncut.mp4",
+        codec="hevc",
+        preset="ultrafast",
+        scene_cut=0,
+        boundaries="independent",
     )
     assert "".join(r.name[0] for r in uncut.metadata.roles()) == "HLLLHHLLLHHLLLH"
 

@@ -28,7 +28,7 @@ FAST = ("--codec", "hevc", "--preset", "ultrafast")
 def refused(folder: Path, *arguments: object, says: str, **options: object) -> str:
     """``tds encode`` fails with one sentence and leaves nothing in ``folder``."""
     before = sorted(p.name for p in folder.iterdir())
-    done = tools.tds("encode", *arguments, *FAST, status=1, **options)
+    done = tools.tds("encode", "--plan", "tds", *arguments, *FAST, status=1, **options)
     assert len(done.stderr.splitlines()) == 1 and says in done.stderr, done.stderr
     assert sorted(p.name for p in folder.iterdir()) == before
     return done.stderr
@@ -100,7 +100,7 @@ def test_a_y4m_that_ends_inside_a_frame_is_said(tmp_path: Path, small: Path) -> 
         with VideoSource(str(file)) as video:
             assert len(list(video)) == 5 - notices
             assert len(video.notices) == notices
-    done = tools.tds("encode", cut, tmp_path / "o.mp4", *FAST)
+    done = tools.tds("encode", "--plan", "tds", cut, tmp_path / "o.mp4", *FAST)
     assert "ends inside a frame" in done.stderr and "after 4 frames" in done.stderr
 
 
@@ -114,7 +114,7 @@ def test_frames_that_ffmpeg_calls_corrupt_are_said(tmp_path: Path, small: Path) 
         middle = at + packet.size // 2
     data[middle : middle + 40] = bytes(b ^ 0xFF for b in data[middle : middle + 40])
     bad.write_bytes(data)
-    result = tds.encode(bad, tmp_path / "o.mp4", codec="hevc", preset="ultrafast")
+    result = tds.encode(bad, tmp_path / "o.mp4", codec="hevc", preset="ultrafast", plan="tds")
     assert result.metadata.timeline.frames == 9
     assert any("damaged" in n and "frame 4" in n for n in result.notices)
 
@@ -128,7 +128,7 @@ def test_a_fifo_is_read_once(tmp_path: Path, small: Path) -> None:
     os.mkfifo(fifo)
     refused(tmp_path, fifo, out, "--measure", says="fifo.y4m cannot be")
     with subprocess.Popen(["sh", "-c", f"cat {y4m} > {fifo}"]):
-        tools.tds("encode", fifo, out, *FAST)
+        tools.tds("encode", "--plan", "tds", fifo, out, *FAST)
     assert tds.open(out).metadata.timeline.frames == 5  # type: ignore[union-attr]
 
 
@@ -138,7 +138,7 @@ def test_sound_that_a_pipe_cannot_give_is_said(tmp_path: Path, sounding: Path) -
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert "can be read only once" in done.stderr and "audio" in done.stderr
     with sounding.open("rb") as file:
-        done = tools.tds("encode", "-", out, "-y", *FAST, stdin=file)
+        done = tools.tds("encode", "--plan", "tds", "-", out, "-y", *FAST, stdin=file)
     assert "standard input can be read only once" in done.stderr and "audio" in done.stderr
     refused(tmp_path, "-", tmp_path / "n.mp4", "--measure", says="standard input cannot be")
 
@@ -156,12 +156,12 @@ def test_colons_in_names(tmp_path: Path, sounding: Path) -> None:
     (tmp_path / "a:b.mkv").write_bytes(sounding.read_bytes())
     (tmp_path / "d:e").mkdir()
     for out in ("o:1.mp4", "d:e/o.mp4"):
-        tools.tds("encode", "a:b.mkv", out, *FAST, cwd=tmp_path)
+        tools.tds("encode", "--plan", "tds", "a:b.mkv", out, *FAST, cwd=tmp_path)
         assert "decodes whole" in tools.tds("info", out, cwd=tmp_path).stdout
         with av.open(str(tmp_path / out)) as container:
             assert len(container.streams.audio) == 1
     tools.tds("decode", "o:1.mp4", "back:1.mkv", "--backend", "bicubic", cwd=tmp_path)
-    tools.tds("encode", "a:b.mkv", "o:2.json", *FAST, cwd=tmp_path)
+    tools.tds("encode", "--plan", "tds", "a:b.mkv", "o:2.json", *FAST, cwd=tmp_path)
     tools.tds("mux", "o:2.json", "o:3.mp4", cwd=tmp_path)
     assert (tmp_path / "back:1.mkv").is_file() and (tmp_path / "o:3.mp4").is_file()
 
@@ -187,7 +187,7 @@ def test_rgb_keeps_its_colours(tmp_path: Path, pix_fmt: str) -> None:
         # The noise makes the mean finer than one code value of chroma.
         *("-vf", f"noise=alls=20,format={pix_fmt}", "-c:v", "ffv1", source),
     )
-    tds.encode(source, out, codec="hevc", preset="ultrafast", qp=4)
+    tds.encode(source, out, codec="hevc", preset="ultrafast", qp=4, plan="tds")
     wanted = mean_colour(source, 0)
     for stream in (0, 1):
         assert np.abs(mean_colour(out, stream) - wanted).max() < 2
@@ -209,7 +209,7 @@ def test_tagged_samples_stay_what_they_are(tmp_path: Path, matrix: str, range_: 
         *("-vf", "format=yuv420p", "-colorspace", matrix, "-color_range", range_),
         *("-c:v", "ffv1", source),
     )
-    tds.encode(source, out, codec="hevc", preset="ultrafast", qp=4)
+    tds.encode(source, out, codec="hevc", preset="ultrafast", qp=4, plan="tds")
     with av.open(str(source)) as container:
         wanted = [p[0, 0] for p in planes(next(container.decode(video=0)))]
     with av.open(str(out)) as container:

@@ -124,7 +124,7 @@ def test_a_source_that_begins_before_0(tmp_path: Path, small: Path) -> None:
     sounding(source, small, "-output_ts_offset", 95441.6)
     begin = span(source, "video")[0]
     assert begin < 0
-    result = tds.encode(source, out, **FAST)
+    result = tds.encode(source, out, **FAST, plan="tds")
     assert any("before 0" in notice for notice in result.notices)
     assert "decodes whole" in tools.tds("info", out).stdout
     tools.tds("decode", out, back, "--backend", "bicubic")
@@ -144,7 +144,7 @@ def test_joined_recordings(
     sounding(part, small, "-c:v", codecs[0], "-c:a", codecs[1])
     header = 13 if suffix == "flv" else 0
     joined.write_bytes(part.read_bytes() + part.read_bytes()[header:])
-    result = tds.encode(joined, out, **FAST)
+    result = tds.encode(joined, out, **FAST, plan="tds")
     assert any("leap at 1 place" in notice for notice in result.notices)
     assert result.metadata.timeline.frames == 100
     for kind in ("video", "audio"):
@@ -163,7 +163,7 @@ def test_pictures_before_time_0_of_a_cut_matroska_file(
     with av.open(str(cut)) as container:
         untimed = [frame.pts for frame in container.decode(video=0)].count(None)
     assert untimed > 10
-    result = tds.encode(cut, out, **FAST)
+    result = tds.encode(cut, out, **FAST, plan="tds")
     assert any(f"{untimed} frames before its time 0" in n for n in result.notices)
     assert result.metadata.timeline.frames == 50 - untimed
     for kind in ("video", "audio"):
@@ -199,7 +199,19 @@ def test_a_raw_stream_has_the_rate_it_says(tmp_path: Path, small: Path, suffix: 
 def test_the_rate_of_a_raw_stream_can_be_said(tmp_path: Path, small: Path) -> None:
     source, out = tmp_path / "in.264", tmp_path / "o.mp4"
     tools.ffmpeg("-i", small, "-frames:v", 5, "-c:v", "libx264", source)
-    tools.tds("encode", source, out, "--codec", "hevc", "--preset", "ultrafast", "--rate", "50")
+    tools.tds(
+        "encode",
+        "--plan",
+        "tds",
+        source,
+        out,
+        "--codec",
+        "hevc",
+        "--preset",
+        "ultrafast",
+        "--rate",
+        "50",
+    )
     assert tools.times(out, 0) == [0, Fraction(4, 50)]
 
 
@@ -212,7 +224,7 @@ def test_time_bases_finer_than_mp4_holds(tmp_path: Path, small: Path, denominato
     )
     with av.open(str(source)) as container:
         assert container.streams.video[0].time_base == Fraction(1, denominator)
-    result = tds.encode(source, out, **FAST)
+    result = tds.encode(source, out, **FAST, plan="tds")
     assert result.metadata.timeline.deltas is None
     assert tools.times(out, 1) == [Fraction(i, 25) for i in (1, 2, 3)]
 
@@ -220,7 +232,7 @@ def test_time_bases_finer_than_mp4_holds(tmp_path: Path, small: Path, denominato
 def test_a_start_hours_late_is_said(tmp_path: Path, small: Path) -> None:
     late = tmp_path / "late.mkv"
     tools.ffmpeg("-i", small, "-frames:v", 5, "-c:v", "ffv1", "-output_ts_offset", 7200, late)
-    result = tds.encode(late, tmp_path / "o.mp4", **FAST)
+    result = tds.encode(late, tmp_path / "o.mp4", **FAST, plan="tds")
     assert any("after 2.0 hours" in notice for notice in result.notices)
 
 

@@ -26,6 +26,10 @@ class Arrivals:
         self._feeds = {
             role: _Feed(role, items, pair.queued) for role, items in pair.streams.items()
         }
+        if self._times is not None:
+            for role in Role:
+                if role not in pair.streams:  # a plain stream has no LR
+                    self._times.end(role)
         self._waiting: dict[Role, deque[Decoded]] = {role: deque() for role in Role}
         self._heads: dict[Role, tuple[Item, float] | None] = {}
         # The threads hold their feeds and nothing of this object.

@@ -22,10 +22,10 @@ from av.video.frame import VideoFrame
 
 from ._tds import Tag
 from .arrivals import Arrivals
-from .container.mp4 import PairedFile
+from .container.mp4 import PairedFile, is_one_stream
 from .display import Colors, batch, page_table, png, tensors
 from .errors import ExternalError, InputError, MissingError, worded
-from .media.objects import Source
+from .media.objects import NamedSource, Source
 from .options import EnhanceOptions
 from .pair import Lost, Pair
 from .plan import Role
@@ -35,6 +35,8 @@ from .tracks import pair_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from .plain import PlainStream
 
 
 class SupportsClose(Protocol):
@@ -55,8 +57,8 @@ class EnhanceSettings:
     precision: "auto", "float32", "float16", "bfloat16". threads: of the backend
     on the CPU, 0: all. strength: of the model's changes, 0 (none) to 1; what the file tells
     of single pictures is multiplied by it. causal: each picture is made from those before it
-    alone. hr: whether the HR pictures of a pair are enhanced too: "auto" (as the file tells),
-    "pass" or "refine".
+    alone. hr: whether the HR pictures of a pair, or the pictures of a plain stream, are enhanced
+    too: "auto" (as the file tells; a plain file without a tag is), "pass" or "refine".
     """
 
     backend: str = "auto"
@@ -150,22 +152,30 @@ class Decoder(Iterator[Picture]):
         if wanted.hr not in HR:
             raise InputError(f"HR pictures can be {', '.join(HR)}, not {wanted.hr!r}")
         refine = wanted.hr == "refine" or (
-            wanted.hr == "auto" and tag is not None and tag.refine_hr
+            wanted.hr == "auto" and (tag.refine_hr if tag is not None else self.plain)
         )
         from . import models
 
         if wanted.backend == "bicubic":
             if wanted.model is not None:
                 raise InputError("--backend bicubic takes no model; leave --model out")
-            if self.plain:
+            if self.plain and refine and tag is None:
                 raise InputError(
                     "pictures of full size need no up-sampling; a plain stream is enhanced by a "
                     "model alone: leave --backend out"
                 )
             return _Chosen("bicubic")
-        optional = wanted.backend == "auto" and wanted.model is None and not self.plain
+        if self.plain and not refine:
+            return _Chosen("bicubic")  # which passes pictures of full size
+        told = tag is not None or not self.plain
+        optional = wanted.backend == "auto" and wanted.model is None and told
+        instead = (
+            "its pictures pass as they are"
+            if self.plain
+            else "LR pictures are up-sampled by bicubic"
+        )
         if optional and (why := models.unusable()):
-            self._notices.append(f"{why}: LR pictures are up-sampled by bicubic")
+            self._notices.append(f"{why}: {instead}")
             return _Chosen("bicubic")
         try:
             choice = models.choose(
@@ -179,8 +189,8 @@ class Decoder(Iterator[Picture]):
             if not optional:
                 raise
             self._notices.append(
-                f"no model for k = {self.scale} is installed: LR pictures are up-sampled by "
-                "bicubic; name a TorchScript file with --model to enhance them"
+                f"no model for k = {self.scale} is installed: {instead}; name a TorchScript file "
+                "with --model to enhance them"
             )
             return _Chosen("bicubic")
         self._notices += choice.notices
@@ -204,10 +214,10 @@ class Decoder(Iterator[Picture]):
 
     @property
     def model(self) -> str:
-        """ "bicubic", or the model's name and where it runs."""
+        """ "bicubic", "no model", or the model's name and where it runs."""
         info = self._session.info
         if info.backend == "bicubic":
-            return "bicubic (built in)"
+            return "no model" if self.plain else "bicubic (built in)"
         return f"{info.model_name} ({info.precision} on {info.device})"
 
     @property
@@ -466,11 +476,11 @@ def decode(
 ) -> Decoder:
     """Opens a paired file and iterates over its pictures at full size.
 
-    path: an MP4 written by ``tds.encode`` (or any file with an HR and an LR
-    track), or an object with ``read`` that gives its bytes, which are copied to a temporary
-    file. settings, or its fields as keywords (``model="fast"``,
-    ``device="cpu"``). Each item is a ``tds.Picture``: ``planes`` (numpy, uint8 or
-    uint16), ``pts`` (ticks of the decoder's ``time_base``), ``status``, ``reason``.
+    path: an MP4 written by ``tds.encode`` (or any file with an HR and an LR track; for a video that
+    is none of these there is ``tds.enhance``), or an object with ``read`` that gives its bytes,
+    which are copied to a temporary file. settings, or its fields as keywords (``model="fast"``,
+    ``device="cpu"``). Each item is a ``tds.Picture``: ``planes`` (numpy, uint8 or uint16), ``pts``
+    (ticks of the decoder's ``time_base``), ``status``, ``reason``.
 
     Raises InputError or MissingError with a sentence, RuntimeError from the backend.
 
@@ -479,15 +489,28 @@ def decode(
                 y, u, v = picture.planes
     """
     settings = make_settings(settings, options)
-    file = PairedFile(path, allow_truncated)
+    named = NamedSource(path)
+    file: PairedFile | PlainStream
+    if is_one_stream(named.path):
+        from .plain import PlainStream
+
+        file = PlainStream(named.path)
+    else:
+        file = PairedFile(named.path, allow_truncated)
     decoder = decoder_of(file, settings)
-    decoder.closes(file)
+    decoder.closes(named)
     return decoder
 
 
-def decoder_of(file: PairedFile, settings: EnhanceSettings | None = None) -> Decoder:
-    """A Decoder of an open PairedFile."""
-    return Decoder(pair_of(file), settings)
+def decoder_of(file: PairedFile | PlainStream, settings: EnhanceSettings | None = None) -> Decoder:
+    """A Decoder of an open file; a PlainStream is closed when there can be none."""
+    if isinstance(file, PairedFile):
+        return Decoder(pair_of(file), settings)
+    try:
+        return Decoder(file.pair, settings)
+    except BaseException:
+        file.close()
+        raise
 
 
 def check_complete(decoder: Decoder, name: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is in a paired file: behind ``tds info``."""
+"""What is in a file of ``tds encode``: behind ``tds info``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .arrivals import Arrivals
-from .container.mp4 import Packets, PairedFile
-from .pair import Lost
+from .container.metadata import Metadata
+from .container.mp4 import Packets, PairedFile, Track, plain_track
+from .pair import Lost, Pair
+from .plain import PlainStream
 from .plan import Role
 from .tracks import pair_of, planned
 
@@ -25,54 +27,94 @@ def describe(
     frames, notices = _frames(file, packets, len(shown))
     out["frames"] = frames
     out["notices"] = notices
-    m = file.metadata
-    if m is None:
-        out["metadata"] = None
-    else:
-        out["planned_frames"] = m.timeline.frames
-        out["regular_times"] = m.timeline.regular
-        out["plan"] = {
-            "group": m.group,
-            "boundaries": m.boundaries.value,
-            "groups": sum(n for _, n in m.groups),
-            "sizes": [[abs(size), n] for size, n in m.groups],
-        }
-        out["config"] = m.config
-        out["qp"] = {"hr": m.hr_qp, "lr": m.lr_qp}
-        out["encoder"] = m.encoder
-        out["preset"] = m.preset
-        out["hr"] = "refine" if m.refine_hr else "pass"
-        out["strengths"] = [list(run) for run in m.strengths]
-        out["model"] = None
-        if m.model:
-            out["model"] = {
-                "name": m.model,
-                "sha256": m.model_sha256,
-                "installed": _installed(m.model, m.scale, m.model_sha256),
-            }
+    out.update(_of_metadata(file.metadata))
     seconds = float((shown[-1] - shown[0]) * file.time_base + 1 / file.rate) if shown else 0.0
     out["tracks"] = {}
     for role in Role:
-        track = file.track(role)
-        out["tracks"][role.value] = {
-            "index": track.index,
-            "codec": track.codec,
-            "width": track.width,
-            "height": track.height,
-            "bit_depth": track.bit_depth,
-            "packets": packets[role].count,
-            "bits": packets[role].bytes * 8,
-        }
-        if seconds:
-            kilobits = packets[role].bytes * 8 / seconds / 1000
-            out["tracks"][role.value]["kbit_per_s"] = round(kilobits, 2)
+        out["tracks"][role.value] = _track(file.track(role), packets[role], seconds)
     if file.missing_bytes:
         out["missing_bytes"] = file.missing_bytes
     if decode:
         total = sum(packets[role].count for role in Role)
-        out["decodes"], out["notices"] = _decodes(file, total, progress)
-        out["whole"] = all(d["lost"] == d["damaged"] == 0 for d in out["decodes"].values())
+        out["decodes"], out["notices"] = _decodes(pair_of(file), total, progress)
+        out["whole"] = _whole(out["decodes"])
     return out
+
+
+def describe_one_stream(
+    path: str, decode: bool, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """The same of a file with one stream and its tag (container.mp4.is_one_stream)."""
+    stream = PlainStream(path)
+    try:
+        track, packets = plain_track(path)
+        m = Metadata.of(stream.tag) if stream.tag is not None else None
+        rate = m.timeline.rate if m is not None else stream.source.rate
+        out: dict[str, Any] = {"file": path, "scale": 1, "rate": str(rate)}
+        out["frames"] = len(packets.times)
+        out["notices"] = []
+        out.update(_of_metadata(m))
+        times = packets.times
+        seconds = float((times[-1] - times[0]) * track.time_base + 1 / rate) if times else 0.0
+        out["tracks"] = {"hr": _track(track, packets, seconds)}
+        if decode:
+            pair = stream.pair
+            out["decodes"], out["notices"] = _decodes(pair, packets.count, progress)
+            out["notices"] += pair.notices() if pair.notices is not None else ()
+            out["whole"] = (
+                _whole(out["decodes"]) and out["decodes"]["hr"]["pictures"] == packets.count
+            )
+        return out
+    finally:
+        stream.close()
+
+
+def _of_metadata(m: Metadata | None) -> dict[str, Any]:
+    if m is None:
+        return {"metadata": None}
+    out: dict[str, Any] = {
+        "planned_frames": m.timeline.frames,
+        "regular_times": m.timeline.regular,
+        "plan": {
+            "group": m.group,
+            "boundaries": m.boundaries.value,
+            "groups": sum(n for _, n in m.groups),
+            "sizes": [[abs(size), n] for size, n in m.groups],
+        },
+        "config": m.config,
+        "qp": {"hr": m.hr_qp, "lr": m.lr_qp},
+        "encoder": m.encoder,
+        "preset": m.preset,
+        "hr": "refine" if m.refine_hr else "pass",
+        "strengths": [list(run) for run in m.strengths],
+        "model": None,
+    }
+    if m.model:
+        out["model"] = {
+            "name": m.model,
+            "sha256": m.model_sha256,
+            "installed": _installed(m.model, m.scale, m.model_sha256),
+        }
+    return out
+
+
+def _track(track: Track, packets: Packets, seconds: float) -> dict[str, Any]:
+    out = {
+        "index": track.index,
+        "codec": track.codec,
+        "width": track.width,
+        "height": track.height,
+        "bit_depth": track.bit_depth,
+        "packets": packets.count,
+        "bits": packets.bytes * 8,
+    }
+    if seconds:
+        out["kbit_per_s"] = round(packets.bytes * 8 / seconds / 1000, 2)
+    return out
+
+
+def _whole(decodes: dict[str, dict[str, int]]) -> bool:
+    return all(d["lost"] == d["damaged"] == 0 for d in decodes.values())
 
 
 def _frames(
@@ -111,13 +153,13 @@ def _installed(name: str, scale: int, sha256: str | None) -> bool:
 
 
 def _decodes(
-    file: PairedFile, total: int, progress: Callable[[int, int], None] | None
+    pair: Pair, total: int, progress: Callable[[int, int], None] | None
 ) -> tuple[dict[str, dict[str, int]], list[str]]:
-    counts = {role: {"pictures": 0, "lost": 0, "damaged": 0} for role in Role}
-    arrivals = Arrivals(pair_of(file))
+    counts = {role: {"pictures": 0, "lost": 0, "damaged": 0} for role in pair.streams}
+    arrivals = Arrivals(pair)
     try:
         while True:
-            heads = [(item, role) for role in Role if (item := arrivals.peek(role)) is not None]
+            heads = [(item, role) for role in counts if (item := arrivals.peek(role)) is not None]
             if not heads:
                 break
             # The earlier of the two, so that neither is read far ahead of the other.
@@ -132,6 +174,6 @@ def _decodes(
                 progress(sum(c["pictures"] for c in counts.values()), total)
         for role, damaged in arrivals.damaged.items():
             counts[role]["damaged"] += damaged
-        return {role.value: counts[role] for role in Role}, arrivals.notices
+        return {role.value: counts[role] for role in counts}, arrivals.notices
     finally:
         arrivals.close()

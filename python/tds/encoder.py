@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""From a source video to the paired file: plan, two coded streams, mux."""
+"""From a source video to a TDS file: plan, one or two coded streams, mux."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import operator
 import os
 import re
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -46,7 +46,10 @@ from .media.pictures import (
 from .media.planar import picture_bytes
 from .media.sources import VideoSource
 from .options import EncodeOptions
-from .plan import Boundaries, Planned, Planner, PlanSettings, Role, run_lengths
+from .plan import Boundaries, Plan, Planned, Planner, PlanSettings, Role, run_lengths
+
+MODEL = "standard"
+"""The model that a plan with a model is for, where none is named."""
 
 _TEXTS = ("encoder", "preset", "model", "model_sha256", "encoder_path", "encoder_cfg")
 
@@ -88,28 +91,30 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """How to code a video as HR + LR.
+    """How to code a video.
 
-    codec, config: Codec (None: the encoder's, else VVC) and Config. qp: fixed QP of HR; LR has
-    qp + lr_qp_offset. crf: constant rate factor to code with instead, LR with
-    crf + lr_qp_offset; None: the QP counts. group: N, odd. boundaries: Boundaries. scale: k,
-    2 or 4. encoder: any that the ffmpeg program has, by its name there or by those of
-    codecs.find_adapter (None: the codec's default). preset: the encoder's own name
+    plan: Plan. codec, config: Codec (None: the encoder's, else VVC) and Config. qp: fixed QP of
+    HR, or of the plain stream; LR has qp + lr_qp_offset. crf: constant rate factor to code with
+    instead, LR with crf + lr_qp_offset; None: the QP counts. No LR is coarser than the encoder
+    can. group: N, odd. boundaries: Boundaries. scale: k, 2 or 4; what LR adds to the QP and these
+    three say what Plan.TDS is. encoder: any that the ffmpeg program has, by its name there or by
+    those of codecs.find_adapter (None: the codec's default). preset: the encoder's own name
     (None: its default). encoder_options, hr_options, lr_options: the encoder's own options, for
     both streams and for one, as a mapping or pairs of names and values. intra_period: in RA,
     source frames after which both streams restart, at the next group. scene_cut: FFmpeg's scdet
     score, 0 to 100, from which on a new scene ends a group; 0: never. model: name of the
     enhancer, a hint in the metadata. encoder_path, encoder_cfg: program and configuration (each
-    a file or its folder) of the encoders "vtm" and "hm".
+    a file or its folder) of the encoders "vtm" and "hm". strength: of what the model may change
+    of the pictures of a plan that asks for it, 0, 0.5 or 1.
     """
 
     codec: Codec = None  # type: ignore[assignment]  # never after __post_init__
     config: Config = Config.AI
     qp: int = 32
     group: int = 5
-    boundaries: Boundaries = Boundaries.INDEPENDENT
+    boundaries: Boundaries = Boundaries.SHARED
     scale: int = 2
-    lr_qp_offset: int = 0
+    lr_qp_offset: int = 3
     encoder: str | None = None
     preset: str | None = None
     intra_period: int = 64
@@ -122,6 +127,8 @@ class EncodeSettings:
     encoder_options: tuple[tuple[str, str], ...] = ()
     hr_options: tuple[tuple[str, str], ...] = ()
     lr_options: tuple[tuple[str, str], ...] = ()
+    plan: Plan = Plan.TDS
+    strength: float | None = None
 
     def __post_init__(self) -> None:
         """Enumerations may be given by value ("vvc"). Raises InputError for what cannot be."""
@@ -134,7 +141,8 @@ class EncodeSettings:
             object.__setattr__(self, "codec", codec)
         for name in ("encoder_options", "hr_options", "lr_options"):
             object.__setattr__(self, name, _options(name, getattr(self, name)))
-        for name, kind in (("codec", Codec), ("config", Config), ("boundaries", Boundaries)):
+        kinds = {"codec": Codec, "config": Config, "boundaries": Boundaries, "plan": Plan}
+        for name, kind in kinds.items():
             value = getattr(self, name)
             try:
                 object.__setattr__(self, name, kind(value))
@@ -157,6 +165,12 @@ class EncodeSettings:
             raise InputError(f"a scale is 2 or 4, not {self.scale}")
         if self.intra_period < 1:
             raise InputError("an intra period is 1 frame or more")
+        if self.strength not in (None, 0, 0.5, 1):
+            raise InputError(f"a strength is 0, 0.5 or 1, not {self.strength!r}")
+        if self.strength is not None and self.plan in (Plan.TDS, Plan.PLAIN):
+            raise InputError(
+                f"a strength is of plans whose pictures are made better, not of {self.plan.value}"
+            )
         if not 0 <= score <= 100:
             raise InputError(f"a scene score is 0 to 100, not {score:g}")
 
@@ -182,7 +196,12 @@ class EncodeSettings:
             return adapter.configured(self.encoder_path, self.encoder_cfg)
         return adapter
 
-    def plan(self) -> PlanSettings:
+    @property
+    def lr_qp(self) -> int:
+        """Fixed QP of LR, which is none that the encoder has not."""
+        return min(self.qp + self.lr_qp_offset, self.adapter().qp_range()[1])
+
+    def groups(self) -> PlanSettings:
         restart = self.intra_period if self.config is Config.RA else 0
         return PlanSettings(self.group, self.boundaries, restart)
 
@@ -191,7 +210,9 @@ class EncodeSettings:
         adapter = self.adapter()
         lr = role is Role.LR
         width, height = source.width, source.height
-        crf = self.crf + (self.lr_qp_offset if lr else 0) if self.crf is not None else None
+        crf, bounds = self.crf, adapter.crf_range()
+        if lr and crf is not None and bounds is not None:
+            crf = min(crf + self.lr_qp_offset, bounds[1])
         if lr:
             width, height = lr_size(width, self.scale), lr_size(height, self.scale)
         if min(width, height) < adapter.least_side:
@@ -210,7 +231,7 @@ class EncodeSettings:
             bit_depth=source.bit_depth,
             rate=source.rate,
             config=self.config,
-            qp=self.qp + (self.lr_qp_offset if lr else 0),
+            qp=self.lr_qp if lr else self.qp,
             preset=self.preset or adapter.default_preset,
             # Segments restart the stream; the encoder's own refresh must not add to them.
             period=16 * max(64, self.intra_period),
@@ -236,7 +257,8 @@ class StreamStatistics:
 class EncodeResult:
     """What was written.
 
-    restarts: times (ticks of the metadata's timeline) at which both streams restart.
+    lr: without frames where the plan is one of a single stream. restarts: times (ticks of the
+    metadata's timeline) at which the streams restart.
     notices: sentences about what of the source is damaged or did not come along.
     """
 
@@ -262,7 +284,7 @@ def encode(
     on_notice: Callable[[str], None] | None = None,
     **options: Unpack[EncodeOptions],
 ) -> EncodeResult:
-    """Codes a video as an HR and an LR stream in one file, or as two raw streams.
+    """Codes a video, as its plan says, in one file, or as two raw streams.
 
     source: any file FFmpeg reads ("-": standard input), or an object with ``read``, which is copied
     to a temporary file; raw planar yuv, or the rate of a raw
@@ -270,9 +292,10 @@ def encode(
     as in FFmpeg's ``0:v:N`` (None: the one that is shown by default). output: the file, written
     whole or not at all, as ``format`` says ("mp4", "mkv", "ts" or "fmp4"; None: as its suffix
     does); with the suffix .json or .yaml a sidecar, beside which the two raw streams go
-    (container.annexb.raw_paths). on_notice: called with each of the result's
-    notices as soon as it is known: what does not come along, before any picture is coded.
-    settings, or its fields as keywords (``codec="vvc"``, ``qp=32``, ...).
+    (container.annexb.raw_paths), which only Plan.TDS has. on_notice: called with each of the
+    result's notices as soon as it is known: what does not come along, before any picture is coded.
+    settings, or its fields as keywords (``codec="vvc"``, ``qp=32``, ...); a keyword that says
+    what a pair is like (``group``, ``boundaries``, ``scale``, ``lr_qp_offset``) implies Plan.TDS.
 
     Raises InputError (a ValueError), MissingError (a FileNotFoundError),
     OutputExistsError (a FileExistsError), ExternalError (a RuntimeError) or
@@ -284,6 +307,12 @@ def encode(
     check_output(output, overwrite, [path])
     form = None
     if is_sidecar(output):
+        if settings.plan is not Plan.TDS:
+            raise InputError(
+                f"{output} asks for two raw streams and a sidecar, which a plan "
+                f"{settings.plan.value} has not; name an output with the suffix .mp4, or give "
+                "--plan tds"
+            )
         for beside in raw_paths(Path(output), settings.codec.value):
             check_output(beside, overwrite, [path])
         if format is not None:
@@ -293,6 +322,12 @@ def encode(
     else:
         form = form_of(output, format)
         form.check(output, settings.codec)
+        if not form.tag and settings.plan not in (Plan.TDS, Plan.PLAIN):
+            raise InputError(
+                f"{output}: {form.called} holds no tag, without which no reader knows what a plan "
+                f"{settings.plan.value} asks for; name an output with the suffix .mp4 or .mkv, or "
+                "give --plan tds"
+            )
     with (
         contextlib.closing(named),
         whole_file(output, overwrite) as beside,
@@ -309,13 +344,14 @@ def encode(
         for notice in notices:
             tell(worded(notice))
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
-            coded = code_streams(video, settings, Path(folder), progress)
+            coded = _code(video, settings, Path(folder), progress)
             late = [*video.notices]
             if form is not None:
                 late += form.turning_lost(video.display_matrix)
             for notice in late:
                 tell(worded(notice))
             if form is None:
+                assert coded.lr is not None
                 write_raw_pair(Path(output), beside, coded.hr, coded.lr, coded.metadata, overwrite)
             else:
                 write_paired(
@@ -327,7 +363,9 @@ def encode(
                 settings,
                 coded.metadata,
                 statistics(coded.hr, settings, video, Role.HR),
-                statistics(coded.lr, settings, video, Role.LR),
+                statistics(coded.lr, settings, video, Role.LR)
+                if coded.lr is not None
+                else StreamStatistics(0, 0, ""),
                 frozenset(coded.restarts),
                 tuple(map(worded, (*notices, *late))),
             )
@@ -342,44 +380,79 @@ def _extras_of(video: VideoSource, codec: Codec, form: Form | None) -> tuple[Ext
     return extras, [*lost, *extras.notices]
 
 
+OF_PAIRS = ("group", "boundaries", "scale", "lr_qp_offset")
+"""Fields of EncodeSettings that say what Plan.TDS is."""
+
+
 def make_settings(
     settings: EncodeSettings | None = None, **options: Unpack[EncodeOptions]
 ) -> EncodeSettings:
     """Settings or their fields as keywords, checked together, with the model's hash."""
     if settings is not None and options:
         raise TypeError("give settings or keywords, not both")
-    # Its fields are enumerations, and it makes them of their values.
-    checked = EncodeSettings(**options) if settings is None else settings  # type: ignore[arg-type]
-    checked.plan()
-    checked.adapter()
-    if checked.model is not None and checked.model_sha256 is None:
-        from . import models
+    if settings is None:
+        of_pairs = [name for name in OF_PAIRS if name in options]
+        if of_pairs and Plan(options.setdefault("plan", Plan.TDS)) is not Plan.TDS:
+            option = "--" + of_pairs[0].replace("_", "-")
+            raise InputError(
+                f"{option} says what a pair is like and so is of --plan tds; leave it or --plan out"
+            )
+        # Its fields are enumerations, and it makes them of their values.
+        settings = EncodeSettings(**options)  # type: ignore[arg-type]
+    settings.groups()
+    settings.adapter()
+    return with_model(settings)
 
-        for installed in models.available(checked.scale):
-            if installed.name == checked.model:
-                return replace(checked, model_sha256=installed.sha256)
-        raise MissingError(
-            f"no model {checked.model!r} for k = {checked.scale} is installed, so its hash is not "
-            "known; name another, or leave --model out"
-        )
-    return checked
+
+def with_model(settings: EncodeSettings) -> EncodeSettings:
+    """With the hash of the model that is named, and the model that the plan cannot do without."""
+    if settings.plan is Plan.PLAIN:
+        if settings.model is not None:
+            raise InputError(
+                "--plan plain asks for no model; leave --model out, or give --plan plain-enhanced"
+            )
+        return settings
+    scale = settings.scale if settings.plan is Plan.TDS else 1
+    name = settings.model or (None if settings.plan is Plan.TDS else MODEL)
+    if name is None or (settings.model is not None and settings.model_sha256 is not None):
+        return settings
+    from . import models
+
+    for installed in models.available(scale):
+        if installed.name == name:
+            return replace(settings, model=name, model_sha256=installed.sha256)
+    raise MissingError(
+        f"no model {name!r} for k = {scale} is installed, so its hash is not known; name another"
+        + (", or leave --model out" if settings.model is not None else " with --model")
+    )
 
 
 @dataclass
-class CodedPair:
+class Coded:
+    """What was coded, and how it belongs together. lr: None where there is one stream."""
+
     hr: CodedStream
-    lr: CodedStream
+    lr: CodedStream | None
     metadata: Metadata
     restarts: list[int]
 
 
+def _code(
+    video: VideoSource, settings: EncodeSettings, folder: Path, progress: Progress | None
+) -> Coded:
+    """As the settings' plan says."""
+    if settings.plan is Plan.TDS:
+        return code_streams(video, settings, folder, progress)
+    return code_one_stream(video, settings, folder, progress)
+
+
 def code_streams(
     video: VideoSource, settings: EncodeSettings, folder: Path, progress: Progress | None = None
-) -> CodedPair:
+) -> Coded:
     """Codes both streams of ``video`` into ``folder``, reading it once."""
     adapter = settings.adapter()
-    version = adapter.version()
-    planner: Planner[tuple[int, bytes, bytes]] = Planner(settings.plan())
+    adapter.version()  # said at once where it is not there
+    planner: Planner[tuple[int, bytes, bytes]] = Planner(settings.groups())
     full = video.planar(detect_cuts=settings.scene_cut > 0)
     lower = FilterChain(down_sample(video.width, video.height, settings.scale), video.time_base)
     times: list[int] = []
@@ -431,26 +504,72 @@ def code_streams(
         index = {time: i for i, time in enumerate(times)}
         leads = [index[time] for time in lr.leads]
 
-    metadata = Metadata(
+    metadata = replace(
+        metadata_of(video, settings, times),
         scale=settings.scale,
+        lr_qp=_told_qp(lr_settings, settings.codec),
+        group=settings.group,
+        boundaries=settings.boundaries,
+        groups=tuple(run_lengths(planner.groups)),
+        leads=tuple(run_lengths(b - a for a, b in pairwise([0, *leads]))),
+    )
+    return Coded(coded_hr, coded_lr, metadata, restarts)
+
+
+def metadata_of(video: VideoSource, settings: EncodeSettings, times: Sequence[int]) -> Metadata:
+    """Of one stream of all frames, shown at ``times``; what a pair has beyond that is added."""
+    adapter = settings.adapter()
+    return Metadata(
+        scale=1,
         width=video.width,
         height=video.height,
         bit_depth=video.bit_depth,
         codec=settings.codec.value,
         config=settings.config.value,
-        hr_qp=_told_qp(hr_settings, settings.codec),
-        lr_qp=_told_qp(lr_settings, settings.codec),
+        hr_qp=_told_qp(settings.stream(video, Role.HR), settings.codec),
+        lr_qp=-1,
         group=settings.group,
-        boundaries=settings.boundaries,
-        groups=tuple(run_lengths(planner.groups)),
+        boundaries=Boundaries.INDEPENDENT,
+        groups=((1, len(times)),) if times else (),
         timeline=Timeline.of(times, video.time_base, video.rate),
-        leads=tuple(run_lengths(b - a for a, b in pairwise([0, *leads]))),
-        encoder=_told_encoder(version, settings),
+        encoder=_told_encoder(adapter.version(), settings),
         preset=settings.preset or adapter.default_preset,
         model=settings.model,
         model_sha256=settings.model_sha256,
     )
-    return CodedPair(coded_hr, coded_lr, metadata, restarts)
+
+
+def code_one_stream(
+    video: VideoSource, settings: EncodeSettings, folder: Path, progress: Progress | None = None
+) -> Coded:
+    """Codes every frame at full size; in RA the stream restarts every ``intra_period`` frames."""
+    full = video.planar()
+    total = video.frames
+    restarts: list[int] = []
+    times: list[int] = []
+    with StreamCoder(settings.adapter(), settings.stream(video, None), folder, "hr") as coder:
+        for frame in video:
+            picture = full(frame)
+            assert picture.pts is not None
+            if len(times) >= MAX_FRAMES:
+                raise InputError(f"{video.path} has over {MAX_FRAMES} frames; split it")
+            if not times or (
+                settings.config is Config.RA and len(times) % settings.intra_period == 0
+            ):
+                restarts.append(picture.pts)
+                coder.restart()
+            times.append(picture.pts)
+            coder.write(picture.pts, picture_bytes(picture))
+            if progress:
+                progress(coder.own, max(total, len(times)))
+        if not times:
+            raise InputError(f"{video.path} has no frames that decode")
+        coded = coder.finish()
+    metadata = metadata_of(video, settings, times)
+    if settings.plan is Plan.PLAIN_ENHANCED:
+        halves = 2 if settings.strength is None else round(2 * settings.strength)
+        metadata = replace(metadata, refine_hr=True, strengths=((halves, len(times)),))
+    return Coded(coded, None, metadata, restarts)
 
 
 def _told_qp(stream: StreamSettings, codec: Codec) -> int:

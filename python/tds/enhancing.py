@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Unpack
 
 from .container.metadata import Metadata
-from .decoder import Decoder, EnhanceSettings, make_settings
+from .decoder import Decoder, EnhanceSettings, decoder_of, make_settings
 from .media.objects import NamedSource, Source
 from .media.opening import RawFormat
 from .options import EnhanceOptions
@@ -63,9 +64,7 @@ def enhance(
 
 
 def decoder_of_plain(stream: PlainStream, settings: EnhanceSettings | None = None) -> Decoder:
-    """A Decoder of an open PlainStream, which is closed when there can be none."""
-    try:
-        return Decoder(stream.pair, settings)
-    except BaseException:
-        stream.close()
-        raise
+    """A Decoder of an open PlainStream that makes its pictures better, also where the file says
+    that they are to be shown as they are; the stream is closed when there can be none."""
+    wanted = settings or EnhanceSettings()
+    return decoder_of(stream, replace(wanted, hr="refine") if wanted.hr == "auto" else wanted)

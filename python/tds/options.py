@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from .codecs import Codec, Config
-    from .plan import Boundaries
+    from .plan import Boundaries, Plan
 
 
 Options = Mapping[str, object] | Sequence[tuple[str, object]]
@@ -53,3 +53,5 @@ class EncodeOptions(TypedDict, total=False):
     model_sha256: str | None
     encoder_path: str | None
     encoder_cfg: str | None
+    plan: Plan | Literal["auto", "tds", "plain", "plain-enhanced"]
+    strength: float | None

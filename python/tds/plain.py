@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A plain stream, one that is no TDS video: a pair without LR, from any file that FFmpeg reads."""
+"""A plain stream: a pair without LR, from any file that FFmpeg reads. One that ``tds encode`` wrote
+has a tag, which says how strongly each picture is to be changed.
+"""
 
 from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from math import floor
@@ -14,13 +18,17 @@ from math import floor
 from av.format import Flags
 from av.video.frame import VideoFrame
 
+from ._tds import Tag
+from .container.metadata import Hints, container_tag, is_plain, read_tag
+from .container.times import rescale
 from .errors import ExternalError, InputError
+from .media.extent import has_index
 from .media.opening import RawFormat, has_flag, is_read_once, open_container
 from .media.pipes import PipeReader, is_pipe
 from .media.planar import pix_fmt_of
 from .media.sources import HALF, VideoSource
 from .media.times import exact
-from .pair import Pair
+from .pair import Pair, Planned
 from .plan import Role
 from .sinks import Origin
 
@@ -30,8 +38,9 @@ class PlainStream:
 
     path: anything FFmpeg reads, ``-`` being standard input. raw: what a raw file does not say.
     track: which of its video tracks, from 0; None: the one that is shown by default. begin: time
-    of the first picture that is wanted; None: all are. Odd sizes, 4:2:2, 4:4:4 and RGB are
-    converted, with a notice.
+    of the first picture that is wanted; None: all are. offset: as of a Planned, where it begins
+    so. Odd sizes, 4:2:2, 4:4:4 and RGB are converted, with a notice. tag: of the file, where it is
+    of one such stream; a tag of a pair, of which this is a part, is none.
 
     Raises MissingError, InputError, or ExternalError when no picture decodes. Reading is ended
     by what takes the pair.
@@ -43,8 +52,9 @@ class PlainStream:
         raw: RawFormat | None = None,
         track: int | None = None,
         begin: int | None = None,
+        offset: int | None = None,
     ) -> None:
-        self._begin, self.track = begin, track
+        self._begin, self._offset, self.track = begin, offset, track
         self._pipe = PipeReader(path) if is_pipe(path) else None
         self.source = VideoSource(path, raw, track, lenient=True, pipe=self._pipe)
         self._interlaced = False
@@ -59,10 +69,35 @@ class PlainStream:
             if first is None:
                 raise ExternalError(f"{path}: not one picture of it decodes")
             self._first = first
+            self.tag = self._tag()
         except BaseException:
             self.close()
             raise
         self._converted = self._conversion()
+
+    def _tag(self) -> Tag | None:
+        source = self.source
+        with suppress(InputError):  # any video may have a key of that name
+            tag = read_tag(container_tag(source.container) or "", source.path)
+            if is_plain(tag.groups) and (tag.width, tag.height) == (source.width, source.height):
+                return tag
+        return None
+
+    def planned(self) -> Planned | None:
+        """What the tag tells of the times; both ends where the index has as many pictures."""
+        source, tag = self.source, self.tag
+        if tag is None:
+            return None
+        clocks = dict.fromkeys(Role, source.time_base)
+        shown: list[int] = []
+        if self._begin is not None:
+            return Planned(source.path, tag, clocks, {Role.HR: shown, Role.LR: []}, self._offset)
+        begun = self._first.pts
+        whole = has_index(source.container) and source.frames == tag.n_frames
+        if begun is not None and tag.times_known and whole:
+            length = rescale(tag.end - tag.start, Fraction(*tag.time_base), source.time_base)
+            shown = sorted({begun, begun + length})
+        return Planned(source.path, tag, clocks, {Role.HR: shown, Role.LR: []})
 
     def _conversion(self) -> list[str]:
         source, first = self.source, self._first
@@ -80,6 +115,7 @@ class PlainStream:
         source = self.source
         colors = source.colors
         aspect = source.sample_aspect_ratio
+        tag = self.tag
         return Pair(
             {Role.HR: self},
             width=source.width,
@@ -93,6 +129,8 @@ class PlainStream:
             frames=source.frames,
             interrupt=self._pipe.interrupt if self._pipe is not None else None,
             notices=self._notices,
+            plan=self.planned(),
+            hints=Hints(tag.hr_qp, -1, tag) if tag is not None else Hints(),
             matrix=colors.matrix,
             source=None if is_read_once(source.path) else PlainSource(self),
         )
@@ -142,12 +180,33 @@ class PlainSource:
         # Not the stream itself: what is told to read again must not hold what reads now.
         source = stream.source
         self._path, self._raw, self._track = source.path, source.raw, stream.track
+        self._plan, self._unit = stream.planned(), source.time_base
 
     def times(self) -> Sequence[int]:
         return self._times
 
-    @cached_property
+    @property
     def _times(self) -> list[int]:
+        return self._read[0]
+
+    @cached_property
+    def _read(self) -> tuple[list[int], int | None]:
+        """The times of all that comes out, and what they are behind those of the tag."""
+        found = self._found()
+        if self._plan is None:
+            return found, None
+        times = self._plan.times(self._unit)
+        for time in found:
+            times.push(Role.HR, time)
+        for role in Role:
+            times.end(role)
+        out = []
+        while event := times.next(Role.HR):
+            out.append(event[1])
+        return out, times.report()["shift_hr"]
+
+    def _found(self) -> list[int]:
+        """Of the pictures that the file has."""
         with VideoSource(self._path, self._raw, self._track, lenient=True) as source:
             times = _times_of_packets(source)
             if times is not None:
@@ -157,7 +216,7 @@ class PlainSource:
     def again(self, time: int) -> Pair:
         at = bisect_left(self._times, time) - self._BEFORE
         begin = self._times[at] if at > 0 else None
-        stream = PlainStream(self._path, self._raw, self._track, begin)
+        stream = PlainStream(self._path, self._raw, self._track, begin, self._read[1])
         return replace(stream.pair, source=self)
 
 

@@ -34,6 +34,19 @@ class Boundaries(Enum):
     SHARED = "shared"
 
 
+class Plan(Enum):
+    """What a video is coded as.
+
+    AUTO: what measures best. TDS: HR and LR throughout, in groups of one size. PLAIN: one stream
+    of full-size pictures. PLAIN_ENHANCED: the same, its pictures to be made better by a model.
+    """
+
+    AUTO = "auto"
+    TDS = "tds"
+    PLAIN = "plain"
+    PLAIN_ENHANCED = "plain-enhanced"
+
+
 @dataclass(frozen=True)
 class PlanSettings:
     """How source frames are divided.

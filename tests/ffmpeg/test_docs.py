@@ -30,7 +30,7 @@ def folder(ffmpeg: Program, city: Path, tmp_path_factory: pytest.TempPathFactory
     source = here / "original.mkv"
     tools.ffmpeg("-i", city, "-f", "lavfi", "-i", "sine=d=1", "-vf", "scale=128:72",
                  "-c:v", "ffv1", "-c:a", "aac", source)  # fmt: skip
-    tds.encode(source, here / "clip.mp4", codec="hevc", config="ra", preset="ultrafast")
+    tds.encode(source, here / "clip.mp4", codec="hevc", config="ra", preset="ultrafast", plan="tds")
     for track, name in enumerate(("hr.mp4", "lr.mp4")):
         ffmpeg("-copyts", "-i", here / "clip.mp4", "-map", f"0:v:{track}", "-c", "copy",
                "-copyts", "-movie_timescale", 90000, here / name)  # fmt: skip

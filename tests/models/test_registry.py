@@ -183,7 +183,17 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(shelf, tmp_path):
     ):
         if arguments[0] == "decode":
             clip = Path(__file__).resolve().parents[1] / "data" / "city.mkv"
-            tools.tds("encode", clip, arguments[1], "--codec", "hevc", "--preset", "ultrafast")
+            tools.tds(
+                "encode",
+                "--plan",
+                "tds",
+                clip,
+                arguments[1],
+                "--codec",
+                "hevc",
+                "--preset",
+                "ultrafast",
+            )
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments],
             capture_output=True,

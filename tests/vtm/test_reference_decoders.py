@@ -215,9 +215,21 @@ def test_the_mp4_has_the_times_of_the_source(tmp_path: Path, hm_bin: Path) -> No
 
 def test_an_encoder_says_which_codec_is_meant(tmp_path: Path, small: Path) -> None:
     env = {**os.environ, "TDS_HM_BIN": "", "PATH": "/nowhere"}
-    done = tools.tds("encode", small, tmp_path / "x.mp4", "--encoder", "hm", status=1, env=env)
+    done = tools.tds(
+        "encode", "--plan", "tds", small, tmp_path / "x.mp4", "--encoder", "hm", status=1, env=env
+    )
     assert "no TAppEncoder was found" in done.stderr
-    tools.tds("encode", small, tmp_path / "x.mp4", "--encoder", "libx265", "--preset", "ultrafast")
+    tools.tds(
+        "encode",
+        "--plan",
+        "tds",
+        small,
+        tmp_path / "x.mp4",
+        "--encoder",
+        "libx265",
+        "--preset",
+        "ultrafast",
+    )
     metadata = tds.open(tmp_path / "x.mp4").metadata
     assert metadata is not None and metadata.codec == "hevc"
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``tds decode``: a paired file back to one video."""
+"""``tds decode``: a file of ``tds encode`` back to one video."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from ..container.mp4 import PairedFile
-from ..decoder import decoder_of
+from ..container.mp4 import PairedFile, is_one_stream
+from ..decoder import Decoder, decoder_of
+from ..plain import PlainStream
 from ..sinks import Origin
 from ._arguments import add_enhancer, add_output, enhance_settings
 from ._output import write_pictures
@@ -16,9 +17,10 @@ from ._output import write_pictures
 def add_parser(subparsers: Any) -> None:
     p = subparsers.add_parser(
         "decode",
-        help="decode and enhance a paired file",
-        description="Decode both streams of a TDS file, rebuild the LR frames at full size and "
-        "write one video with the source's frames, times and audio.",
+        help="decode and enhance a file of tds encode",
+        description="Decode the streams of a TDS file, rebuild the LR frames at full size, make "
+        "better what the file asks for, and write one video with the source's frames, times and "
+        "audio.",
     )
     p.add_argument("input", help="a file written by tds encode")
     p.add_argument("output", help="a video file, .y4m or .yuv, or - for a pipe (y4m)")
@@ -33,6 +35,14 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if is_one_stream(args.input):
+        opened: list[PlainStream] = []
+
+        def decoder() -> Decoder:
+            opened.append(PlainStream(args.input))
+            return decoder_of(opened[0], enhance_settings(args))
+
+        return write_pictures(args, decoder, args.input, 0, lambda: opened[0].origin, [args.input])
     file = PairedFile(args.input, args.allow_truncated)
     total = file.hr.indexed + file.lr.indexed
     return write_pictures(

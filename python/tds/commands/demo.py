@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
             qp=args.qp,
             scale=args.scale,
             boundaries=args.boundaries,
+            lr_qp_offset=0,
+            group=5,
             preset=args.preset,
         )
     print(summary(result))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``tds encode``: a video as HR + LR."""
+"""``tds encode``: a video as a TDS file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from ..codecs import Codec, Config
 from ..container.annexb import is_sidecar
-from ..encoder import EncodeResult, encode
+from ..encoder import MODEL, OF_PAIRS, EncodeResult, encode
 from ..errors import InputError
 from ..measuring.measure import check_measurable, measure, table
-from ..plan import Boundaries
+from ..plan import Boundaries, Plan
 from ._arguments import (
     add_form,
     add_overwrite,
@@ -27,9 +27,10 @@ from ._progress import progress_bar
 def add_parser(subparsers: Any) -> None:
     p = subparsers.add_parser(
         "encode",
-        help="code a video as HR + LR in one file or two raw streams",
+        help="code a video as HR + LR, or as one stream, in one file",
         description="Code a video as two ordinary streams, HR key frames at full size and LR "
-        "frames at 1/k of it, in one file.",
+        "frames at 1/k of it, or as one stream whose pictures a decoder makes better, in one "
+        "file.",
     )
     p.add_argument("input", help="any video FFmpeg reads, or - for standard input")
     p.add_argument(
@@ -54,16 +55,11 @@ def add_parser(subparsers: Any) -> None:
         "--crf", type=float, help="constant rate factor instead, of encoders that have one"
     )
     p.add_argument(
-        "--lr-qp-offset", type=int, default=0, help="added to the QP, or the CRF, for LR"
+        "--plan",
+        choices=[plan.value for plan in Plan],
+        help="what to code: a pair, HR and LR (tds, the default); one stream (plain); one stream "
+        "with the request to make its pictures better (plain-enhanced)",
     )
-    p.add_argument("--group", type=int, default=5, help="N, frames in a group, odd (default 5)")
-    p.add_argument(
-        "--boundaries",
-        choices=[b.value for b in Boundaries],
-        default="independent",
-        help="each group its own two HR frames (default, the paper), or shared by neighbours",
-    )
-    p.add_argument("--scale", type=int, choices=(2, 4), default=2, help="k (default 2)")
     p.add_argument(
         "--encoder",
         help="libvvenc, libx265, libx264, libsvtav1, vtm, hm, or any other of the ffmpeg program's "
@@ -97,12 +93,32 @@ def add_parser(subparsers: Any) -> None:
         default=10.0,
         help="scene score, 0 to 100, that ends a group (default 10; 0: never)",
     )
-    p.add_argument("--model", help="name of the model to suggest to decoders")
+    p.add_argument(
+        "--model",
+        help="name of the model that decoders are asked for (default: of a pair none, else "
+        f"{MODEL})",
+    )
+    p.add_argument(
+        "--strength",
+        type=float,
+        choices=(0.0, 0.5, 1.0),
+        help="of the model's changes to every picture of a plan of one stream (default 1)",
+    )
     p.add_argument(
         "--measure",
         action="store_true",
         help="also code the plain full-size stream and print bits and PSNR of both",
     )
+    pair = p.add_argument_group("what a pair is like (each implies --plan tds)")
+    pair.add_argument("--group", type=int, help="N, frames in a group, odd (default 5)")
+    pair.add_argument(
+        "--boundaries",
+        choices=[b.value for b in Boundaries],
+        help="shared by neighbouring groups (default), or each group its own two HR frames "
+        "(independent, the paper's)",
+    )
+    pair.add_argument("--scale", type=int, choices=(2, 4), help="k (default 2)")
+    pair.add_argument("--lr-qp-offset", type=int, help="added to the QP for LR (default 3)")
     add_video_track(p)
     add_raw(p)
     group = p.add_argument_group("output")
@@ -113,7 +129,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = Config(args.config)
-    if config is not Config.AI:
+    plan = {
+        name: value for name in (*OF_PAIRS, "plan") if (value := getattr(args, name)) is not None
+    }
+    if config is not Config.AI and plan.get("plan", "tds") == "tds":
         remark(
             args,
             f"in {config.value.upper()} two streams usually cost more bits than one; TDS pays over "
@@ -141,10 +160,6 @@ def run(args: argparse.Namespace) -> int:
             config=config,
             qp=args.qp,
             crf=args.crf,
-            lr_qp_offset=args.lr_qp_offset,
-            group=args.group,
-            boundaries=args.boundaries,
-            scale=args.scale,
             encoder=args.encoder,
             encoder_path=args.encoder_path,
             encoder_cfg=args.encoder_cfg,
@@ -155,6 +170,8 @@ def run(args: argparse.Namespace) -> int:
             intra_period=args.intra_period,
             scene_cut=args.scene_cut,
             model=args.model,
+            strength=args.strength,
+            **plan,
         )
     if not args.quiet:
         print(summary(result))
@@ -172,6 +189,11 @@ def summary(result: EncodeResult) -> str:
     frames = m.timeline.frames
     seconds = frames / m.timeline.rate
     kbps = float((result.hr.bits + result.lr.bits) / seconds / 1000)
+    if not result.lr.frames:
+        return (
+            f"{result.path}: {frames} frames at {m.width}x{m.height} "
+            f"({result.hr.bits / 8000:.1f} kB), {kbps:.1f} kbit/s"
+        )
     return (
         f"{result.path}: {frames} frames, HR {result.hr.frames} at {m.width}x{m.height} "
         f"({result.hr.bits / 8000:.1f} kB), LR {result.lr.frames} at 1/{m.scale} "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``tds info``: what is in a paired file."""
+"""``tds info``: what is in a file of ``tds encode``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import argparse
 import json
 from typing import Any
 
-from ..container.mp4 import PairedFile
-from ..describe import describe
+from ..container.mp4 import PairedFile, is_one_stream
+from ..describe import describe, describe_one_stream
 from ._progress import progress_bar
 from ._text import printable
 
@@ -16,7 +16,7 @@ from ._text import printable
 def add_parser(subparsers: Any) -> None:
     p = subparsers.add_parser(
         "info",
-        help="say what is in a paired file, and whether it decodes whole",
+        help="say what is in a TDS file, and whether it decodes whole",
         description="Say what is in a TDS file: plan, groups, codec, QPs, model, bits of each "
         "stream, and whether both decode whole. Exits with 1 when they do not.",
     )
@@ -28,11 +28,15 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    file = PairedFile(args.input, allow_truncated=True)
+    one = is_one_stream(args.input)
+    file = None if one else PairedFile(args.input, allow_truncated=True)
     with progress_bar("check", args.quiet or args.json) as progress:
-        facts = describe(file, not args.no_decode, progress)
+        if file is None:
+            facts = describe_one_stream(args.input, not args.no_decode, progress)
+        else:
+            facts = describe(file, not args.no_decode, progress)
     print(json.dumps(facts, indent=1) if args.json else _text(facts))
-    return 0 if facts.get("whole", True) and not file.missing_bytes else 1
+    return 0 if facts.get("whole", True) and not facts.get("missing_bytes") else 1
 
 
 def _model(model: dict[str, Any]) -> str:
@@ -41,22 +45,28 @@ def _model(model: dict[str, Any]) -> str:
     return f"{model['name']} suggested{digest}, {here}"
 
 
-def _quality(qp: dict[str, int]) -> str:
-    return "" if qp["hr"] < 0 else f"QP {qp['hr']} (HR) and {qp['lr']} (LR), "
+def _quality(qp: dict[str, int], one: bool) -> str:
+    if qp["hr"] < 0:
+        return ""
+    return f"QP {qp['hr']}, " if one else f"QP {qp['hr']} (HR) and {qp['lr']} (LR), "
 
 
 def _text(f: dict[str, Any]) -> str:
-    hr, lr = f["tracks"]["hr"], f["tracks"]["lr"]
-    lines = [f"{f['file']}: {f['frames']} frames, k = {f['scale']}"]
+    hr, one = f["tracks"]["hr"], "lr" not in f["tracks"]
+    kind = "one stream" if one else f"k = {f['scale']}"
+    lines = [f"{f['file']}: {f['frames']} frames, {kind}"]
     if f.get("plan"):
         plan, qp = f["plan"], f["qp"]
         sizes = ", ".join(f"{n} of {size}" for size, n in plan["sizes"][:6])
         more = " ..." if len(plan["sizes"]) > 6 else ""
         times = "regular" if f["regular_times"] else "variable"
         lines += [
-            f"  plan    N = {plan['group']}, {plan['boundaries']} boundaries, "
+            "  plan    every frame at full size, "
+            + ("made better by a model" if f["hr"] == "refine" else "shown as it is")
+            if one
+            else f"  plan    N = {plan['group']}, {plan['boundaries']} boundaries, "
             f"{plan['groups']} groups ({sizes}{more} frames)",
-            f"  coded   {hr['codec']}, {f['config'].upper()}, {_quality(qp)}"
+            f"  coded   {hr['codec']}, {f['config'].upper()}, {_quality(qp, one)}"
             f"preset {f['preset'] or 'its own'}, {f['encoder']}",
             f"  times   {f['rate']} frames/s, {times}",
         ]
@@ -67,10 +77,11 @@ def _text(f: dict[str, Any]) -> str:
             "  no TDS metadata (a transport stream has none, a remux may drop it); pairs by the "
             "tracks' own times"
         )
-    for name, track in (("HR", hr), ("LR", lr)):
+    for name, track in f["tracks"].items():
         rate = f", {track['kbit_per_s']} kbit/s" if "kbit_per_s" in track else ""
+        label, size = "video" if one else name.upper(), f"{track['width']}x{track['height']}"
         lines.append(
-            f"  {name}      {track['packets']} pictures {track['width']}x{track['height']}, "
+            f"  {label:7} {track['packets']} pictures {size}, "
             f"{track['bit_depth']} bit, {track['bits'] / 8000:.1f} kB{rate}"
         )
     lines += [f"  note    {notice}" for notice in f["notices"]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -134,6 +134,11 @@ class Metadata:
     refine_hr: bool = False
 
     @property
+    def plain(self) -> bool:
+        """It is of one stream: every frame is an HR picture of it."""
+        return is_plain(self.groups)
+
+    @property
     def hints(self) -> Hints:
         return Hints(self.hr_qp, self.lr_qp, Tag(self.to_json(), "the metadata"))
 
@@ -246,6 +251,11 @@ class Metadata:
             strengths=tuple(tag.strengths) if tag.has_strengths else (),
             refine_hr=tag.refine_hr,
         )
+
+
+def is_plain(groups: Iterable[tuple[int, int]]) -> bool:
+    """Whether the groups of a tag leave nothing to an LR stream."""
+    return all(abs(size) <= 2 for size, _ in groups)
 
 
 def container_tag(container: InputContainer) -> str | None:

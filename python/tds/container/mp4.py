@@ -37,7 +37,7 @@ from ..media.planar import depth_of
 from ..media.times import SourceClock, exact
 from ..plan import Role
 from .forms import MP4, Form
-from .metadata import KEY, Metadata, container_tag, read_tag
+from .metadata import KEY, Metadata, container_tag, is_plain, read_tag
 from .times import common_unit, ratio, rescale
 
 # ------------------------------------------------------------------ writing --
@@ -67,14 +67,15 @@ class CodedStream:
 def write_paired(
     path: Path,
     hr: CodedStream,
-    lr: CodedStream,
+    lr: CodedStream | None,
     metadata: Metadata,
     extras: Extras,
     clock: SourceClock | None = None,
     display_matrix: Sequence[int] | None = None,
     form: Form = MP4,
 ) -> None:
-    """Writes the paired file. ``path`` must be fresh (files.whole_file).
+    """Writes the paired file, or without ``lr`` the one stream. ``path`` must be fresh
+    (files.whole_file).
 
     extras: planned for the form's muxer and options. clock: moves their times. display_matrix:
     of both tracks, as of media.pictures.display_matrix.
@@ -84,22 +85,25 @@ def write_paired(
     time_base = metadata.timeline.time_base
     nominal = max(1, round(1 / (metadata.timeline.rate * time_base)))
     if form.tick is not None:
-        _check_tick({*hr.times, *lr.times}, time_base, form)
+        _check_tick({*hr.times, *(lr.times if lr is not None else ())}, time_base, form)
     options = form.options_for(time_base)
     with av.open(ffmpeg_name(path), "w", format=form.muxer, options=options) as out:
         if form.tag:
             out.metadata[KEY] = metadata.to_json()
         sources = []
         for role, coded in ((Role.HR, hr), (Role.LR, lr)):
+            if coded is None:
+                continue
             stream = _add_video(out, coded.segments[0].path)
-            if form.track_name:
+            if form.track_name and lr is not None:
                 stream.metadata[form.track_name] = f"TDS {role.name}"
             stream.disposition = Disposition.default if role is Role.HR else Disposition(0)
             stream.set_display_matrix(display_matrix)
             sources.append(_timed_packets(coded, stream, time_base, nominal, form.tick))
         others = extras.add_to(out, clock)
         if form.tick is not None:
-            begin = min(0, hr.times[0], lr.times[0]) * time_base
+            begun = [coded.times[0] for coded in (hr, lr) if coded is not None]
+            begin = min(0, *begun) * time_base
             others = not_before(others, lambda: begin)
         sources.append(others)
         for packet in heapq.merge(*sources, key=decoding_time):
@@ -234,6 +238,31 @@ class Packets:
     times: list[int]
 
 
+def is_one_stream(path: str) -> bool:
+    """Whether a file has one video track and the tag of a plain stream.
+
+    Raises InputError for one track that is a part of a pair, or is of any other video."""
+    if is_read_once(path):
+        return False
+    with open_container(path) as container:
+        videos = video_streams(container)
+        text = container_tag(container)
+    if len(videos) != 1:
+        return False
+    if not text:
+        raise InputError(
+            f"{path} has one video track and no TDS tag: it is a video like any other; tds enhance "
+            "makes its pictures better, and tds encode makes a TDS file of it"
+        )
+    if not is_plain(read_tag(text, path).groups):
+        raise InputError(
+            f"{path} has one video track, and its tag speaks of two, HR and LR: the other one was "
+            "left out when the file was copied; get the whole file (ffmpeg -map 0 -c copy keeps "
+            "both), or make better what is there with tds enhance"
+        )
+    return True
+
+
 class PairedFile:
     """A file with an HR and an LR track, read tolerantly: the tracks are told
     apart by size, and a file whose metadata a remux has dropped still pairs.
@@ -265,18 +294,10 @@ class PairedFile:
             hr, lr = sorted(videos[:2], key=_area, reverse=True)
             if _area(hr) == _area(lr):
                 hr, lr = videos[0], videos[1]
-            tracks = {}
-            for role, stream in ((Role.HR, hr), (Role.LR, lr)):
-                tracks[role] = Track(
-                    role,
-                    stream.index,
-                    stream.codec_context.codec.canonical_name,
-                    stream.codec_context.width,
-                    stream.codec_context.height,
-                    _bits(stream, path),
-                    exact(stream.time_base or 1),
-                    len(stream.index_entries) if has_index(container) else 0,
-                )
+            tracks = {
+                role: _track_of(role, stream, path, container)
+                for role, stream in ((Role.HR, hr), (Role.LR, lr))
+            }
             end = indexed_end((hr, lr)) if has_index(container) else said_end(path, container)
             self.hr, self.lr = tracks[Role.HR], tracks[Role.LR]
         self._first = self._demux(_FIRST)
@@ -430,6 +451,32 @@ class _Counting:
         """most: packets were asked for; of their times, which come in coded order, those that
         have all others before them."""
         return Packets(self.count, self._bytes, sorted(self._times)[: most and most // 4])
+
+
+def _track_of(role: Role, stream: VideoStream, path: str, container: InputContainer) -> Track:
+    return Track(
+        role,
+        stream.index,
+        stream.codec_context.codec.canonical_name,
+        stream.codec_context.width,
+        stream.codec_context.height,
+        _bits(stream, path),
+        exact(stream.time_base or 1),
+        len(stream.index_entries) if has_index(container) else 0,
+    )
+
+
+def plain_track(path: str) -> tuple[Track, Packets]:
+    """The one video track of a file, and what is in it; reads all of it."""
+    with open_container(path) as container:
+        stream = video_streams(container)[0]
+        track = _track_of(Role.HR, stream, path, container)
+        counting = _Counting(track.time_base, track.time_base)
+        with contextlib.suppress(av.error.FFmpegError):  # a file that ends inside a packet
+            for packet in container.demux(stream):
+                if packet.size:
+                    counting.add(packet)
+    return track, counting.packets(None)
 
 
 def _area(stream: VideoStream) -> int:

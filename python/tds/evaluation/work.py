@@ -93,6 +93,7 @@ def _settings(spec: dict[str, Any], video: VideoSource) -> StreamSettings:
         config=Config(spec["config"]),
         qp=spec["qp"],
         scale=max(2, spec["scale"]),
+        lr_qp_offset=0,  # the QP is the stream's own
         encoder=spec["encoder"],
         preset=spec["preset"],
         intra_period=spec["intra_period"],
