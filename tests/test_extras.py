@@ -178,6 +178,20 @@ def test_what_is_left_behind_is_said(tmp_path: Path, small: Path) -> None:
     tools.tds("decode", result.path, tmp_path / "back.mp4", "--backend", "bicubic")
 
 
+def test_sound_in_the_middle_of_a_transport_stream_is_said(tmp_path: Path, small: Path) -> None:
+    parts = [tmp_path / "0.ts", tmp_path / "1.ts"]
+    filled = ("-i", small, "-c:v", "libx264", "-preset", "ultrafast", "-b:v", "56M",
+              "-maxrate", "56M", "-bufsize", "56M",
+              "-x264-params", "nal-hrd=cbr:force-cfr=1")  # fmt: skip
+    tools.ffmpeg(*filled, parts[0])
+    tools.ffmpeg("-f", "lavfi", "-i", "sine=440", *filled, "-c:a", "aac", "-shortest", parts[1])
+    source = tmp_path / "in.ts"
+    source.write_bytes(b"".join(parts[i].read_bytes() for i in (0, 1, 0)))
+    result = tds.encode(source, tmp_path / "o.mp4", codec="hevc", preset="ultrafast")
+    assert result.metadata.timeline.frames == 75
+    assert [n for n in result.notices if "sound track 0 (aac)" in n and "begins later" in n]
+
+
 def test_a_time_code_comes_along_as_a_tag(tmp_path: Path, small: Path) -> None:
     """FFmpeg would make a third track of it in the pair; of the decoded video it may."""
     source, back = tmp_path / "in.mov", tmp_path / "back.mov"

@@ -89,6 +89,16 @@ def test_a_lone_wrong_time_moves_nothing_else() -> None:
     clock = SourceClock(may_leap=False)
     wrong = [(0, 1.0), (0, 1.04), (0, 0.0), (0, 1.12), (0, 1.16)]
     assert moved(clock, *wrong) == pytest.approx([1.0, 1.04, 1.08, 1.12, 1.16])
+    for may_leap in (False, True):
+        clock = SourceClock(may_leap)
+        ahead = [(0, 1.0), (0, 1.04), (0, 7.0), (0, 1.12), (0, 1.16)]
+        assert moved(clock, *ahead) == pytest.approx([1.0, 1.04, 7.0, 1.12, 1.16])
+        assert clock.joints == 0
+    # A pause, and a joint after it, are what they are.
+    clock = SourceClock(may_leap=False)
+    pause = [(0, 1.0), (0, 7.0), (0, 7.04), (0, 1.0), (0, 1.04)]
+    assert moved(clock, *pause) == pytest.approx([1.0, 7.0, 7.04, 7.08, 7.12])
+    assert clock.joints == 1
 
 
 def test_repaired_times_do_not_push_good_ones() -> None:
@@ -103,6 +113,9 @@ def test_repaired_times_do_not_push_good_ones() -> None:
     assert repaired(0, 40, 40, 60, 100) == [0, 40, 50, 60, 100]
     assert repaired(None, None, None) == [0, 40, 80]
     assert repaired(5, 5, 5) == [5, 45, 85]
+    assert repaired(0, 40, 5000, 120, 160) == [0, 40, 80, 120, 160]  # a lone one, far ahead
+    assert repaired(0, 40, 5000, 5040, 5080) == [0, 40, 5000, 5040, 5080]  # a pause
+    assert repaired(0, 40, 5000) == [0, 40, 5000]
     caught_up = repaired(0, None, None, None, *range(50, 900, 20))
     assert caught_up[-1] == 890 and caught_up == sorted(set(caught_up))
 

@@ -32,7 +32,13 @@ from ..errors import ExternalError, InputError
 from ..media.extent import file_size, has_index, indexed_end, said_end
 from ..media.extras import Extras, decoding_time, not_before
 from ..media.objects import NamedSource, Source
-from ..media.opening import ffmpeg_name, is_read_once, open_container, video_streams
+from ..media.opening import (
+    ffmpeg_name,
+    is_read_once,
+    open_container,
+    packets_of,
+    video_streams,
+)
 from ..media.planar import depth_of
 from ..media.times import SourceClock, exact
 from ..plan import Role
@@ -414,7 +420,7 @@ class PairedFile:
         with self.open() as container:
             streams = {self.track(role).index: role for role in Role}
             counts = {role: _Counting(self.track(role).time_base, self.time_base) for role in Role}
-            demuxed = container.demux([container.streams[index] for index in streams])
+            demuxed = packets_of(container, [container.streams[index] for index in streams])
             with contextlib.suppress(av.error.FFmpegError):  # a file that ends inside a packet
                 for packet in demuxed:
                     if packet.size:

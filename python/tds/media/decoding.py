@@ -31,7 +31,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
-from .opening import ffmpeg_name
+from .opening import ffmpeg_name, packets_of
 from .pipes import Interrupted
 from .planar import PicturesMD5, most_bits
 from .programs import candidates
@@ -59,7 +59,7 @@ def frames(
     depth = bit_depth(stream)
     if stream.codec_context.name != "vvc" or in_process(depth):
         stream.codec_context.thread_type = "AUTO"
-        yield from _decode(packets or container.demux(stream), stream, damaged)
+        yield from _decode(packets or packets_of(container, stream), stream, damaged)
         return
     timed = container.format.name not in ("vvc", "hevc")
     with _by_program(path, stream.index, depth) as (decoded, times):

@@ -28,7 +28,8 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from .opening import STANDARD_INPUT, is_read_once, open_container, tags
+from .extent import file_size
+from .opening import STANDARD_INPUT, is_read_once, open_container, open_part, packets_of, tags
 from .times import SourceClock, exact
 
 # Keys of a file that describe its container, and not what is in it.
@@ -63,6 +64,7 @@ _WORDS = {
 _UNKNOWING = ("mpegts",)
 _SAMPLED = 4  # packets of a stream that are muxed to see whether its container takes them
 _SEARCHED = 400  # packets among which they are looked for
+_PROBED = 5_000_000  # bytes in which FFmpeg looks for streams when it opens a file
 
 _REFUSALS = (av.error.FFmpegError, ValueError, OSError, RuntimeError, NotImplementedError)
 
@@ -79,7 +81,8 @@ class Way(Enum):
 class Extra:
     """One stream beside the video, and what becomes of it.
 
-    index: among all streams of the file. number: among those of its kind, as in FFmpeg's
+    index: among all streams of the file; -1: it is not among those that it was opened with.
+    number: among those of its kind, as in FFmpeg's
     ``0:a:N``. kind: FFmpeg's ("audio", "subtitle", "video", "data", "attachment").
     codec: FFmpeg's name of the codec, "" for none that it knows. encoder: the one that codes it
     anew, else "". why: for a person, why it is not copied.
@@ -211,8 +214,29 @@ def plan_extras(
         rows.append(
             Extra(stream.index, number, stream.type, _codec(stream), title, way, encoder, why)
         )
+    for kind, codec in _later(path, container):
+        number = numbers[kind] = numbers.get(kind, -1) + 1
+        why = "it begins later in the file than streams are looked for"
+        rows.append(Extra(-1, number, kind, codec, "", Way.LEAVE, "", why))
     extras.table = tuple(rows)
     return extras
+
+
+def _later(path: str, container: InputContainer) -> list[tuple[str, str]]:
+    """(kind, codec) of the streams of a transport stream that are not there where it begins nor
+    where it ends, in both of which FFmpeg has looked; as the parts between show them."""
+    size = file_size(path)
+    if container.format.name != "mpegts" or is_read_once(path) or not size or size <= _PROBED:
+        return []
+    known = {stream.id for stream in container.streams}
+    found: list[tuple[str, str]] = []
+    for start in (size // 4, size // 2, size * 3 // 4):
+        with contextlib.suppress(av.error.FFmpegError), open_part(path, start) as part:
+            for stream in part.streams:
+                if stream.id not in known and stream.codec_context is not None:
+                    known.add(stream.id)
+                    found.append((stream.type, _codec(stream)))
+    return found
 
 
 def _left(path: str, stream: Stream, once: bool) -> str:
@@ -247,7 +271,7 @@ def _samples(path: str, indices: Collection[int]) -> dict[int, list[_Sample]]:
         for stream in container.streams:
             if stream.index not in found:
                 stream.discard = Discard.all
-        for count, packet in enumerate(container.demux()):
+        for count, packet in enumerate(packets_of(container)):
             sample = found.get(packet.stream.index)
             if sample is not None and packet.size and len(sample) < _SAMPLED:
                 sample.append(_Sample.of(packet))
@@ -480,7 +504,7 @@ def _packets(
     order = _Order()
     with source:
         # All streams: the clock has to see what it saw when the pictures were read.
-        for packet in source.demux():
+        for packet in packets_of(source):
             if clock is not None:
                 clock.move(packet)
             way = ways.get(packet.stream.index)

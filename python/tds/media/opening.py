@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any, cast
 import av
 from av.container import InputContainer
 from av.format import ContainerFormat, Flags
-from av.stream import Disposition
+from av.packet import Packet
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
@@ -128,6 +129,26 @@ def open_container(
             "too for raw planar video"
         )
     return container
+
+
+def packets_of(
+    container: InputContainer, streams: Stream | Sequence[Stream] | None = None
+) -> Iterator[Packet[Any]]:
+    """The packets of an open file, of all its streams or of some, with one without data for
+    each at the end. Those of streams that begin on the way (in transport streams) are left out."""
+    try:
+        yield from container.demux(*([] if streams is None else [streams]))
+    except IndexError:
+        pass  # PyAV, at the end, of streams that it did not know when it began
+
+
+def open_part(path: str, start: int) -> InputContainer:
+    """A file of a format that can be joined anywhere (transport streams), from a byte on.
+
+    Raises FFmpegError where nothing is to be found there."""
+    return cast(
+        InputContainer, av.open(f"subfile,,start,{start},end,0,,:{ffmpeg_name(path)}", **_TAGS)
+    )
 
 
 def video_streams(container: InputContainer) -> list[VideoStream]:

@@ -19,7 +19,7 @@ from av.format import Flags
 from av.packet import Packet
 from av.stream import Stream
 
-from .opening import has_flag
+from .opening import has_flag, packets_of
 
 Frame = TypeVar("Frame")
 
@@ -28,6 +28,9 @@ BACK = Fraction(1, 10)
 AHEAD = Fraction(10)
 # So far from where a stream should go on, what was true before the latest leap is tried again.
 FAR = Fraction(1, 2)
+
+# Pictures that a time may be ahead of where it is due before it is looked at twice.
+FAR_AHEAD = 8
 
 # Packets read ahead to see how many pictures come before the first that has a time.
 LOOK_AHEAD = 1000
@@ -65,6 +68,7 @@ class SourceClock:
         self._offset = self._other = Fraction(0)
         self._last: dict[int, Fraction] = {}  # each stream's latest decoding time, moved
         self._due: dict[int, Fraction] = {}  # where it ends, and so where the next one belongs
+        self._due_before: dict[int, Fraction] = {}  # likewise, but for a packet far ahead of it
         self.joints = 0
         """Places where the streams were moved."""
 
@@ -97,11 +101,19 @@ class SourceClock:
         if far and abs(dts + self._other - due) <= BACK:
             # From the other side of a joint, or after a lone packet whose time was wrong.
             self._offset, self._other = self._other, self._offset
-        elif leaps:
+        elif leaps and not self._follows_a_lone_one(stream, dts + self._offset):
             self._offset, self._other = due - dts, self._offset
             self.joints += 1
+        if dts + self._offset > due + FAR:
+            self._due_before[stream] = due
+        else:
+            self._due_before.pop(stream, None)
         self._last[stream] = dts + self._offset
         self._due[stream] = dts + self._offset + duration
+
+    def _follows_a_lone_one(self, stream: int, dts: Fraction) -> bool:
+        """Whether it goes on where the packet before it, which was far ahead, did not."""
+        return stream in self._due_before and abs(dts - self._due_before[stream]) <= FAR
 
     def _leaps(self, stream: int, dts: Fraction) -> bool:
         if stream in self._last and dts < self._last[stream] - BACK:
@@ -118,7 +130,7 @@ class TimedPackets:
     """
 
     def __init__(self, container: InputContainer, video: Stream, clock: SourceClock) -> None:
-        self._packets = container.demux()
+        self._packets = packets_of(container)
         self._video, self._clock = video, clock
         self._ahead: deque[Packet[Any]] = deque()
         self.untimed = 0
@@ -190,7 +202,8 @@ class BestEffort:
 class PictureTimes(Generic[Frame]):
     """Times that increase, one a picture, and never push the good ones that follow.
 
-    step: ticks from one picture to the next, nominally.
+    A time far ahead of the one before it counts once the next one is behind it: else it is
+    a lone one that is wrong. step: ticks from one picture to the next, nominally.
     """
 
     def __init__(self, step: int) -> None:
@@ -203,21 +216,30 @@ class PictureTimes(Generic[Frame]):
         """The pictures whose times are decided: all but at most this one."""
         out = []
         if self._held is not None:
-            held, own = self._held
-            self._held = None
-            out.append((held, self._repaired(own, time)))
-        if time is not None and (self._last is None or time > self._last):
+            out.append(self._decide(time))
+        if (
+            time is not None
+            and (self._last is None or time > self._last)
+            and not self._far_ahead(time)
+        ):
             out.append((frame, self._set(time)))
         else:
             self._held = (frame, time)
         return out
 
     def finish(self) -> list[tuple[Frame, int]]:
-        if self._held is None:
-            return []
-        held, own = self._held
-        self._held = None
-        return [(held, self._repaired(own, None))]
+        return [] if self._held is None else [self._decide(None)]
+
+    def _decide(self, after: int | None) -> tuple[Frame, int]:
+        """The picture that waits; after: the next one's time."""
+        assert self._held is not None
+        (held, own), self._held = self._held, None
+        if own is not None and self._far_ahead(own) and (after is None or after > own):
+            return held, self._set(own)
+        return held, self._repaired(own, after)
+
+    def _far_ahead(self, time: int) -> bool:
+        return self._last is not None and time > self._last + FAR_AHEAD * self._step
 
     def _set(self, time: int) -> int:
         self._raw = self._last = time
