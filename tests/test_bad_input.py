@@ -636,6 +636,17 @@ def test_names_in_any_encoding(tmp_path: Path, small: Path, name: bytes, encodin
     assert len(lines.splitlines()) == 1
 
 
+def test_a_model_whose_name_is_not_utf_8(tmp_path: Path, coded: Coded) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    model = tools.tiny_model(tmp_path / "tiny.pt").rename(folder / "tiny.pt")
+    source = coded(codec="hevc").path
+    with tds.decode(source, model=str(model), device="cpu") as pictures:
+        assert {p.status for p in pictures} == {"passed", "enhanced"}
+    said = tools.tds("decode", source, tmp_path / "o.y4m", "--model", folder / "no.pt", status=1)
+    assert "\\xe9/no.pt" in said.stderr and len(said.stderr.splitlines()) == 1
+
+
 def test_a_package_built_without_torch_still_decodes(tmp_path: Path, coded: Coded) -> None:
     """As pip builds it in isolation: torch that is installed afterwards does not help it."""
     result = coded()

@@ -14,9 +14,28 @@
 
 namespace tds_python {
 
+// Of a sentence: names of files in it need not be UTF-8.
+inline pybind11::object text_of(const std::string &text) {
+    return pybind11::reinterpret_steal<pybind11::object>(PyUnicode_DecodeUTF8(
+        text.data(), static_cast<Py_ssize_t>(text.size()), "backslashreplace"));
+}
+
 [[noreturn]] inline void raise(PyObject *type, const std::string &text) {
-    PyErr_SetString(type, text.c_str());
+    PyErr_SetObject(type, text_of(text).ptr());
     throw pybind11::error_already_set();
+}
+
+// The bytes that a name (str, bytes, os.PathLike) stands for; "" for None.
+inline std::string path_of(const pybind11::object &path) {
+    if (path.is_none()) {
+        return "";
+    }
+    return pybind11::bytes(pybind11::module_::import("os").attr("fsencode")(path));
+}
+
+// The reverse.
+inline pybind11::object name_of(const std::string &path) {
+    return pybind11::module_::import("os").attr("fsdecode")(pybind11::bytes(path));
 }
 
 inline bool is_missing(const std::string &path) {

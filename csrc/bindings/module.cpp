@@ -29,6 +29,7 @@ namespace py = pybind11;
 namespace {
 
 using tds_python::check;
+using tds_python::path_of;
 using tds_python::raise;
 
 std::string type_name(const py::handle &object) {
@@ -549,10 +550,6 @@ void log_to_python(void *context, tds_log_level level, const char *message) {
     }
 }
 
-std::string path_of(const py::object &path) {
-    return path.is_none() ? "" : py::str(py::module_::import("os").attr("fspath")(path));
-}
-
 float strength_of(const std::optional<float> &strength) {
     if (strength && !(*strength >= 0.0F)) {
         raise(PyExc_ValueError, "strength is " + std::to_string(*strength) + ", not 0 to 1");
@@ -863,7 +860,7 @@ std::vector<std::string> backend_devices(const std::string &backend) {
 }
 
 py::object model_metadata(const py::object &path) {
-    const std::string file = py::str(py::module_::import("os").attr("fspath")(path));
+    const std::string file = path_of(path);
     char *json = nullptr;
     check(tds_model_metadata(file.c_str(), &json), file);
     const std::string text = json;

@@ -45,11 +45,11 @@ tds_role role_of(const py::object &object) {
     raise(PyExc_ValueError, "role is 'hr' or 'lr', not '" + text + "'");
 }
 
-std::vector<std::string> lines(const std::string &text) {
-    std::vector<std::string> all;
+py::list lines(const std::string &text) {
+    py::list all;
     for (size_t at = 0; at < text.size();) {
         const size_t end = std::min(text.find('\n', at), text.size());
-        all.push_back(text.substr(at, end - at));
+        all.append(text_of(text.substr(at, end - at)));
         at = end + 1;
     }
     return all;
@@ -174,7 +174,7 @@ class Times {
         return all;
     }
 
-    std::vector<std::string> notices() const { return lines(tds_times_notices(times_.get())); }
+    py::list notices() const { return lines(tds_times_notices(times_.get())); }
 
   private:
     std::shared_ptr<Tag> tag_; // outlives times_
@@ -193,19 +193,20 @@ struct Choice {
     std::string path, name;
     std::optional<std::string> hr_path;
     bool of_tag;
-    std::vector<std::string> notices;
+    py::list notices;
 };
 
-Choice choose_model(int32_t scale, const std::optional<std::string> &model,
+Choice choose_model(int32_t scale, const py::object &model,
                     const std::optional<std::string> &sha256, const std::shared_ptr<Tag> &tag,
-                    const std::string &device, const std::vector<std::string> &folders,
-                    bool weights, bool refine_hr) {
+                    const std::string &device, const std::vector<py::object> &folders, bool weights,
+                    bool refine_hr) {
     std::string path;
-    for (const std::string &folder : folders) {
-        path += (path.empty() ? "" : ":") + folder;
+    for (const py::object &folder : folders) {
+        path += (path.empty() ? "" : ":") + path_of(folder);
     }
     tds_model_request request{};
-    request.model = model ? model->c_str() : nullptr;
+    const std::string name = path_of(model);
+    request.model = model.is_none() ? nullptr : name.c_str();
     request.sha256 = sha256 ? sha256->c_str() : nullptr;
     request.tag = tag ? tag->get() : nullptr;
     request.scale = scale;
@@ -219,7 +220,7 @@ Choice choose_model(int32_t scale, const std::optional<std::string> &model,
         const py::gil_scoped_release no_gil; // it hashes files, and may load torch
         result = tds_model_choose(&request, choice.get());
     }
-    if (result == TDS_ERROR_MODEL && !(model && !is_missing(*model))) {
+    if (result == TDS_ERROR_MODEL && (model.is_none() || is_missing(name))) {
         raise(PyExc_FileNotFoundError, tds_last_error());
     }
     check(result);
@@ -306,14 +307,17 @@ void bind_tag(py::module_ &m) {
     m.def("frame_rate", &frame_rate, py::arg("times"), py::arg("time_base"));
 
     py::class_<Choice>(m, "ModelChoice")
-        .def_readonly("path", &Choice::path)
+        .def_property_readonly("path", [](const Choice &c) { return name_of(c.path); })
         .def_readonly("name", &Choice::name)
-        .def_readonly("hr_path", &Choice::hr_path)
+        .def_property_readonly("hr_path",
+                               [](const Choice &c) {
+                                   return c.hr_path ? name_of(*c.hr_path) : py::object(py::none());
+                               })
         .def_readonly("of_tag", &Choice::of_tag)
         .def_readonly("notices", &Choice::notices);
     m.def("choose_model", &choose_model, py::arg("scale"), py::arg("model") = py::none(),
           py::kw_only(), py::arg("sha256") = py::none(), py::arg("tag") = py::none(),
-          py::arg("device") = "auto", py::arg("folders") = std::vector<std::string>{},
+          py::arg("device") = "auto", py::arg("folders") = std::vector<py::object>{},
           py::arg("weights") = false, py::arg("refine_hr") = false);
 }
 
