@@ -114,9 +114,12 @@ def test_measure_prints_both_streams_and_what_they_cost(tmp_path: Path, small: P
 
 
 def test_the_demo_makes_its_table_and_its_picture(tmp_path: Path, small: Path) -> None:
+    two = tmp_path / "two.mkv"
+    tools.ffmpeg(*("-i", small, "-map", 0, "-map", 0, "-filter:v:0", "scale=64:64"),
+                 *("-c:v", "ffv1", two))  # fmt: skip
     done = tools.tds(
-        *("demo", small, "--out", tmp_path / "out", "--codec", "hevc", "--preset", "ultrafast"),
-        *("--backend", "bicubic"),
+        *("demo", two, "--out", tmp_path / "out", "--codec", "hevc", "--preset", "ultrafast"),
+        *("--backend", "bicubic", "--video-track", 1),
     )
     assert "built-in bicubic" in done.stdout and "kbit" in done.stdout
     assert tds.open(tmp_path / "out" / "demo.mp4").scale == 2

@@ -22,7 +22,7 @@ from ..measuring.measure import (
 )
 from ..media.planar import Plane, planes_of
 from ..plan import Boundaries, Role
-from ._arguments import add_enhancer, enhance_settings
+from ._arguments import add_enhancer, add_video_track, enhance_settings
 from ._progress import progress_bar
 from .encode import summary
 
@@ -44,6 +44,7 @@ def add_parser(subparsers: Any) -> None:
         "--boundaries", choices=[b.value for b in Boundaries], default=Boundaries.SHARED.value
     )
     p.add_argument("--preset", help="the encoder's preset")
+    add_video_track(p)
     p.add_argument("--quiet", "-q", action="store_true", help="no progress")
     add_enhancer(p)
     p.set_defaults(func=run)
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         result = encode(
             args.input,
             paired,
+            video_track=args.video_track,
             overwrite=True,
             progress=progress,
             codec=args.codec,
@@ -74,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         m = measure(
             args.input,
             result,
+            video_track=args.video_track,
             enhance=enhance_settings(args),
             progress=progress,
             anchor_folder=out,
@@ -84,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"Model: {m.model}.")
     picture = out / "demo.png"
-    draw(picture, args.input, result, m, enhance_settings(args))
+    draw(picture, args.input, args.video_track, result, m, enhance_settings(args))
     assert m.anchor_stream is not None
     for segment in m.anchor_stream.segments:
         segment.path.unlink()
@@ -93,14 +96,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def draw(
-    path: Path, source: str, result: EncodeResult, m: Measurement, settings: EnhanceSettings
+    path: Path,
+    source: str,
+    track: int | None,
+    result: EncodeResult,
+    m: Measurement,
+    settings: EnhanceSettings,
 ) -> None:
     """The LR frame nearest the middle of the clip, in every version."""
     meta = result.metadata
     roles = list(meta.roles())
     lr = [i for i, role in enumerate(roles) if role is Role.LR]
     index = min(lr, key=lambda i: abs(i - len(roles) // 2))
-    original = next(islice(source_planes(source, None), index, None))[1]
+    original = next(islice(source_planes(source, None, track), index, None))[1]
     versions: list[tuple[str, Sequence[Plane]]] = []
     bicubic = EnhanceSettings(backend="bicubic")
     wanted = [("bicubic", bicubic)]
