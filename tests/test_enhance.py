@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -188,8 +189,6 @@ def test_hr_pictures_are_refined_where_the_tag_or_an_option_asks(
 def test_strengths_of_the_tag_hold_for_its_very_model(
     tmp_path: Path, coded: object, models: Path
 ) -> None:
-    import hashlib
-
     sha256 = hashlib.sha256((models / "window-k2.pt").read_bytes()).hexdigest()
     source = coded(codec="hevc").path  # type: ignore[operator]
     strengths = [[2, 7], [0, 6], [1, 12]]
@@ -201,3 +200,24 @@ def test_strengths_of_the_tag_hold_for_its_very_model(
             assert any("another version" in n for n in pictures.notices) == (not weaker)
         assert len(ways) == 25
         assert ways[7:13].count("upsampled") == weaker and ways.count("upsampled") == weaker
+
+
+def test_strengths_of_a_sidecar_hold_for_raw_streams(
+    tmp_path: Path, coded: object, models: Path
+) -> None:
+    source = coded(codec="hevc").path  # type: ignore[operator]
+    sha256 = hashlib.sha256((models / "window-k2.pt").read_bytes()).hexdigest()
+    path = tagged(tmp_path / "a.mp4", source, model="window", model_sha256=sha256,
+                  strengths=[[2, 7], [0, 6], [1, 12]])  # fmt: skip
+    metadata = tds.open(path).metadata
+    assert metadata is not None
+    raw = [tmp_path / f"{track}.265" for track in (0, 1)]
+    for track, stream in enumerate(raw):
+        tools.ffmpeg(
+            "-i", path, "-map", f"0:v:{track}", "-c", "copy", *tools.ANNEX_B["hevc"], stream
+        )
+    with tds.decode(path, device="cpu") as pictures:
+        want = [(p.status, tools.digest(p.planes)) for p in pictures]
+    with tds.enhance(raw[0], raw[1], sidecar=metadata, device="cpu") as pictures:
+        assert [(p.status, tools.digest(p.planes)) for p in pictures] == want
+    assert [status for status, _ in want].count("upsampled") == 4

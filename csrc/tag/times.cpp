@@ -2,6 +2,7 @@
 #include "tag/times.h"
 
 #include "session/error.h"
+#include "tag/beginning.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -14,9 +15,10 @@ constexpr size_t kKnown = 64;                  // first times of a track that ar
 // Times that settle the shifts: fewer do when all fit as they are.
 constexpr size_t kEnough[2] = {4, 8};
 constexpr size_t kEnoughThatFit[2] = {3, 4};
-constexpr size_t kHeld = 24;   // pictures that wait for it at most, both tracks together
-constexpr int kStrange = 8;    // in a row, then the plan is left aside
-constexpr size_t kRecent = 32; // last times of a track that are kept
+constexpr size_t kHeld = 24;       // pictures that wait for it at most, both tracks together
+constexpr size_t kHeldUntold = 64; // likewise, where there is no plan and both begin at one time
+constexpr int kStrange = 8;        // in a row, then the plan is left aside
+constexpr size_t kRecent = 32;     // last times of a track that are kept
 
 bool usable(tds_rational r) {
     return r.num > 0 && r.den > 0;
@@ -58,7 +60,6 @@ Times::Times(const Tag *tag, const tds_times_settings &settings)
         invalid("the offset is beyond what can be counted");
     }
     planned_ = tag_ && tag_->values().times_known && tag_->values().frames > 0;
-    settled_ = !planned_;
     if (!planned_) {
         return;
     }
@@ -191,9 +192,31 @@ Wide Times::value(const Shift &shift) const {
                                                        : shift.low + (shift.high - shift.low) / 2;
 }
 
+// Without a plan: whether the track's first times tell where it begins. Where the tracks begin
+// apart that is so from their first pictures on; else some groups of both have to be seen.
+bool Times::shows_its_beginning(size_t role) const {
+    const Track &track = tracks_[role];
+    const Track &hr = tracks_[TDS_HR];
+    const Track &theirs = tracks_[other(role)];
+    if (track.ended || (theirs.ended && theirs.first.empty())) {
+        return true;
+    }
+    if (track.first.empty() ||
+        (!theirs.first.empty() && track.first.front() == theirs.first.front() &&
+         track.first.size() < kEnough[role])) {
+        return false;
+    }
+    return role == TDS_HR || theirs.first.empty() || track.first.front() != theirs.first.front() ||
+           track.first.back() >= hr.first[std::min(hr.first.size(), kEnough[TDS_HR]) - 1];
+}
+
 bool Times::enough() const {
     const Track &hr = tracks_[TDS_HR];
     const Track &lr = tracks_[TDS_LR];
+    if (!planned_) {
+        return (shows_its_beginning(TDS_HR) && shows_its_beginning(TDS_LR)) ||
+               hr.pending.size() + lr.pending.size() >= kHeldUntold;
+    }
     const auto have = [&](const size_t(&least)[2]) {
         return (hr.ended || hr.first.size() >= least[TDS_HR]) &&
                (lr.ended || lr.first.size() >= least[TDS_LR]);
@@ -289,6 +312,11 @@ std::optional<Times::Fit> Times::lr_apart(const Shift &hr) const {
 // one of both tracks, as when a part was cut out; else, for LR, one of its own. Of several that
 // fit the one nearest to the plan's beginning: a regular plan fits in many places.
 void Times::settle() {
+    if (!planned_) {
+        begin_without_a_plan();
+        settled_ = true;
+        return;
+    }
     settled_ = true;
     std::array<Fit, 2> fits;
     std::optional<std::array<Fit, 2>> others;
@@ -318,6 +346,21 @@ void Times::settle() {
              "gives are not used");
     }
     use(fits);
+}
+
+// Of a pair whose tag is gone.
+void Times::begin_without_a_plan() {
+    const Beginning beginning = find_beginning(tracks_[TDS_HR].first, tracks_[TDS_LR].first);
+    for (const tds_role role : {TDS_HR, TDS_LR}) {
+        if (const std::optional<int64_t> &first = beginning.first[role]) {
+            tracks_[role].late_start = first;
+            tell(std::string("the first picture of its ") + (role == TDS_HR ? "HR" : "LR") +
+                 " track has the time of the other track's, as where edit lists are lost; by the "
+                 "pictures behind it is that of " +
+                 seconds(*first) + " s");
+        }
+    }
+    move_lr(beginning.move_lr);
 }
 
 // The fit of a video that begins with its plan.
@@ -367,12 +410,7 @@ void Times::use(const std::array<Fit, 2> &fits) {
     }
     const Wide apart = value(tracks_[TDS_LR].shift) - value(tracks_[TDS_HR].shift);
     if (!within_one_shift()) {
-        move_lr_ = -static_cast<int64_t>(divide_half_up(apart, scale_));
-    }
-    if (move_lr_ != 0) {
-        tell("the times of its LR track are " + seconds(move_lr_ < 0 ? -move_lr_ : move_lr_) +
-             " s too " + (move_lr_ < 0 ? "late" : "early") +
-             " against those of HR; they are moved back");
+        move_lr(-static_cast<int64_t>(divide_half_up(apart, scale_)));
     }
     // What the plan has before the first picture is not missing: the video begins later.
     if (const std::optional<int64_t> first = begin()) {
@@ -389,6 +427,14 @@ void Times::use(const std::array<Fit, 2> &fits) {
                 track.due->advance();
             }
         }
+    }
+}
+
+void Times::move_lr(int64_t by) {
+    move_lr_ = by;
+    if (by != 0) {
+        tell("the times of its LR track are " + seconds(by < 0 ? -by : by) + " s too " +
+             (by < 0 ? "late" : "early") + " against those of HR; they are moved back");
     }
 }
 
@@ -558,9 +604,9 @@ void Times::next_picture(size_t role, tds_event &event) {
     int64_t pts = moved(role, track.pending.front());
     if (planned_) {
         resolve(role);
-        if (!track.given) {
-            pts = track.late_start.value_or(pts);
-        }
+    }
+    if (!track.given) {
+        pts = track.late_start.value_or(pts);
     }
     event = {TDS_EVENT_PICTURE, pts, -1, -1.0F};
     if (planned_ && track.match) {
@@ -585,7 +631,9 @@ unsigned Times::wants(tds_role role) const {
     if (!settled_ && !enough()) {
         unsigned roles = 0;
         for (size_t r = 0; r < 2; r++) {
-            roles |= !tracks_[r].ended && tracks_[r].first.size() < kEnough[r] ? bit(r) : 0;
+            const bool more =
+                planned_ ? tracks_[r].first.size() < kEnough[r] : !shows_its_beginning(r);
+            roles |= more && !tracks_[r].ended ? bit(r) : 0;
         }
         return roles;
     }

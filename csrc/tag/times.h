@@ -93,6 +93,7 @@ class Times {
     bool narrow(size_t role, Shift &shift, int64_t pts, Wide plan) const;
     Shift around(size_t role, int64_t pts, Wide plan) const;
     Fit fit(size_t role, const Shift &shift, Due due) const;
+    bool shows_its_beginning(size_t role) const;
     bool enough() const;
     int together(int64_t from, int wanted, std::optional<std::array<Fit, 2>> &best,
                  std::optional<Fit> &hr_alone) const;
@@ -101,9 +102,11 @@ class Times {
     std::optional<std::array<Fit, 2>> likely() const;
     bool find_again(size_t role);
     void settle();
+    void begin_without_a_plan();
     bool whole_plan(const Shift &shift) const;
     bool within_one_shift() const;
     void use(const std::array<Fit, 2> &fits);
+    void move_lr(int64_t by);
     bool began_early(size_t role, int64_t pts, const Due &due) const;
     void resolve(size_t role);
     bool lose(size_t role, int64_t until, int64_t before, tds_event &event);

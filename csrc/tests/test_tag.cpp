@@ -402,6 +402,118 @@ TEST("times: the plan as it is, and no plan") {
     CHECK_EQ(said.notices, "");
 }
 
+// Frames of a pair without its tag, in milliseconds at 25 a second.
+Tracks untold(std::vector<int64_t> hr, std::vector<int64_t> lr) {
+    for (std::vector<int64_t> *frames : {&hr, &lr}) {
+        for (int64_t &frame : *frames) {
+            frame *= 40;
+        }
+    }
+    return {std::move(hr), std::move(lr)};
+}
+
+// What is said when neither tag nor times tell where the tracks begin.
+std::string untellable(const Tracks &tracks) {
+    tds_times_settings settings{};
+    settings.unit = settings.clock[0] = settings.clock[1] = kMilli;
+    tds_times *times = nullptr;
+    CHECK_EQ(tds_times_open(&settings, &times), TDS_OK);
+    for (const int64_t pts : tracks.hr) {
+        CHECK_EQ(tds_times_push(times, TDS_HR, pts), TDS_OK);
+    }
+    for (const int64_t pts : tracks.lr) {
+        CHECK_EQ(tds_times_push(times, TDS_LR, pts), TDS_OK);
+    }
+    tds_times_end(times, TDS_HR);
+    tds_times_end(times, TDS_LR);
+    tds_event event;
+    std::string said;
+    for (int again = 0; again < 2; again++) { // it stays so
+        CHECK_EQ(tds_times_next(times, TDS_LR, &event), TDS_ERROR_INVALID);
+        said = tds_last_error();
+    }
+    tds_times_close(times);
+    return said;
+}
+
+TEST("times: without a tag, a first picture that lost its time is put back") {
+    // What ffmpeg makes of shared groups of 5, in fragments.
+    Said said = run(nullptr, untold({0, 4, 8, 12, 16, 20, 24},
+                                    {0, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 15, 17, 18, 19}));
+    CHECK_EQ(said.hr, "0 160 320 480 640 800 960");
+    CHECK_EQ(said.lr.substr(0, 23), "40 80 120 200 240 280 3");
+    CHECK(has(said.notices, "the first picture of its LR track"));
+    CHECK(has(said.notices, "0.040 s"));
+    // Of independent ones, and of groups of 3, of which no track has two frames in a row.
+    said = run(nullptr, untold({0, 4, 5, 9, 10, 14, 15, 19}, {0, 2, 3, 6, 7, 8, 11, 12, 13, 16}));
+    CHECK_EQ(said.lr.substr(0, 17), "40 80 120 240 280");
+    said = run(nullptr, untold({0, 2, 4, 6, 8}, {0, 3, 5, 7, 9}));
+    CHECK_EQ(said.lr, "40 120 200 280 360");
+    // Of a part that began with an LR picture, the last one of its group.
+    said = run(nullptr, untold({0, 5, 9, 13, 17}, {0, 2, 3, 4, 6, 7, 8, 10, 11, 12, 14, 15, 16}));
+    CHECK_EQ(said.hr, "40 200 360 520 680");
+    CHECK_EQ(said.lr.substr(0, 12), "0 80 120 160");
+    CHECK(has(said.notices, "the first picture of its HR track"));
+    // Likewise, and the HR picture behind it was cut off.
+    said = run(nullptr, untold({0, 6, 7, 11, 12, 16}, {0, 3, 4, 5, 8, 9, 10, 13, 14, 15}));
+    CHECK_EQ(said.hr, "80 240 280 440 480 640");
+    CHECK_EQ(said.lr.substr(0, 13), "0 120 160 200");
+    // Rounded to milliseconds: 29.97 a second.
+    Tracks rounded;
+    for (int64_t frame = 0; frame < 200; frame++) {
+        const int64_t pts = (frame * 2002 + 30) / 60;
+        (frame % 8 ? rounded.lr : rounded.hr).push_back(frame == 1 ? 0 : pts);
+    }
+    said = run(nullptr, rounded);
+    CHECK_EQ(said.lr.substr(0, 6), "33 67 ");
+}
+
+TEST("times: without a tag, a track that a cut moved is moved back") {
+    Said said = run(nullptr, untold({0, 4, 8, 12}, {0, 1, 3, 4, 5, 7, 8, 9, 11, 12, 13}));
+    CHECK_EQ(said.hr, "0 160 320 480");
+    CHECK_EQ(said.lr.substr(0, 18), "-80 -40 40 80 120 ");
+    CHECK(has(said.notices, "0.080 s too late"));
+    // With down-sampled boundaries, which have the times of HR pictures.
+    said = run(nullptr, untold({0, 4, 8, 12}, {0, 1, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13}));
+    CHECK_EQ(said.lr.substr(0, 30), "-80 -40 40 80 120 160 200 240 ");
+}
+
+TEST("times: without a tag, what follows without a gap stays as it is, and so does damage") {
+    for (const Tracks &tracks :
+         {untold({0, 4, 8, 12, 16}, {0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 13}),    // RA: with leads
+          untold({0, 4, 8, 12, 16}, {0, 1, 2, 3, 5, 7, 8, 9, 10, 11, 13}),       // one is missing
+          untold({0, 4, 8, 16, 20}, {0, 1, 2, 3, 5, 6, 7, 9, 10, 11, 13, 17}),   // likewise
+          untold({0, 4, 8, 12}, {1, 2, 3, 6, 7, 9, 10, 11, 13}),                 // they begin apart
+          untold({0, 4}, {0, 1, 2, 3}), untold({0}, {0}), untold({0, 4, 8}, {}), // few
+          Tracks{{0, 131, 290, 420}, {0, 35, 71, 90, 170, 200, 251, 321, 333, 390}}}) { // irregular
+        const Said said = run(nullptr, tracks);
+        std::string all[2];
+        for (const int64_t pts : tracks.hr) {
+            all[0] += (all[0].empty() ? "" : " ") + std::to_string(pts);
+        }
+        for (const int64_t pts : tracks.lr) {
+            all[1] += (all[1].empty() ? "" : " ") + std::to_string(pts);
+        }
+        CHECK_EQ(said.hr, all[0]);
+        CHECK_EQ(said.lr, all[1]);
+        CHECK_EQ(said.notices, "");
+    }
+}
+
+TEST("times: without a tag, what could be one thing or another is refused") {
+    const std::vector<Tracks> cases = {
+        // HR from its first picture on, or LR from the middle of its group on: one step later or
+        // three earlier.
+        untold({0, 4, 8, 12}, {0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14}),
+        untold({0, 2, 4, 6, 8}, {0, 2, 4, 6, 8}), // groups of 3: before or behind
+        // Irregular times, and a group that lacks its first picture.
+        {{0, 131, 290, 420, 555}, {0, 71, 90, 170, 200, 251, 321, 333, 390, 450, 500, 520, 560}},
+    };
+    for (const Tracks &tracks : cases) {
+        CHECK(has(untellable(tracks), "do not tell where each really begins"));
+    }
+}
+
 TEST("times: a picture that is missing inside is said to be lost") {
     const Tag tag = parse(tag_text(15));
     Tracks tracks = planned(tag.get());

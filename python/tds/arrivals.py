@@ -10,6 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 
+from .errors import InputError
 from .pair import Decoded, Item, Lost, Pair
 from .plan import Role
 
@@ -23,6 +24,8 @@ class Arrivals:
 
     def __init__(self, pair: Pair) -> None:
         self._times = pair.plan.times(pair.time_base) if pair.plan is not None else None
+        self._where = pair.plan.where if pair.plan is not None else ""
+        self._strengths = pair.strengths
         self._feeds = {
             role: _Feed(role, items, pair.queued) for role, items in pair.streams.items()
         }
@@ -71,9 +74,12 @@ class Arrivals:
     def _next(self, role: Role) -> tuple[Item, float] | None:
         if self._times is None:
             item = self._feeds[role].take()
-            return (item, -1.0) if item is not None else None
+            if item is None:
+                return None
+            time = item.pts
+            return item, self._strengths.get(time, -1.0) if time is not None else -1.0
         while True:
-            event = self._times.next(role)
+            event = self._event(role)
             if event is None:
                 return None
             if event:
@@ -85,6 +91,13 @@ class Arrivals:
                 return picture, strength
             for wanted in self._times.wants(role):
                 self._push(Role(wanted))
+
+    def _event(self, role: Role) -> tuple[()] | tuple[bool, int, int, float] | None:
+        assert self._times is not None
+        try:
+            return self._times.next(role)
+        except ValueError as e:
+            raise InputError(f"{self._where}: {e}") from e
 
     def _push(self, role: Role) -> None:
         assert self._times is not None

@@ -48,14 +48,15 @@ Item = Decoded | Lost
 class Planned:
     """The plan of a tag, for streams that have times of their own (tds.h, tds_times).
 
-    where: the file, for messages. clocks: the time base of each track, seconds. shown: times,
+    where: the file, for messages. tag: None: it has none, and its times alone tell where its
+    tracks begin. clocks: the time base of each track, seconds. shown: times,
     in the pair's ``time_base``, at which a track is known to have a picture, whether it decodes
     or not. offset: what their times are behind those of the tag, where it is known because a
     whole file is read from a place in it.
     """
 
     where: str
-    tag: Tag
+    tag: Tag | None
     clocks: Mapping[Role, Fraction]
     shown: Mapping[Role, Sequence[int]]
     offset: int | None = None
@@ -96,9 +97,10 @@ class Pair:
     samples. scale: k. time_base: of the pictures' ``pts``, seconds. rate: nominal, frames a
     second. regular: whether all times follow from the rate. sample_aspect_ratio: of HR; None:
     not said. full_range: samples use all codes. frames: how many there will be, about; 0: not
-    known. plan: what the tag tells of their times; None: nothing, or the streams follow it
-    already. hints: what the metadata says to the enhancer. max_group: the longest run of LR
-    pictures enhanced as one group. queued: decoded pictures that wait, per stream.
+    known. plan: what the tag tells of their times; None: the streams have none of their own, or
+    are one. hints: what the metadata says to the enhancer. strengths: where there is no plan, what
+    it says of the pictures of these times. max_group: the longest run of LR pictures enhanced as
+    one group. queued: decoded pictures that wait, per stream.
     interrupt: ends what the streams may be waiting for, so that their threads can end;
     called from any thread, and again. notices: what is to be said of the streams, so far.
     matrix: of the samples, FFmpeg's name; "": not said. source: where the pair comes from, where
@@ -118,6 +120,7 @@ class Pair:
     frames: int = 0
     plan: Planned | None = None
     hints: Hints = field(default_factory=Hints)
+    strengths: Mapping[int, float] = field(default_factory=dict)
     max_group: int = DEFAULT_MAX_GROUP
     queued: int = QUEUED_PICTURES
     interrupt: Callable[[], None] | None = None

@@ -52,10 +52,8 @@ def pair_of(file: PairedFile) -> Pair:
     )
 
 
-def planned(file: PairedFile) -> Planned | None:
-    """What the tag tells of the times of an open PairedFile."""
-    if file.tag is None:
-        return None
+def planned(file: PairedFile) -> Planned:
+    """What the tag, if there is one, tells of the times of an open PairedFile."""
     clocks = {role: file.track(role).time_base for role in Role}
     return Planned(file.path, file.tag, clocks, file.shown())
 

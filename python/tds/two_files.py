@@ -92,6 +92,7 @@ def enhance_pair(
             full_range=files.hr.full_range,
             plan=known,
             hints=hints,
+            strengths=sidecar.strengths_by_time() if sidecar else {},
             # An HR picture may wait for all LR pictures of its group to be read.
             queued=max(QUEUED_PICTURES, plan.group) if plan else QUEUED_PICTURES,
             interrupt=files.interrupt,
@@ -242,10 +243,8 @@ class _Files:
     def timed(self) -> bool:
         return self.hr.timed and self.lr.timed
 
-    def planned(self) -> Planned | None:
+    def planned(self) -> Planned:
         """What the tag tells of their times, where one of the two files has it."""
-        if self.tag is None:
-            return None
         clocks = {role: self.of(role).time_base for role in Role}
         return Planned(self.hr.path, self.tag, clocks, {role: [] for role in Role})
 

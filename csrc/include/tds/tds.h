@@ -444,7 +444,11 @@ TDS_API tds_result tds_frame_rate(const int64_t *times, size_t count, tds_ration
  * - Pictures at times that the plan does not know stay where they are. After 8 of them in
  *   a row, or when the first times fit badly, the plan is left aside, with a notice.
  *
- * Without a tag, or when its times are not known, every picture comes out as it went in.
+ * Without a tag, or when its times are not known, every picture comes out as it went in, but
+ * where both tracks are said to begin at one time and only a first picture or the whole LR track
+ * moved makes the pictures of both follow one another in groups without a gap: then that is done,
+ * with a notice. Where several ways would do it is TDS_ERROR_INVALID.
+ *
  * Memory is bounded by what was pushed and has not come out. */
 typedef struct tds_times tds_times;
 

@@ -155,6 +155,12 @@ class Metadata:
                 out[role].append(time)
         return out
 
+    def strengths_by_time(self) -> dict[int, float]:
+        """How strongly a model may change the frame of each time, 0 to 1; empty where all are 1
+        or the timeline is not known."""
+        halves = (half for half, count in self.strengths for _ in range(count))
+        return {time: half / 2 for time, half in zip(self.timeline.times(), halves, strict=False)}
+
     def lead_times(self) -> list[int]:
         """The times of ``leads``; empty when the timeline is not known."""
         times, at, out = list(self.timeline.times()), 0, []

@@ -400,6 +400,7 @@ def _pair_of(decoders: _Decoders, settings: PostdecSettings) -> Pair:
         sample_aspect_ratio=decoders.hr.stream.sample_aspect_ratio,
         full_range=decoders.hr.stream.full_range,
         hints=m.hints if m else Hints(),
+        strengths=m.strengths_by_time() if m else {},
         # An HR picture may wait for all LR pictures of its group to be read.
         queued=max(queued, plan.group) if plan else queued,
         interrupt=decoders.end,
