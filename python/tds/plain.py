@@ -23,7 +23,7 @@ from .container.metadata import Hints, container_tag, is_plain, read_tag
 from .container.times import rescale
 from .errors import ExternalError, InputError
 from .media.extent import has_index
-from .media.opening import RawFormat, has_flag, is_read_once, open_container
+from .media.opening import RawFormat, has_flag, is_read_once, open_container, packets_of
 from .media.pipes import PipeReader, is_pipe
 from .media.planar import pix_fmt_of
 from .media.sources import HALF, VideoSource
@@ -231,7 +231,8 @@ def _times_of_packets(source: VideoSource) -> list[int] | None:
         return None
     with open_container(source.path) as again:
         stream = again.streams[source.index]
-        packets = [(p.pts, p.is_keyframe, p.is_discard) for p in again.demux(stream) if p.size]
+        coded = (packet for packet in packets_of(again, stream) if packet.size)
+        packets = [(p.pts, p.is_keyframe, p.is_discard) for p in coded]
         factor = exact(stream.time_base or source.time_base) / source.time_base
     first = next((pts for pts, key, _ in packets if key), None)
     shown = [pts for pts, _, discarded in packets if not discarded]

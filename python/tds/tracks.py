@@ -97,16 +97,12 @@ class PairedSource:
         """Of each track its pictures' times in the file and in the session; the times of all
         that comes out; what the file's times are behind those of the tag."""
         found = {role: packets.times for role, packets in self._file.packets().items()}
-        plan = planned(self._file)
-        if plan is None:
-            events = {role: [(t, t) for t in times] for role, times in found.items()}
-            return events, sorted({t for times in found.values() for t in times}), 0
-        times = plan.times(self._file.time_base)
+        times = planned(self._file).times(self._file.time_base)
         for role in Role:
             for time in found[role]:
                 times.push(role, time)
             times.end(role)
-        events = {role: [] for role in Role}
+        events: dict[Role, list[tuple[int, int]]] = {role: [] for role in Role}
         out = set()
         for role in Role:
             own = iter(found[role])
