@@ -12,19 +12,24 @@ DEMO ?= tests/data/city.mkv
 # Ninja and the other programs of requirements-dev.txt, for CMake and scripts to find.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help venv install demo ffmpeg test test-cpp test-python lint format docs bench sanitize clean
+.PHONY: help venv install demo wheel ffmpeg test test-cpp test-python lint format docs docs-site \
+	test-torch bench \
+	sanitize clean
 
 help:
 	@echo "make demo      build everything, then code, decode, enhance and compare the bundled clip"
 	@echo "make test      all tests, C++ and Python"
 	@echo "make ffmpeg    ffmpeg and ffprobe with the filter tds_enhance, in build/ffmpeg (minutes, once)"
+	@echo "make wheel     a package for others to install, in dist, for this Python and this torch"
 	@echo "make install   the package, into .venv (what demo, ffmpeg and test do first)"
 	@echo "make test-cpp, make test-python   one half of the tests"
-	@echo "make lint      ruff, mypy, stubtest, shellcheck, clang-format, clang-tidy"
+	@echo "make lint      ruff, mypy, stubtest, shellcheck, clang-format, clang-tidy, the site of the docs"
 	@echo "make bench     the benchmarks, side by side (minutes)"
 	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make format    lay the code out as lint wants it"
-	@echo "make docs      the tables of configuration keys in docs/, and their JSON Schemas"
+	@echo "make docs      what docs/ and share/ have that is made of the code: tables, schemas, manual page"
+	@echo "make docs-site the documentation as a site, in build/site"
+	@echo "make test-torch TORCH=torch==2.12.0   the package and tests of models with another torch"
 	@echo "make clean     remove what was built"
 
 # The stamps hold what pip has installed, so that a second call does nothing.
@@ -49,6 +54,9 @@ install: $(VENV)/.installed
 demo: install
 	$(BIN)/tds demo $(DEMO) --out out
 
+wheel: venv
+	$(BIN)/python packaging/wheel.py
+
 # The filter's tests run when this has been called; FFMPEG_SRC=... names a source tree of yours.
 ffmpeg: install
 	ffmpeg_filter/build
@@ -72,6 +80,7 @@ lint: install
 	$(BIN)/stubtest tds._tds --allowlist tests/stubtest.txt --mypy-config-file pyproject.toml
 	git ls-files -z | xargs -0 grep -lIE -m1 '^#!.*\b(ba)?sh$$' | xargs $(BIN)/shellcheck --severity=warning
 	tests/lint_cpp.sh
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 format: venv
 	$(BIN)/ruff format .
@@ -80,6 +89,16 @@ format: venv
 
 docs: install
 	$(BIN)/python docs/tables.py
+
+# Strict: a link that leads nowhere ends it. Material's notice of its successor is no fault here.
+docs-site: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Written: build/site (open build/site/index.html)"
+
+# The package and its tests of models with another torch, as TORCH says (minutes, by hand).
+test-torch:
+	$(MAKE) VENV=build/torch install
+	build/torch/bin/python -m pytest tests/models/test_model_engine.py tests/test_enhance.py -q
 
 bench: install
 	$(BIN)/python benchmarks/run_all.py
@@ -92,4 +111,4 @@ sanitize: venv
 	$(BIN)/ctest --test-dir build/asan --output-on-failure
 
 clean:
-	rm -rf build out $(VENV)
+	rm -rf build dist out $(VENV)

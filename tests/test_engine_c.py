@@ -92,10 +92,13 @@ def test_the_library_exports_the_header_and_nothing_else() -> None:
     assert names == declared
 
 
-def test_a_backend_exports_its_entry_and_nothing_else() -> None:
+def test_a_backend_exports_what_its_header_says_and_nothing_else() -> None:
     if not (NATIVE / "lib" / "libtds_torchscript.so").is_file():
         pytest.skip("libtds was built without torch")
-    assert symbols("libtds_torchscript.so", "--defined-only") == {"tds_backend_entry"}
+    assert symbols("libtds_torchscript.so", "--defined-only") == {
+        "tds_backend_entry",
+        "tds_backend_misfit",
+    }
 
 
 def test_a_backend_has_its_cpp_runtime_with_torch() -> None:
@@ -183,7 +186,36 @@ except NotImplementedError as error:
     warned, made, refused = out.stdout.splitlines()
     assert warned.startswith("warning") and "does not load" in warned and "bicubic" in warned
     assert made.startswith("bicubic upsampled") and "no-model" in made
-    assert refused.startswith("refused") and "build and install libtds again" in refused
+    assert refused.startswith("refused") and "build libtds again" in refused
+
+
+def test_a_backend_that_was_built_for_another_torch_says_so(tmp_path: Path) -> None:
+    """Also where every symbol is found: the C++ interface of another minor version is another."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler is here")
+    source = tmp_path / "backend.c"
+    source.write_text(
+        'const char *tds_backend_misfit(void) { return "torch here is 9.9"; }\n'
+        "const void *tds_backend_entry(void) { __builtin_trap(); }\n"
+    )
+    library = tmp_path / "libtds_torchscript.so"
+    subprocess.run([compiler, "-shared", "-fPIC", source, "-o", library], check=True)
+    code = "from tds.models import unusable; print(unusable())"
+    env = {**os.environ, "TDS_BACKEND_PATH": str(tmp_path)}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert out.returncode == 0, out.stderr
+    assert "does not fit: torch here is 9.9; " in out.stdout
+    built = _tds.TORCH_VERSION
+    assert not built or f"pip install 'torch=={built.rpartition('.')[0]}.*'" in out.stdout
+
+
+def test_the_backend_fits_the_torch_it_was_built_with() -> None:
+    if not _tds.TORCH_VERSION:
+        pytest.skip("built without torch")
+    torch = pytest.importorskip("torch")
+    assert torch.__version__.startswith(_tds.TORCH_VERSION)
+    assert _tds.backend_available("torchscript")
 
 
 @pytest.fixture(scope="module")

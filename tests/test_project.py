@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -88,11 +90,68 @@ def test_every_environment_variable_is_documented():
     assert sorted(name for name in read if f"`{name}`" not in table) == []
 
 
-def test_the_tables_of_keys_are_those_of_the_code():
-    """docs/ and the JSON Schemas, as `make docs` writes them."""
+def test_what_is_made_of_the_code_is_up_to_date():
+    """Tables of keys and options, JSON Schemas, the manual page and what shells complete by, as
+    `make docs` writes them."""
+    pytest.importorskip("shtab")
+    pytest.importorskip("argparse_manpage")
     command = [sys.executable, ROOT / "docs" / "tables.py", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_command_and_option_is_in_the_page_of_commands():
+    page = (ROOT / "docs" / "commands.md").read_text()
+    assert "`--scene-cut SCENE_CUT`" in page and "## tds enhance" in page
+    assert "| `--vcodec-option KEY=VALUE` |" in page
+
+
+def test_bash_completes_commands_options_and_choices():
+    if shutil.which("bash") is None:
+        pytest.skip("bash is not here")
+    script = ROOT / "share" / "bash-completion" / "completions" / "tds"
+    for words, want in (
+        ("tds enc", "encode"),
+        ("tds encode --scene", "--scene-cut"),
+        ("tds decode --precision bf", "bfloat16"),
+    ):
+        *_, last = words.split()
+        code = (
+            f"source {script}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); "
+            f"_shtab_tds; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        )
+        done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+        assert want in [word.strip() for word in done.stdout.split("\n")], (words, last, done)
+
+
+def test_the_manual_page_is_one_that_man_reads_without_complaint():
+    if shutil.which("groff") is None:
+        pytest.skip("groff is not here")
+    page = ROOT / "share" / "man" / "man1" / "tds.1"
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", page], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert "tds encode" in done.stdout
+
+
+def test_the_source_package_can_be_built_from_and_has_no_results(tmp_path):
+    backend = pytest.importorskip("scikit_build_core.build")
+    cwd = Path.cwd()
+    try:
+        os.chdir(ROOT)
+        name = backend.build_sdist(str(tmp_path))
+    finally:
+        os.chdir(cwd)
+    with tarfile.open(tmp_path / name) as archive:
+        inside = {member.name.partition("/")[2] for member in archive}
+        info = archive.extractfile(f"{name.removesuffix('.tar.gz')}/PKG-INFO").read().decode()
+    assert not [path for path in inside if path.startswith(("docs/results/", "training-in"))]
+    needed = {"COPYING", "CMakeLists.txt", "configs/quick.yaml", "tests/data/city.mkv",
+              "models/fast-k2.safetensors", "share/man/man1/tds.1",
+              "csrc/third_party/nlohmann/LICENSE.MIT"}  # fmt: skip
+    assert needed <= inside
+    assert "License-File: COPYING" in info and "License-Expression: LGPL-2.1-or-later" in info
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.stem)

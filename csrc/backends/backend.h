@@ -24,6 +24,9 @@ extern "C" {
 /* Raised by one with every change in this file: the engine refuses another. */
 #define TDS_BACKEND_ABI 2
 #define TDS_BACKEND_ENTRY "tds_backend_entry"
+/* Optional: `const char *tds_backend_misfit(void)`, asked before the entry: NULL, or what of its
+ * surroundings the library was not made for, as in "torch 2.12 is loaded, and it needs 2.13". */
+#define TDS_BACKEND_MISFIT "tds_backend_misfit"
 
 #define TDS_BACKEND_MAX_REFERENCES 8 /* most slots a model may ask for */
 #define TDS_BACKEND_FACTS 7          /* columns of a row of a job's `side` */

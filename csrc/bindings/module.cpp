@@ -989,6 +989,7 @@ PYBIND11_MODULE(_tds, m) {
     m.def("model_metadata", &model_metadata, py::arg("path"));
     m.def("version", &tds_version);
     tds_python::bind_tag(m);
+    m.attr("TORCH_VERSION") = TDS_TORCH_VERSION;
     m.attr("MIN_SIZE") = TDS_MIN_SIZE;
     m.attr("MAX_SIZE") = TDS_MAX_SIZE;
     m.attr("MAX_GROUP") = TDS_MAX_PENDING - 1;

@@ -66,15 +66,18 @@ class BriefWaits {
     bool ours_ = false;
 };
 
+// What to do where the torch that is here is none that a backend was built with.
+std::string way_out() {
+    const std::string built = TDS_TORCH_VERSION;
+    const std::string minor = built.substr(0, built.find('.', built.find('.') + 1));
+    return built.empty() ? "; install the torch that it was built with, or build libtds again"
+                         : "; pip install 'torch==" + minor + ".*', or build libtds again";
+}
+
 // Why dlopen() did not take a backend's library, and what helps.
 std::string why_not(const std::string &name, const std::string &said) {
     const std::string begin = "the backend \"" + name + "\" does not load: " + said;
-    if (said.find("libtorch") != std::string::npos || said.find("libc10") != std::string::npos) {
-        return begin + (said.find("undefined symbol") == std::string::npos
-                            ? "; install the torch that libtds was built with"
-                            : "; torch was changed since: build and install libtds again");
-    }
-    return begin + "; if torch was changed since, build and install libtds again";
+    return name == "torchscript" ? begin + way_out() : begin;
 }
 
 const tds_backend &open_library(const std::string &name) {
@@ -106,6 +109,12 @@ const tds_backend &open_library(const std::string &name) {
         }
         if (!library) {
             throw Error(TDS_ERROR_UNSUPPORTED, why_not(name, dlerror()));
+        }
+        const auto misfit =
+            reinterpret_cast<const char *(*)(void)>(dlsym(library, TDS_BACKEND_MISFIT));
+        if (const char *what = misfit ? misfit() : nullptr) {
+            throw Error(TDS_ERROR_UNSUPPORTED, "the backend \"" + name + "\" does not fit: " + what +
+                                                   (name == "torchscript" ? way_out() : ""));
         }
         const auto entry =
             reinterpret_cast<tds_backend_entry_function>(dlsym(library, TDS_BACKEND_ENTRY));

@@ -39,6 +39,9 @@ Reason = Literal[
     "strength",
 ]
 
+TORCH_VERSION: str
+"""Of the torch that the package was built with, as in "2.13.0"; "" for none."""
+
 MIN_SIZE: int
 """Least width and height of full-size pictures, luma samples."""
 MAX_SIZE: int

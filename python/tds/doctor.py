@@ -17,7 +17,7 @@ from .codecs import ADAPTERS, ReferenceEncoder
 from .errors import MissingError
 from .media.decoding import in_process, program_that_decodes
 from .media.programs import ffmpeg_version, find_ffmpeg
-from .models.registry import torch_version
+from .models.registry import torch_version, torch_wanted
 
 # The engine's torch backend is built where torch is found, so not in pip's isolated build.
 _REBUILD = "in the source tree pip install --no-build-isolation --force-reinstall --no-deps ."
@@ -102,7 +102,9 @@ def _encoder(name: str) -> Finding:
 def _torch() -> Finding:
     if found := torch_version():
         return Finding("torch", found)
-    advice = f"models need it: pip install torch==2.13.0, then {_REBUILD}"
+    advice = f"models need it: pip install {torch_wanted()}"
+    if not _tds.TORCH_VERSION:
+        advice += f", then {_REBUILD}"
     return Finding("torch", "missing", False, advice)
 
 
@@ -113,7 +115,8 @@ def _backend(name: str) -> Finding:
     except (RuntimeError, OSError, ValueError, NotImplementedError) as e:
         advice = str(e)
         if name == "torchscript" and torch_version():
-            advice += f"; this package was built without this torch: {_REBUILD}"
+            built = _tds.TORCH_VERSION
+            advice += f"; built {f'with torch {built}' if built else 'without torch'}: {_REBUILD}"
         return Finding(f"backend {name}", "not usable", False, advice)
     advice = ""
     if name == "torchscript" and "cuda" not in devices:

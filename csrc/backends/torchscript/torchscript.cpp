@@ -16,6 +16,7 @@
 
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -655,4 +656,26 @@ const tds_backend table = {TDS_BACKEND_ABI, "torchscript", devices,  open, close
 
 extern "C" TDS_API const tds_backend *tds_backend_entry(void) {
     return &tds::table;
+}
+
+#ifdef TORCH_ABI_VERSION
+extern "C" __attribute__((weak)) uint64_t aoti_torch_abi_version();
+#endif
+
+// Torch's C++ interface is another one in every minor version, also where no symbol is missing.
+extern "C" TDS_API const char *tds_backend_misfit(void) {
+#ifdef TORCH_ABI_VERSION // else torch does not say which it is
+    static std::string text;
+    const auto words = [](uint64_t version) {
+        return std::to_string(version >> 56) + "." + std::to_string(version >> 48 & 0xFF);
+    };
+    const std::string built = words(TORCH_ABI_VERSION);
+    const std::string here =
+        aoti_torch_abi_version ? words(aoti_torch_abi_version()) : "an older one";
+    if (here != built) {
+        text = "torch here is " + here + ", and it was built with " + built;
+        return text.c_str();
+    }
+#endif
+    return nullptr;
 }

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..bundled import demo_clip
 from ..decoder import EnhanceSettings, decode
 from ..encoder import EncodeResult, encode
 from ..measuring.comparison import side_by_side
@@ -34,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         description="Code a clip as HR + LR, decode and enhance it, code the plain stream too, "
         "print one table and write a side-by-side picture with residual maps.",
     )
-    p.add_argument("input", help="a short video")
+    p.add_argument("input", nargs="?", help="a short video (default: a clip that comes along)")
     p.add_argument("--out", default="out", help="folder for the results (default %(default)s)")
     p.add_argument("--codec", choices=("vvc", "hevc"), default="vvc")
     p.add_argument("--config", choices=("ai", "ldp", "ra"), default="ai")
@@ -51,6 +52,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.input is None:
+        args.input = str(demo_clip())
     check_measurable(args.input)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

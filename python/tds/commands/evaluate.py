@@ -28,8 +28,8 @@ def add_parser(subparsers: Any) -> None:
         "a results.json in the place of the configuration, its report is written again.",
     )
     p.add_argument(
-        "config", type=Path, help="a YAML file (docs/evaluation.md; configs/ has some), or the "
-        "results.json of a report"
+        "config", type=Path, help="a YAML file (docs/evaluation.md), the name of one that comes "
+        "along (quick, full, paper/table1, ...), or the results.json of a report"
     )  # fmt: skip
     p.add_argument(
         "--out", type=Path, help="folder of the report (default out/NAME-OF-CONFIG, or where the "
@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
     )  # fmt: skip
     p.add_argument(
         "--clips", type=Path, nargs="+", metavar="PATH", help="files and folders in the place of "
-        "the configuration's clips"
+        "the configuration's clips; demo: the clip that comes along"
     )  # fmt: skip
     p.add_argument(
         "--cache", type=Path, help="folder of finished jobs (default OUT/cache); may be shared"
@@ -66,6 +66,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check_installed()
+    from ..bundled import configuration, demo_clip
     from ..errors import InputError
     from ..evaluation.cache import Cache
     from ..evaluation.clips import find_clips
@@ -78,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
         return _written(*write_report(read_report(args.config), args.out or args.config.parent))
     if args.partial and not args.resume:
         raise InputError("--partial reports what the cache has, and --no-resume puts it aside")
+    args.config = configuration(args.config)
+    if args.clips == [Path("demo")] and not args.clips[0].exists():
+        args.clips = [demo_clip()]
     evaluation = load(args.config, args.clips)
     out: Path = args.out or Path("out") / args.config.stem
     folder: Path = args.cache or out / "cache"

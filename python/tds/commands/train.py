@@ -15,7 +15,10 @@ def add_parser(subparsers: Any) -> None:
         description="Train by a YAML configuration. A run that was stopped or killed goes on "
         "from its last checkpoint when started again. Under torchrun it uses all processes.",
     )
-    p.add_argument("config", type=Path)
+    p.add_argument(
+        "config", type=Path, help="a YAML file (docs/training.md), or the name of one that comes "
+        "along (standard-k1, ...)"
+    )  # fmt: skip
     p.add_argument("--out", "-o", type=Path, help="the run's folder (the configuration's `out`)")
     p.add_argument(
         "--set",
@@ -30,11 +33,12 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..bundled import configuration
     from ..errors import InputError
     from ..training.config import load_config
     from ..training.trainer import Trainer
 
-    config = load_config(args.config, args.set)
+    config = load_config(configuration(args.config, "training"), args.set)
     out = args.out or (Path(config.out) if config.out else None)
     if out is None:
         raise InputError(f"{args.config} has no `out`; give --out FOLDER")

@@ -217,12 +217,18 @@ def unusable() -> str | None:
     Models need torch, and an engine that was built where torch was.
     """
     if not torch_version():
-        return "models need torch, which is not installed (pip install torch==2.13.0)"
+        return f"models need torch, which is not installed (pip install {torch_wanted()})"
     try:
         _tds.backend_available("torchscript")
     except NotImplementedError as error:
         return str(error)
     return None
+
+
+def torch_wanted() -> str:
+    """What to ask pip for, quoted for a shell: a torch that the engine fits."""
+    built = _tds.TORCH_VERSION.split(".")
+    return f"'torch=={built[0]}.{built[1]}.*'" if len(built) > 1 else "torch"
 
 
 def torch_version() -> str:
