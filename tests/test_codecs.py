@@ -18,6 +18,7 @@ from av.video.frame import PictureType
 
 import tds
 import tools
+from tds.cli import main
 from tds.codecs import ADAPTERS, Config, StreamSettings, find_adapter
 from tds.errors import ExternalError
 
@@ -137,7 +138,8 @@ def test_the_qp_and_the_lists_of_options_go_where_an_encoder_has_them():
             find_adapter(name).codec_arguments(replace(settings(config), preset="", **more))
         )
 
-    assert told("hevc_nvenc") == "-c:v hevc_nvenc -rc constqp -qp:v 30 -g 1 -bf 0"
+    hevc = "-c:v hevc_nvenc -rc constqp -qp:v 30 -g 1 -bf 0 -tag:v hvc1"
+    assert told("hevc_nvenc") == hevc
     assert told("hevc_nvenc", crf=28.0).startswith("-c:v hevc_nvenc -rc vbr -b:v 0 -cq 28 ")
     assert told("h264_qsv", Config.RA) == "-c:v h264_qsv -q:v 30 -g 8"
     assert "-rc cqp -qp_i:v 30 -qp_p:v 30" in told("h264_amf")
@@ -182,6 +184,18 @@ def test_options_reach_the_encoder_of_their_stream(small, tmp_path):
     assert told.encoder.endswith(", CRF 28, tune=grain, HR cabac=0, LR deblock=1:-2")
 
 
+def test_an_option_of_vvenc_is_its_own_library_s(small, tmp_path):
+    """Tools of VVC are switched in its list, beside those that the adapter sets."""
+    sizes = []
+    for options in ({}, {"ALF": "0", "SAO": "0", "MRL": "0", "ISP": "0", "LFNST": "0"}):
+        result = tds.encode(
+            *(small, tmp_path / f"{len(options)}.mp4"), encoder="vvenc", preset="fast", qp=27,
+            encoder_options=options,
+        )  # fmt: skip
+        sizes.append(result.hr.bits)
+    assert sizes[0] != sizes[1]
+
+
 REFUSED = [
     (("--encoder", "x264", "--encoder-option", "foo=1"), "libx264 does not take the option foo; "),
     (("--encoder", "x265", "--lr-option", "me=foo"), "it says: Invalid value for me: foo"),
@@ -190,6 +204,7 @@ REFUSED = [
     (("--encoder", "x264", "--encoder-option", "tune=foo"), "does not start with tune=foo; it "),
     (("--encoder", "x265", "--encoder-option", "foo"), "is KEY=VALUE"),
     (("--encoder", "x265", "--encoder-option", "crf=20"), "is given by --crf"),
+    (("--encoder", "x264", "--lr-option", "b=500k"), "asks for a bit rate, and a pair is coded at"),
     (("--encoder", "vvenc", "--crf", "20"), "libvvenc has no constant rate factor; give --qp"),
     (("--encoder", "x264", "--crf", "52"), "a CRF of libx264 is 0 to 51, not 52"),
     (("--encoder", "libaom-av1"), "libaom-av1 has no fixed QP that FFmpeg can set; give --crf"),
@@ -208,11 +223,32 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "says"), REFUSED)
-def test_what_an_encoder_refuses_is_one_sentence_before_any_work(small, tmp_path, options, says):
-    done = tools.tds("encode", "--plan", "tds", small, tmp_path / "o.mp4", *options, status=1)
-    assert says in done.stderr
-    assert done.stderr.startswith("tds: ") and done.stderr.count("\n") == 1, done.stderr
+def test_what_an_encoder_refuses_is_one_sentence_before_any_work(
+    small, tmp_path, capsys, options, says
+):
+    assert main(["encode", "--plan", "tds", str(small), str(tmp_path / "o.mp4"), *options]) == 1
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.startswith("tds: ") and said.count("\n") == 1, said
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("encoder", "config"), [("libopenh264", "ai"), ("libkvazaar", "ra")])
+def test_a_pair_of_an_encoder_that_nothing_is_known_of(city, tmp_path, encoder, config):
+    """That has the QP asked for and, of HEVC, the sample entry that all players take."""
+    source = tmp_path / "source.mkv"
+    tools.ffmpeg("-i", city, "-frames:v", 7, "-vf", "scale=256:128", "-c:v", "ffv1", source)
+    bits = []
+    for qp in (24, 36):
+        out = tmp_path / f"{qp}.mp4"
+        result = tds.encode(source, out, encoder=encoder, config=config, qp=qp)
+        bits.append(result.hr.bits + result.lr.bits)
+        with tds.decode(out, backend="bicubic") as pictures:
+            assert [p.pts * pictures.time_base for p in pictures] == tools.times(source)
+    assert bits[0] > 1.5 * bits[1]
+    with av.open(str(out)) as container:
+        entries = [stream.codec_context.codec_tag for stream in container.streams.video]
+    assert entries == ["hvc1" if encoder == "libkvazaar" else "avc1"] * 2
 
 
 @pytest.mark.parametrize(

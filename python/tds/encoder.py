@@ -65,6 +65,7 @@ def _whole(name: str, value: Any) -> int:
 
 _ENCODER_TEXT = 200  # characters that a tag has for it
 _OPTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+_RATES = ("b", "bitrate", "targetbitrate")
 _OWN = {"qp": "--qp", "crf": "--crf", "preset": "--preset"}  # which have a place in the settings
 
 
@@ -80,6 +81,11 @@ def _options(name: str, given: Any) -> tuple[tuple[str, str], ...]:
     for key, value in pairs:
         if not _OPTION_NAME.match(key) or "\0" in value:
             raise InputError(f"{name} is an option and its value, not {key!r} and {value!r}")
+        if key.lower() in _RATES:
+            raise InputError(
+                f"the option {key} asks for a bit rate, and a pair is coded at a fixed QP (--qp) "
+                "or at a constant rate factor (--crf)"
+            )
         if key.lower() in _OWN:
             raise InputError(f"the option {key} is given by {_OWN[key.lower()]}, not by {name}")
     return pairs

@@ -25,6 +25,7 @@ from ..media.planar import depth_of
 from ..media.programs import common_options, encoder_facts, ffmpeg_version, find_ffmpeg
 from .base import CodedSegment, Config, EncoderAdapter, StreamSettings
 
+_PATIENCE = 300  # seconds for one picture, by which an encoder is tried
 QUEUED_PICTURES = 4  # pictures waiting for one encoder; bounds memory
 
 KEPT_IN_MEMORY = 32 << 20  # bytes of the pictures kept to code them again; the rest is on disk
@@ -251,9 +252,7 @@ class FFmpegEncoder(EncoderAdapter):
         if fault:
             given = _given(self.settings)
             way = f"leave {given} out" if given else f"{config.value.upper()} needs another encoder"
-            raise ExternalError(
-                f"what {self.name} coded {fault}; {way}" + f" (it said: {self._words()})"
-            )
+            raise ExternalError(f"what {self.name} coded {fault}; {way}")
 
     def _end(self) -> list[tuple[int, bool]]:
         """Waits for the encoder; of each packet it gave its time and whether it is a
@@ -327,16 +326,22 @@ def _try_out(adapter: type[FFmpegEncoder], settings: StreamSettings) -> None:
     where it does not start or passes over an option, before any work is done."""
     with tempfile.TemporaryDirectory(prefix="tds-try-") as folder:
         out = Path(folder) / "tried.mp4"
-        arguments = adapter.codec_arguments(settings)
-        done = subprocess.run(
-            adapter._command(settings, find_ffmpeg(adapter.name), arguments, ffmpeg_name(out)),
-            input=b"\x80" * settings.frame_bytes if settings.bit_depth == 8 else
-            b"\x00\x02" * (settings.frame_bytes // 2),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-            start_new_session=True,
-        )  # fmt: skip
+        arguments = adapter.again_arguments(settings)
+        grey = b"\x80" if settings.bit_depth == 8 else b"\x00\x02"
+        try:
+            done = subprocess.run(
+                adapter._command(settings, find_ffmpeg(adapter.name), arguments, ffmpeg_name(out)),
+                input=grey * (settings.frame_bytes // len(grey)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+                start_new_session=True,
+                timeout=_PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            raise InputError(
+                f"{adapter.name} did not code one picture in {_PATIENCE} s; name another encoder"
+            ) from None
         log = done.stdout.decode(errors="replace")
         given = _given(settings)
         if done.returncode != 0:
@@ -349,8 +354,13 @@ def _try_out(adapter: type[FFmpegEncoder], settings: StreamSettings) -> None:
                     raise InputError(
                         f"{adapter.name} does not take the option {key}; it says: {line}"
                     )
-        with av.open(ffmpeg_name(out)) as container:
-            form = container.streams.video[0].codec_context.pix_fmt
+        try:
+            with av.open(ffmpeg_name(out)) as container:
+                form = container.streams.video[0].codec_context.pix_fmt
+        except (av.error.FFmpegError, IndexError):
+            raise InputError(
+                f"{adapter.name} gives nothing for one picture; it says: {complaints(log)}"
+            ) from None
         if depth_of(form) != settings.bit_depth:
             raise InputError(
                 f"{adapter.name} codes {form}, and a {settings.bit_depth} bit 4:2:0 stream is "

@@ -20,6 +20,7 @@ from .ffmpeg_program import FFmpegEncoder
 _NEVER = 1 << 20  # frames; no encoder knows "never", and segments are shorter
 _CRF = ("crf", "cq")  # options that are a constant rate factor
 _PARAMS_QP = ("libkvazaar",)  # whose QP stands in the list of its own options
+_BOUNDED = ("libopenh264",)  # which holds to its least and greatest QP, and has no other
 _COMMAS = ("libkvazaar",)  # which separates that list by commas
 
 
@@ -78,6 +79,9 @@ class GeneralEncoder(FFmpegEncoder):
             return [*mode, f"-{name}", f"{settings.crf:g}"]
         if cls.name in _PARAMS_QP:
             return [cls.params_option, f"qp={settings.qp}"]
+        if cls.name in _BOUNDED:
+            bounds = ("-qmin", str(settings.qp), "-qmax", str(settings.qp))
+            return ["-rc_mode", "quality", *bounds]
         names = cls._fixed_qp()
         if not names:
             way = "give --crf" if cls.crf_range() else "name another encoder"
@@ -110,6 +114,8 @@ class GeneralEncoder(FFmpegEncoder):
             *("-c:v", cls.name, *preset),
             *cls._rate(settings),
             *cls.structure(settings),
+            # Parameter sets in the sample entry, which players on Apple systems want.
+            *(("-tag:v", "hvc1") if cls.codec is Codec.HEVC else ()),
         ]
 
     @classmethod
