@@ -27,7 +27,6 @@ import tds
 from common import FFMPEG
 from tds.evaluation.bd import bd_rate
 from tds.measuring.measure import source_planes
-from tds.media.planar import planes_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("TDS_DATA", ROOT.parent / "shared" / "data"))
@@ -55,14 +54,14 @@ def psnr(source: list[np.ndarray], shown: list[np.ndarray]) -> float:
     return float(np.mean([10 * np.log10(255**2 / max(e, 1e-3)) for e in errors]))
 
 
-def plain_pictures(path: Path) -> list[np.ndarray]:
-    with av.open(str(path)) as container:
-        return [planes_of(frame)[0].copy() for frame in container.decode(video=0)]
+def pictures(path: Path) -> list[np.ndarray]:
+    """Luma of an ordinary video."""
+    return [planes[0].copy() for _, planes in source_planes(str(path), None)]
 
 
 def decoded(path: Path, model: str) -> list[np.ndarray]:
-    with tds.decode(path, model=model) as pictures:
-        return [p.planes[0].copy() for p in pictures]
+    with tds.decode(path, model=model) as shown:
+        return [p.planes[0].copy() for p in shown]
 
 
 def measure(clip: Path, command: str, models: list[str]) -> dict[str, float]:
@@ -70,7 +69,7 @@ def measure(clip: Path, command: str, models: list[str]) -> dict[str, float]:
     plain, pairs = [], {model: [] for model in models}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = [planes[0].copy() for _, planes in source_planes(str(clip), None)]
+        source = pictures(clip)
         coder = re.search(r"-c:v .*? -pix_fmt yuv420p", command, re.S)
         assert coder
         for crf in CRFS:
@@ -79,7 +78,7 @@ def measure(clip: Path, command: str, models: list[str]) -> dict[str, float]:
             options = coder[0].replace("-crf 28", f"-crf {crf}")
             run(f"ffmpeg -i {shlex.quote(str(clip))} -map 0:v:0 {options} plain.mp4", folder)
             bits = video_bits(folder / "plain.mp4")
-            plain.append((bits, psnr(source, plain_pictures(folder / "plain.mp4"))))
+            plain.append((bits, psnr(source, pictures(folder / "plain.mp4"))))
             pair = folder / "pair.mp4"
             for model in models:
                 pairs[model].append((video_bits(pair), psnr(source, decoded(pair, model))))
