@@ -8,6 +8,7 @@ same files.
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import av
@@ -57,8 +58,11 @@ def test_every_frame_comes_out_once_at_its_time(written: forms.Written, tmp_path
     assert (b"moof" in path.read_bytes()) == (written.form == "fmp4")
 
 
-@pytest.mark.parametrize("form", ["mp4", "fmp4", "mkv"])
-@pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1"])
+# Not VVC in Matroska, whose times FFmpeg damages when it copies.
+@pytest.mark.parametrize(
+    ("encoder", "form"),
+    [e for e in product(forms.FASTEST, ("mp4", "fmp4", "mkv")) if e != ("libvvenc", "mkv")],
+)
 def test_without_its_tag_it_is_the_same_video(
     small: Path, tmp_path: Path, encoder: str, form: str
 ) -> None:

@@ -12,12 +12,15 @@ from filter_tools import BICUBIC, Program, decoded
 import forms
 
 
-@pytest.mark.parametrize("graph", ["-vf", "-filter_complex"])
+@pytest.mark.parametrize(
+    ("graph", "options"), [("-vf", ""), ("-filter_complex", ""), ("-vf", ":container=none")]
+)
 def test_every_frame_comes_out_once_at_its_time(
-    ffmpeg: Program, written: forms.Written, graph: str
+    ffmpeg: Program, written: forms.Written, graph: str, options: str
 ) -> None:
+    """Also as if the file had no tag."""
     path = written.result.path
-    got = ffmpeg.frames("-copyts", "-i", path, graph, BICUBIC)
+    got = ffmpeg.frames("-copyts", "-i", path, graph, BICUBIC + options)
     assert [time for time, _ in got] == written.times
     assert got == decoded(path)
 
