@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Small pairs of every encoder in every container, for the tests of all readers."""
+"""Small pairs of every encoder in every container, for the tests of all readers; and those of
+the ffmpeg program alone."""
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -58,3 +63,26 @@ def encode(small: Path, folder: Path, encoder: str, form: str, config: str) -> W
         plan="tds",
     )  # fmt: skip
     return Written(form, result)
+
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "pair-with-ffmpeg.md"
+BLOCK = re.search(r"runs this block.*?```sh\n(.*?)```", PAGE.read_text(), re.S)
+assert BLOCK
+PLAIN = BLOCK[1]
+"""The command of docs/pair-with-ffmpeg.md: pair.mp4 of in.mp4."""
+
+
+def run(folder: Path, command: str) -> None:
+    """As a shell runs it, with the ffmpeg that comes with imageio-ffmpeg."""
+    program = folder / "ffmpeg"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(tools.FFMPEG)} -v error -nostdin "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env={**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

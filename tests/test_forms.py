@@ -174,3 +174,22 @@ def test_raw_streams_are_muxed_to_any_container(
         out = tmp_path / f"{form}{end}"
         mux_raw_pair(*raw, metadata, out, format=form)
         assert shown(out) == wanted
+
+
+def test_a_transport_stream_that_is_joined_on_the_way_is_whole_from_its_next_restart(
+    small: Path, tmp_path: Path
+) -> None:
+    """Also where what is there begins inside a packet; before it are LR pictures at most."""
+    whole = tmp_path / "whole.ts"
+    tds.encode(small, whole, encoder="x264", config="ra", intra_period=8, boundaries="shared")
+    frames = shown(whole)
+    assert [time * 25 for time, _, _ in frames] == list(range(25))
+    for place in (1000, 188 * 40):
+        rest = tmp_path / "rest.ts"
+        rest.write_bytes(whole.read_bytes()[place:])
+        got = shown(rest)
+        assert got[-17:] == frames[8:]
+        times = [time for time, _, _ in got]
+        assert times == sorted(set(times)) and {status for _, status, _ in got[:-17]} <= {
+            "upsampled"
+        }

@@ -3,22 +3,14 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
-import subprocess
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+import forms
 import tds
 import tools
-
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "pair-with-ffmpeg.md"
-BLOCK = re.search(r"runs this block.*?```sh\n(.*?)```", PAGE.read_text(), re.S)
-assert BLOCK
-COMMAND = BLOCK[1]
 
 # What the page says to write in place of parts of the command.
 X265 = {"-c:v libx264 -crf 28 -g 1": "-c:v libx265 -crf 28 -g 1 -x265-params keyint=1"}
@@ -42,22 +34,6 @@ CASES = [
 ]
 
 
-def run(folder: Path, command: str) -> None:
-    """As a shell runs it, with the ffmpeg that comes with imageio-ffmpeg."""
-    program = folder / "ffmpeg"
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(tools.FFMPEG)} -v error -nostdin "$@"\n')
-    program.chmod(0o755)
-    done = subprocess.run(
-        ["sh", "-c", command],
-        cwd=folder,
-        env={**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize("rate", ["25", "30000/1001"])
 @pytest.mark.parametrize(("suffix", "changes"), CASES)
 def test_every_frame_comes_out_once_at_its_time(
@@ -68,11 +44,11 @@ def test_every_frame_comes_out_once_at_its_time(
         *("-r", rate, "-i", city, "-f", "lavfi", "-i", "sine=d=0.4", "-frames:v", 11),
         *("-vf", "scale=128:72", "-c:v", "libx264", "-qp", 10, "-c:a", "aac", source),
     )
-    command = COMMAND
+    command = forms.PLAIN
     for part, other in changes.items():
         assert part in command
         command = command.replace(part, other)
-    run(tmp_path, command)
+    forms.run(tmp_path, command)
     pair = tmp_path / f"pair.{suffix}"
     with tds.decode(pair, backend="bicubic") as pictures:
         got = [(p.pts * pictures.time_base, p.status) for p in pictures]
@@ -97,7 +73,7 @@ def test_its_sound_comes_along_and_tds_decode_makes_a_video_of_it(
         *("-i", city, "-f", "lavfi", "-i", "sine=d=1", "-vf", "scale=128:72"),
         *("-c:v", "libx264", "-qp", 10, "-c:a", "aac", source),
     )
-    run(tmp_path, COMMAND)
+    forms.run(tmp_path, forms.PLAIN)
     done = tools.tds("decode", "--backend", "bicubic", tmp_path / "pair.mp4", out)
     assert not [line for line in done.stderr.splitlines() if "25 frames" not in line]
     assert tools.times(out) == tools.times(source)

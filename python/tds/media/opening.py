@@ -69,6 +69,15 @@ def is_read_once(path: str) -> bool:
 _ANNEX_B = {".265": "hevc", ".hevc": "hevc", ".266": "vvc", ".vvc": "vvc"}
 
 
+def _is_transport_stream(path: Path) -> bool:
+    """By its sync bytes. One that was joined on the way may begin inside a packet, and FFmpeg then
+    takes a short one for a raw stream."""
+    with path.open("rb") as file:
+        data = file.read(6 * 188)
+    starts = range(min(188, len(data) - 4 * 188))
+    return any(all(data[at + 188 * i] == 0x47 for i in range(5)) for at in starts)
+
+
 def open_container(
     path: str,
     raw: RawFormat | None = None,
@@ -97,6 +106,8 @@ def open_container(
             raise MissingError(f"{path}: there is no such file")
         if p.is_dir():
             raise InputError(f"{path} is a folder, not a video file")
+        if p.suffix.lower() == ".ts" and p.is_file() and _is_transport_stream(p):
+            format_name = "mpegts"
     try:
         if pipe is None and is_pipe(path):
             pipe = PipeReader(path)
