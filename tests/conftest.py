@@ -72,7 +72,9 @@ def coded(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
     return make
 
 
-@pytest.fixture(params=forms.GRID, ids="-".join)
-def written(request: pytest.FixtureRequest, small: Path, tmp_path: Path) -> forms.Written:
+@pytest.fixture(scope="session", params=forms.GRID, ids="-".join)
+def written(
+    request: pytest.FixtureRequest, small: Path, tmp_path_factory: pytest.TempPathFactory
+) -> forms.Written:
     """A small pair of each encoder in each container."""
-    return forms.encode(small, tmp_path, *request.param)
+    return forms.encode(small, tmp_path_factory.mktemp("written"), *request.param)

@@ -28,7 +28,7 @@ def shown(path: Path) -> list[tuple[Fraction, str, str]]:
         return [(p.pts * pictures.time_base, p.status, tools.digest(p.planes)) for p in pictures]
 
 
-def test_every_frame_comes_out_once_at_its_time(written: forms.Written, tmp_path: Path) -> None:
+def test_every_frame_comes_out_once_at_its_time(written: forms.Written) -> None:
     path, metadata = written.result.path, written.result.metadata
     got = shown(path)
     assert [time for time, _, _ in got] == written.times

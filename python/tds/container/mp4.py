@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The MP4 profile: HR first and default, LR second, the source's own times.
+"""The file of a pair, MP4 or another of forms.py: HR first and default, LR second, the source's
+own times.
 
 Specification: docs/container.md. The two tracks are written as they were coded,
 only with their true times: encoders are fed at a constant rate, and here each
