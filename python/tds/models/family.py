@@ -11,7 +11,8 @@ for each.
   the best is taken softly. On every level a small network then adds what the search missed,
   from its costs and from learned features of both pictures; the last refinements work on cells of
   4x4 luma samples of which they see half-size luma, so that they move by parts of a sample. Taught
-  by how well the *originals* fit when they are warped.
+  by how well the *originals* fit when they are warped. At last the flow settles: least squares
+  on full-size luma, gathered on the cells, where what it finds fits better.
 * **Warp** of the references' own pixels, once, at full size.
 * **Fusion** on cells of 4x4 luma samples: for each sample how much of each warped reference
   to take (a gate), and a residual, over the target.
@@ -173,6 +174,67 @@ class LeastSquares(nn.Module):
         return flow
 
 
+class Settle(nn.Module):
+    """The last steps of Lucas and Kanade, on every luma sample, for a flow on cells of 4x4.
+
+    Refinements learn to fit, not to a tenth of a sample, and what is fused is worth as much as
+    it is precise: two sharp pictures a quarter of a sample apart add a blur. Whole windows
+    (``2 radius + 1`` cells) are solved for, by sums that are taken on cells at once; where the
+    flow fitted better as it was, it stays.
+    """
+
+    def __init__(self, radius: int, times: int) -> None:
+        super().__init__()
+        self.radius = radius
+        self.times = times
+        self.cell = CELL
+        slope = torch.zeros(2, 1, 3, 3)
+        slope[0, 0, 1, 0] = slope[1, 0, 0, 1] = -0.5
+        slope[0, 0, 1, 2] = slope[1, 0, 2, 1] = 0.5
+        self.register_buffer("slope", slope, persistent=False)
+
+    def forward(self, target: Tensor, references: Tensor, flow: Tensor) -> Tensor:
+        """Luma ``[B, 1, H, W]`` and ``[R B, 1, H, W]``, a flow ``[R B, 2, H/4, W/4]`` in cells
+        -> a better flow, float32."""
+        grid = grid_of(target)
+        padded = F.pad(target, [1, 1, 1, 1], mode="replicate")
+        g = F.conv2d(padded, self.slope.float())  # type: ignore[arg-type]
+        many = references.shape[0] // target.shape[0]
+        tensor = F.avg_pool2d(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), self.cell)
+        tensor = torch.cat([tensor] * many, 0)
+        target = torch.cat([target] * many, 0)
+        g = torch.cat([g] * many, 0)
+        around = window(tensor, self.radius)
+        squares = around[:, 0:2] + 2e-5  # as in LeastSquares
+        scale = 1.0 / (squares[:, 0:1] * squares[:, 1:2] - around[:, 2:3] * around[:, 2:3])
+        straight = squares.flip(1) * scale
+        crossed = around[:, 2:3] * scale
+        start = flow * float(self.cell)
+        moved = start
+        before = target
+        after = target
+        for i in range(self.times + 1):
+            off = warp(references, finer(moved * (1.0 / self.cell), self.cell), grid)
+            off = target - off
+            if i == 0:
+                before = off
+            if i == self.times:
+                after = off
+            else:
+                pulled = F.avg_pool2d(g * off, self.cell) + tensor[:, 0:2] * moved
+                pulled = pulled + tensor[:, 2:3] * moved.flip(1)
+                sums = window(torch.cat([pulled, moved], 1), self.radius)
+                mean = sums[:, 2:]
+                v = sums[:, :2] - around[:, 0:2] * mean - around[:, 2:3] * mean.flip(1)
+                step = straight * v - crossed * v.flip(1)
+                moved = mean + step.clamp(-4.0, 4.0)
+        fits = torch.cat([before.abs(), after.abs()], 1)
+        fits = window(F.avg_pool2d(fits, self.cell), 1)
+        # A difference of 1 of 255 decides nearly wholly.
+        better = torch.sigmoid((fits[:, 0:1] - fits[:, 1:2]) * 1000.0)
+        return (start + better * (moved - start)) * (1.0 / self.cell)
+
+
 class Refine(nn.Module):
     """Three convolutions that see what a level knows; the flow's change starts at zero."""
 
@@ -214,7 +276,8 @@ class FamilyEnhancer(nn.Module):
     references: the slots, by its names. scale: k of the targets. features: channels of the
     learned features at 1/4, 1/8 and 1/16 of the size. motion: channels of the refinements;
     hidden: of the state that they hand on. steps: of least squares a level; refinements: how
-    many at 1/4 (the second and later ones share their weights). heads, channels, blocks (of
+    many at 1/4 (the second and later ones share their weights); settle: steps on full-size luma
+    after them. heads, channels, blocks (of
     ``convolutions`` each): the fusion's.
     """
 
@@ -227,6 +290,7 @@ class FamilyEnhancer(nn.Module):
         hidden: int = 16,
         steps: int = 1,
         refinements: int = 2,
+        settle: int = 2,
         heads: int = 24,
         channels: int = 48,
         blocks: int = 4,
@@ -252,6 +316,7 @@ class FamilyEnhancer(nn.Module):
         self.refine8 = Refine(1 + 2 * c8 + 2 + hidden, motion, hidden)
         self.refine4 = Refine(1 + 2 * c4 + 8 + 2 + hidden, motion, hidden)
         self.again4 = Refine(1 + 2 * c4 + 8 + 2 + hidden, motion, hidden)
+        self.settle = Settle(2, settle)
         self.about = nn.Linear(CODED, heads)
         self.target_about = nn.Linear(CODED, heads)
         self.head = nn.Conv2d(24 + hidden, heads, 3, padding=1)
@@ -373,9 +438,12 @@ class FamilyEnhancer(nn.Module):
         chroma = F.pixel_shuffle(change[:, 16:], self.cell // 2)
         return target + pack(luma, chroma).to(target.dtype)
 
-    def move(self, references: Tensor, flow: Tensor) -> Tensor:
-        """The references' pixels (stacked in the batch), moved by ``flow`` on cells."""
-        full = luma_of(references)
+    def move(self, target: Tensor, references: Tensor, flow: Tensor) -> Tensor:
+        """The references' pixels (stacked in the batch), moved by ``flow`` on cells, once it
+        has settled."""
+        full = luma_of(references).float()
+        # Not learned through: the loss of the motion teaches what comes before.
+        flow = self.settle(luma_of(target).float(), full, flow.detach())
         luma = warp(full, finer(flow, 4), grid_of(full), True)
         chroma = warp(references[:, 4:6], finer(flow, 2), grid_of(references))
         return pack(luma, chroma)
@@ -399,7 +467,7 @@ class FamilyEnhancer(nn.Module):
             theirs.append(torch.cat([f[i] for f in reference_features], 0))
         levels: list[Tensor] = []
         flow, hidden = self.flow(own, theirs, levels)
-        moved = self.move(torch.cat(references, 0), flow)
+        moved = self.move(target, torch.cat(references, 0), flow)
         return self.fuse(target, moved, hidden, side, b)
 
     def forward(self, pictures: Tensor, side: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class FamilyStep(nn.Module):
             levels: list[Tensor] = []
             flow, hidden = model.flow(own, theirs, levels)
             references = pictures[:, 1:].transpose(0, 1).flatten(0, 1)
-            moved = model.move(references, flow)
+            moved = model.move(pictures[:, 0], references, flow)
             made = model.fuse(pictures[:, 0], moved, hidden, side, len(pictures))
         motion = motion_loss(levels, batch["originals"], batch["fits"], weight)
         b = self.border // 2
