@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tds.models.build import build
 from tds.models.export import script, window_example
-from tds.models.family import FamilyEnhancer, LeastSquares, costs, finer, grid_of, warp
+from tds.models.family import FamilyEnhancer, LeastSquares, Settle, costs, finer, grid_of, warp
 
 SLOTS = ["-1", "+1", "full-before", "full-after"]
 SIZES = ["family-fast", "family-standard", "family-large"]
@@ -111,6 +111,40 @@ def test_least_squares_stays_where_there_is_nothing_to_see() -> None:
     flow = torch.full((1, 2, 16, 16), 0.25)
     solved = LeastSquares(3, 2)(flat, flat, flow, grid_of(flat))
     assert torch.allclose(solved, flow, atol=1e-4)
+
+
+def smooth_scene(height: int, width: int, right: float) -> Tensor:
+    """``[1, 1, H, W]``, the same scene moved to the right by so many samples."""
+    y = torch.arange(height, dtype=torch.float32)[:, None]
+    x = torch.arange(width, dtype=torch.float32)[None, :] - right
+    return (0.5 + 0.2 * torch.sin(x * 0.35 + y * 0.11) + 0.2 * torch.cos(y * 0.29 - x * 0.13))[
+        None, None
+    ]
+
+
+def test_a_flow_settles_to_a_part_of_a_sample() -> None:
+    target, reference = smooth_scene(64, 96, 0.0), smooth_scene(64, 96, 1.3)
+    flow = torch.zeros(1, 2, 16, 24)
+    found = 4.0 * Settle([2, 2])(target, reference, flow)[0, :, 3:-3, 3:-3]
+    assert (found[0] - 1.3).abs().max() < 0.1
+    assert found[1].abs().max() < 0.1
+
+
+def test_a_flow_that_fits_already_stays() -> None:
+    # The right half of the reference shows something else: no step of its windows fits better
+    # than the true motion, which the flow has.
+    target, reference = smooth_scene(64, 96, 0.0), smooth_scene(64, 96, 2.0)
+    torch.manual_seed(0)
+    reference[..., 48:] = torch.rand(1, 1, 64, 48)
+    flow = torch.zeros(1, 2, 16, 24)
+    flow[:, 0] = 0.5
+    settled = Settle([2, 2])(target, reference, flow)
+    assert (settled - flow)[..., 3:-3, 3:10].abs().max() < 0.02
+    fits = [
+        float((warp(reference, finer(f, 4), grid_of(target)) - target).abs().mean())
+        for f in (settled, flow)
+    ]
+    assert fits[0] <= fits[1]
 
 
 def test_costs_are_lowest_at_the_displacement() -> None:

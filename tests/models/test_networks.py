@@ -173,6 +173,15 @@ def test_through_a_reference_that_stands_for_both_nothing_moves_straight():
     assert len(both) == 4 and all(f.shape == (2, 2, 64, 96) for f in both)
 
 
+def test_settling_is_for_motion_of_the_lr_size():
+    with pytest.raises(ValueError, match="settle"):
+        build({"preset": "standard", "scale": 2, "settle": [2]})
+    plain, settled = (
+        build({"preset": "fast", "scale": 2, "settle": s}).alignment() for s in ([], [2, 2])
+    )
+    assert plain != settled  # cached alignments of one are not those of the other
+
+
 def test_hypotheses_need_the_full_search():
     with pytest.raises(ValueError, match="full_search"):
         build({"preset": "fast", "scale": 2, "hypotheses": 4})

@@ -12,7 +12,13 @@ from tds.models.light import LightEnhancer
 
 # What the names mean; a configuration may say more or otherwise.
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"kind": "light", "channels": 44, "blocks": 3, "convolutions": 1},
+    "fast": {
+        "kind": "light",
+        "channels": 44,
+        "blocks": 3,
+        "convolutions": 1,
+        "settle": [2, 2],
+    },
     "standard": {
         "kind": "light",
         "channels": 64,

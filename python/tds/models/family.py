@@ -178,15 +178,14 @@ class Settle(nn.Module):
     """The last steps of Lucas and Kanade, on every luma sample, for a flow on cells of 4x4.
 
     Refinements learn to fit, not to a tenth of a sample, and what is fused is worth as much as
-    it is precise: two sharp pictures a quarter of a sample apart add a blur. Whole windows
-    (``2 radius + 1`` cells) are solved for, by sums that are taken on cells at once; where the
-    flow fitted better as it was, it stays.
+    it is precise: two sharp pictures a quarter of a sample apart add a blur. Each step solves
+    for windows of ``2 radius + 1`` cells, by sums that are taken on cells at once; where the
+    flow fitted better as it was, it stays. radii: one for each step.
     """
 
-    def __init__(self, radius: int, times: int) -> None:
+    def __init__(self, radii: tuple[int, ...] | list[int]) -> None:
         super().__init__()
-        self.radius = radius
-        self.times = times
+        self.radii = list(radii)
         self.cell = CELL
         slope = torch.zeros(2, 1, 3, 3)
         slope[0, 0, 1, 0] = slope[1, 0, 0, 1] = -0.5
@@ -204,32 +203,23 @@ class Settle(nn.Module):
         tensor = torch.cat([tensor] * many, 0)
         target = torch.cat([target] * many, 0)
         g = torch.cat([g] * many, 0)
-        around = window(tensor, self.radius)
-        squares = around[:, 0:2] + 2e-5  # as in LeastSquares
-        scale = 1.0 / (squares[:, 0:1] * squares[:, 1:2] - around[:, 2:3] * around[:, 2:3])
-        straight = squares.flip(1) * scale
-        crossed = around[:, 2:3] * scale
         start = flow * float(self.cell)
+        off = target - warp(references, finer(flow, self.cell), grid)
+        before = off
         moved = start
-        before = target
-        after = target
-        for i in range(self.times + 1):
-            off = warp(references, finer(moved * (1.0 / self.cell), self.cell), grid)
-            off = target - off
-            if i == 0:
-                before = off
-            if i == self.times:
-                after = off
-            else:
-                pulled = F.avg_pool2d(g * off, self.cell) + tensor[:, 0:2] * moved
-                pulled = pulled + tensor[:, 2:3] * moved.flip(1)
-                sums = window(torch.cat([pulled, moved], 1), self.radius)
-                mean = sums[:, 2:]
-                v = sums[:, :2] - around[:, 0:2] * mean - around[:, 2:3] * mean.flip(1)
-                step = straight * v - crossed * v.flip(1)
-                moved = mean + step.clamp(-4.0, 4.0)
-        fits = torch.cat([before.abs(), after.abs()], 1)
-        fits = window(F.avg_pool2d(fits, self.cell), 1)
+        for radius in self.radii:
+            pulled = F.avg_pool2d(g * off, self.cell) + tensor[:, 0:2] * moved
+            pulled = pulled + tensor[:, 2:3] * moved.flip(1)
+            sums = window(torch.cat([pulled, moved, tensor], 1), radius)
+            mean = sums[:, 2:4]
+            squares = sums[:, 4:6] + 2e-5  # as in LeastSquares
+            crossed = sums[:, 6:7]
+            v = sums[:, :2] - sums[:, 4:6] * mean - crossed * mean.flip(1)
+            step = squares.flip(1) * v - crossed * v.flip(1)
+            step = step / (squares[:, 0:1] * squares[:, 1:2] - crossed * crossed)
+            moved = mean + step.clamp(-4.0, 4.0)
+            off = target - warp(references, finer(moved * (1.0 / self.cell), self.cell), grid)
+        fits = window(F.avg_pool2d(torch.cat([before.abs(), off.abs()], 1), self.cell), 1)
         # A difference of 1 of 255 decides nearly wholly.
         better = torch.sigmoid((fits[:, 0:1] - fits[:, 1:2]) * 1000.0)
         return (start + better * (moved - start)) * (1.0 / self.cell)
@@ -276,8 +266,8 @@ class FamilyEnhancer(nn.Module):
     references: the slots, by its names. scale: k of the targets. features: channels of the
     learned features at 1/4, 1/8 and 1/16 of the size. motion: channels of the refinements;
     hidden: of the state that they hand on. steps: of least squares a level; refinements: how
-    many at 1/4 (the second and later ones share their weights); settle: steps on full-size luma
-    after them. heads, channels, blocks (of
+    many at 1/4 (the second and later ones share their weights); settle: radii, in cells, of the
+    steps on full-size luma after them. heads, channels, blocks (of
     ``convolutions`` each): the fusion's.
     """
 
@@ -290,7 +280,7 @@ class FamilyEnhancer(nn.Module):
         hidden: int = 16,
         steps: int = 1,
         refinements: int = 2,
-        settle: int = 2,
+        settle: tuple[int, ...] | list[int] = (2, 2),
         heads: int = 24,
         channels: int = 48,
         blocks: int = 4,
@@ -316,7 +306,7 @@ class FamilyEnhancer(nn.Module):
         self.refine8 = Refine(1 + 2 * c8 + 2 + hidden, motion, hidden)
         self.refine4 = Refine(1 + 2 * c4 + 8 + 2 + hidden, motion, hidden)
         self.again4 = Refine(1 + 2 * c4 + 8 + 2 + hidden, motion, hidden)
-        self.settle = Settle(2, settle)
+        self.settle = Settle(settle)
         self.about = nn.Linear(CODED, heads)
         self.target_about = nn.Linear(CODED, heads)
         self.head = nn.Conv2d(24 + hidden, heads, 3, padding=1)

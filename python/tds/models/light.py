@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tds.models.family import FusionBlock
+from tds.models.family import FusionBlock, Settle, finer
 from tds.models.motion import MotionSearch, StraightSearch, warp, window_sum
 from tds.models.resample import BicubicDown, BicubicUp, luma_of, pack
 
@@ -35,6 +35,8 @@ class LightEnhancer(nn.Module):
     ``full_search``): the motion found for each reference by itself; a straight motion through
     both, refined for each by itself; the straight motion as it is; and the motion found at the
     LR size refined with small windows instead of large ones, where it changes within those.
+    ``settle`` (without ``full_search``) lets the motion settle at full size, on cells of 4x4:
+    radii of its steps, in cells.
     """
 
     def __init__(
@@ -47,14 +49,19 @@ class LightEnhancer(nn.Module):
         last_iterations: int = 2,
         last_passes: int = 1,
         hypotheses: int = 1,
+        settle: tuple[int, ...] | list[int] = (),
     ) -> None:
         super().__init__()
         if scale not in (2, 4):
             raise ValueError(f"scale is 2 or 4, not {scale}")
         if hypotheses not in ((1, 4) if full_search else (1,)):
             raise ValueError(f"hypotheses is 1 or 4, and 4 needs full_search; not {hypotheses}")
+        if settle and full_search:
+            raise ValueError("settle is for motion of the LR size, not beside full_search")
         self.scale = scale
         self.cell = CELL
+        self.settles = len(settle) > 0
+        self.settle = Settle(settle)
         self.full_search = full_search
         self.hypotheses = hypotheses
         self.up = BicubicUp(scale)
@@ -88,6 +95,8 @@ class LightEnhancer(nn.Module):
         """All that ``align`` depends on: equal for networks that may share aligned samples."""
         full = self.refine_full.settings() if self.full_search else None
         found = {"scale": self.scale, "motion": self.motion.settings(), "full": full}
+        if self.settles:
+            found["settle"] = self.settle.radii
         if self.hypotheses > 1:
             found["hypotheses"] = self.hypotheses
             found["straight"] = self.straight.settings()
@@ -119,12 +128,15 @@ class LightEnhancer(nn.Module):
         references = torch.cat([first[2], last[2]], 0)
         flow = self.motion(both, references)
         full = F.interpolate(flow, scale_factor=k, mode="bilinear", align_corners=False) * k
-        if not self.full_search:
+        if not self.full_search and not self.settles:
             return [full]
         up = self.up(luma)
-        up = torch.cat([up, up], 0)
         # The reference loses what the target cannot show, or it would be matched to noise.
         low = self.up(references)
+        if self.settles:
+            cells = F.avg_pool2d(full, self.cell) * (1.0 / self.cell)
+            return [finer(self.settle(up, low, cells), self.cell)]
+        up = torch.cat([up, up], 0)
         if self.hypotheses == 1:
             return [self.refine_full.refine(up, low, full, 1, 1)]
         position = side[:, 2:3, None, None].float()
