@@ -180,11 +180,13 @@ class Settle(nn.Module):
     Refinements learn to fit, not to a tenth of a sample, and what is fused is worth as much as
     it is precise: two sharp pictures a quarter of a sample apart add a blur. Each step solves
     for windows of ``2 radius + 1`` cells, by sums that are taken on cells at once; where the
-    flow fitted better as it was, it stays. radii: one for each step.
+    flow fitted better as it was, it stays. radii: one for each step, at least one.
     """
 
     def __init__(self, radii: tuple[int, ...] | list[int]) -> None:
         super().__init__()
+        if not radii:
+            raise ValueError("a flow settles by one step or more; radii are its windows")
         self.radii = list(radii)
         self.cell = CELL
         slope = torch.zeros(2, 1, 3, 3)

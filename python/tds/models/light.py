@@ -61,7 +61,7 @@ class LightEnhancer(nn.Module):
         self.scale = scale
         self.cell = CELL
         self.settles = len(settle) > 0
-        self.settle = Settle(settle)
+        self.settle = Settle(settle or [1])  # scripting knows no list without entries
         self.full_search = full_search
         self.hypotheses = hypotheses
         self.up = BicubicUp(scale)
