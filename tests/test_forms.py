@@ -40,7 +40,7 @@ def test_every_frame_comes_out_once_at_its_time(written: forms.Written) -> None:
     assert hr == dict(tools.pictures(path, 0))
     # The tag where there is place for one; the rate in any case.
     file = tds.open(path)
-    assert (file.metadata is None) == (written.form == "ts")
+    assert file.metadata == (None if written.form == "ts" else metadata)
     assert file.rate == forms.RATE
     assert file.hr.codec == metadata.codec == file.lr.codec
     # The file is what its name, or the format asked for, says.

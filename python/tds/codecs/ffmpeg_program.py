@@ -251,7 +251,8 @@ class FFmpegEncoder(EncoderAdapter):
             fault = "has pictures out of display order, and low delay has none"
         if fault:
             given = _given(self.settings)
-            way = f"leave {given} out" if given else f"{config.value.upper()} needs another encoder"
+            way = f"leave {given} out, " if given else ""
+            way += "change that by an option of its own, or name another encoder"
             raise ExternalError(f"what {self.name} coded {fault}; {way}")
 
     def _end(self) -> list[tuple[int, bool]]:
