@@ -138,7 +138,7 @@ def test_the_qp_and_the_lists_of_options_go_where_an_encoder_has_them():
             find_adapter(name).codec_arguments(replace(settings(config), preset="", **more))
         )
 
-    hevc = "-c:v hevc_nvenc -rc constqp -qp:v 30 -g 1 -bf 0 -tag:v hvc1"
+    hevc = "-c:v hevc_nvenc -rc constqp -qp:v 30 -i_qfactor:v 1 -g 1 -bf 0 -tag:v hvc1"
     assert told("hevc_nvenc") == hevc
     assert told("hevc_nvenc", crf=28.0).startswith("-c:v hevc_nvenc -rc vbr -b:v 0 -cq 28 ")
     assert told("h264_qsv", Config.RA) == "-c:v h264_qsv -q:v 30 -g 8"

@@ -88,7 +88,11 @@ class GeneralEncoder(FFmpegEncoder):
             raise InputError(f"{cls.name} has no fixed QP that FFmpeg can set; {way}")
         modes = options["rc"].values if "rc" in options else frozenset()
         mode = next((["-rc", word] for word in ("constqp", "cqp") if word in modes), [])
-        return [*mode, *(word for name in names for word in (f"-{name}:v", str(settings.qp)))]
+        # NVENC and Quick Sync code intra pictures at 0.8 of the QP unless told otherwise; in AI
+        # every QP is the one asked.
+        flat = ["-i_qfactor:v", "1"] if settings.config is Config.AI else []
+        qps = [word for name in names for word in (f"-{name}:v", str(settings.qp))]
+        return [*mode, *qps, *flat]
 
     @classmethod
     def input_pix_fmt(cls, settings: StreamSettings) -> str:
