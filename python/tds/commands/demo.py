@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundled import demo_clip
+from ..codecs import Codec
 from ..decoder import EnhanceSettings, decode
 from ..encoder import EncodeResult, encode
 from ..measuring.comparison import side_by_side
@@ -37,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
     )
     p.add_argument("input", nargs="?", help="a short video (default: a clip that comes along)")
     p.add_argument("--out", default="out", help="folder for the results (default %(default)s)")
-    p.add_argument("--codec", choices=("vvc", "hevc"), default="vvc")
+    p.add_argument("--codec", choices=[codec.value for codec in Codec], default="vvc")
     p.add_argument("--config", choices=("ai", "ldp", "ra"), default="ai")
     p.add_argument("--qp", type=int, default=32)
     p.add_argument("--scale", type=int, choices=(2, 4), default=2)
@@ -130,6 +131,6 @@ def draw(
         versions,
         meta.bit_depth,
         f"{Path(source).name}, frame {index}: {meta.codec.upper()} {meta.config.upper()}, QP "
-        f"{meta.hr_qp}, k = {meta.scale}; whole clip {pair_kbit:.0f} kbit as HR + LR, "
+        f"{result.settings.qp}, k = {meta.scale}; whole clip {pair_kbit:.0f} kbit as HR + LR, "
         f"{plain_kbit:.0f} kbit as the plain stream",
     )
