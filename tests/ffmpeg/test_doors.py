@@ -7,44 +7,55 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
-from filter_tools import BICUBIC, Program
+from filter_tools import BICUBIC, EXACT, Program, framemd5
 
 import tds
 import tools
+from tds import models
 from tds.session import native_dir
 
 Coded = Callable[..., tds.EncodeResult]
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "doors.md"
 KEEP = ("-movflags", "use_metadata_tags")
+FRAGMENTS = ("-movflags", "use_metadata_tags+frag_keyframe+empty_moov")
+NO_TAG = ("-map_metadata", -1)
 CASES: dict[str, tuple[tuple[object, ...], tuple[object, ...], str]] = {
     # what was done: (options before the input, options of the output, suffix)
     "as `tds encode` wrote it": ((), KEEP, ".mp4"),
-    "without its tag": ((), ("-map_metadata", -1), ".mp4"),
     "in Matroska": ((), (), ".mkv"),
-    "in Matroska, without its tag": ((), ("-map_metadata", -1), ".mkv"),
     "in a transport stream": ((), (), ".ts"),
-    "fragmented": ((), ("-movflags", "use_metadata_tags+frag_keyframe+empty_moov"), ".mp4"),
+    "fragmented": ((), FRAGMENTS, ".mp4"),
     "the first 0.8 s": ((), ("-t", 0.8, *KEEP), ".mp4"),
     "0.8 s from 0.4 s on": (("-ss", 0.4), ("-t", 0.8, *KEEP), ".mp4"),
     "the same in Matroska": (("-ss", 0.4), ("-t", 0.8), ".mkv"),
+    "the same, fragmented": (("-ss", 0.4), ("-t", 0.8, *FRAGMENTS), ".mp4"),
 }
+PAIRS: dict[str, dict[str, Any]] = {
+    "AI": {"config": "ai"},
+    "RA": {"config": "ra", "boundaries": "shared", "intra_period": 8},
+}
+REFUSAL = "do not tell where each really begins"
+BICUBIC_SETTINGS = tds.EnhanceSettings("bicubic")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Of one door: how many frames, their rate, a digest of all."""
+    """Of one door: how many frames, their rate, the model, a digest of all."""
 
     frames: int
     rate: Fraction
+    model: str
     digest: str
 
     def __str__(self) -> str:
@@ -54,17 +65,25 @@ class Answer:
 def of_decoder(pictures: tds.Decoder) -> Answer:
     with pictures:
         digests = [tools.digest(p.planes) for p in pictures]
-        return Answer(len(digests), pictures.rate, "".join(digests))
+        info = pictures.session.info
+        return Answer(len(digests), pictures.rate, info.model_name, "".join(digests))
 
 
-def of_filter(ffmpeg: Program, path: Path) -> Answer:
-    frames = ffmpeg.frames("-copyts", "-i", path, "-vf", BICUBIC)
+def of_filter(ffmpeg: Program, path: Path, filter: str = BICUBIC, **variables: str) -> Answer:
     whole = path.with_suffix(".y4m")
-    ffmpeg("-i", path, "-vf", BICUBIC, "-fps_mode", "passthrough", whole)
+    ran = ffmpeg(
+        *("-v", "verbose", "-copyts", "-i", path, "-filter_complex", f"{filter},split[a][b]"),
+        *("-map", "[a]", *EXACT, "-f", "framemd5", "-"),
+        *("-map", "[b]", "-fps_mode", "passthrough", whole),
+        **variables,
+    )
+    frames = framemd5(ran.output)
     with open(whole, "rb") as file:
         header = file.readline().decode().split()
     rate = Fraction(next(word[1:] for word in header if word[0] == "F").replace(":", "/"))
-    return Answer(len(frames), rate, "".join(digest for _, digest in frames))
+    model = re.search(r"torchscript (\S+), cpu", ran.log)
+    digest = "".join(digest for _, digest in frames)
+    return Answer(len(frames), rate, model[1] if model else "", digest)
 
 
 def two_files(path: Path, folder: Path) -> list[Path]:
@@ -78,55 +97,107 @@ def two_files(path: Path, folder: Path) -> list[Path]:
     return made
 
 
-def of_example(source: Path, folder: Path) -> Answer:
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """docs/examples/enhance.c, which pairs raw files in groups of one size."""
     native = Path(native_dir())
-    program = folder / "enhance"
+    program = tmp_path_factory.mktemp("example") / "enhance"
     subprocess.run(
         ["cc", ROOT / "docs/examples/enhance.c", "-o", program, f"-I{ROOT / 'csrc/include'}",
          f"-L{native / 'lib'}", "-ltds", f"-Wl,-rpath,{native / 'lib'}"],
         check=True,
     )  # fmt: skip
+    return program
+
+
+def of_example(program: Path, source: Path, folder: Path, *model: Path) -> Answer:
+    """What it makes of the two tracks as raw files; rate and model are the caller's."""
     for track, name in enumerate(("hr", "lr")):
         tools.ffmpeg("-i", source, "-map", f"0:v:{track}", "-fps_mode", "passthrough", "-f",
                      "rawvideo", folder / f"{name}.yuv")  # fmt: skip
     names = [folder / f"{name}.yuv" for name in ("hr", "lr", "out")]
-    subprocess.run([program, "128", "72", "2", "5", *names], check=True)
+    subprocess.run([program, "128", "72", "2", "5", *names, *model], check=True)
     data, size = names[2].read_bytes(), 128 * 72 * 3 // 2
     pictures = [data[at : at + size] for at in range(0, len(data), size)]
     digests = [hashlib.md5(picture).hexdigest() for picture in pictures]
-    return Answer(len(digests), Fraction(25), "".join(digests))  # it has no times
+    return Answer(len(digests), Fraction(25), "fast" if model else "", "".join(digests))
+
+
+def of_three_doors(ffmpeg: Program, path: Path, folder: Path) -> Answer | str:
+    """What tds decode, tds enhance and the filter say of a file, without a model: one thing."""
+    hr, lr = two_files(path, folder)
+    try:
+        answer = of_decoder(tds.decode(path, settings=BICUBIC_SETTINGS))
+    except ValueError as error:
+        assert REFUSAL in str(error) and str(path) in str(error)
+        with pytest.raises(ValueError, match=REFUSAL):
+            of_decoder(tds.enhance(hr, lr, settings=BICUBIC_SETTINGS))
+        said = ffmpeg("-copyts", "-i", path, "-vf", BICUBIC, "-f", "null", "-", status=None).log
+        assert REFUSAL in said
+        return "refused"
+    assert of_decoder(tds.enhance(hr, lr, settings=BICUBIC_SETTINGS)) == answer, path
+    assert of_filter(ffmpeg, path) == answer, path
+    return answer
 
 
 def test_all_doors_give_the_same_and_the_page_says_it(
-    tmp_path: Path, ffmpeg: Program, coded: Coded
+    tmp_path: Path, ffmpeg: Program, coded: Coded, example: Path
 ) -> None:
-    settings = tds.EnhanceSettings("bicubic")
     rows = []
     for name, (before, after, suffix) in CASES.items():
         row = []
-        for config in ("ai", "ra"):
-            folder = tmp_path / f"{config}{len(rows)}"
-            folder.mkdir()
-            path = folder / f"x{suffix}"
-            source = coded(codec="hevc", config=config, boundaries="shared", intra_period=8).path
-            tools.ffmpeg(*before, "-i", source, "-map", 0, "-c", "copy", *after, path)
-            hr, lr = two_files(path, folder)
-            answer = of_decoder(tds.decode(path, settings=settings))
-            assert of_decoder(tds.enhance(hr, lr, settings=settings)) == answer, name
-            assert of_filter(ffmpeg, path) == answer, name
-            row.append(str(answer))
+        for kind, options in PAIRS.items():
+            source = coded(codec="hevc", **options).path
+            for tag in ((), NO_TAG):
+                folder = tmp_path / f"{len(rows)}{len(row)}"
+                folder.mkdir()
+                path = folder / f"x{suffix}"
+                tools.ffmpeg(*before, "-i", source, "-map", 0, "-c", "copy", *after, *tag, path)
+                answer = of_three_doors(ffmpeg, path, folder)
+                if kind == "AI" and "-t" not in after:  # groups of one size, and all of them
+                    assert of_example(example, path, folder) == answer, name
+                row.append(str(answer))
         rows.append(f"| {name} | {' | '.join(row)} |")
-    source = coded(codec="hevc", config="ai").path
-    answer = of_decoder(tds.decode(source, settings=settings))
-    assert of_example(source, tmp_path) == of_filter(ffmpeg, source) == answer
     begin, end = "<!-- made by tests/ffmpeg/test_doors.py -->", "<!-- end -->"
     before_it, rest = PAGE.read_text().split(begin)
-    made = "\n".join(["| the pair | AI | RA |", "|---|---|---|", *rows])
+    head = "| the pair | AI | AI, no tag | RA | RA, no tag |"
+    made = "\n".join([head, "|---|---|---|---|---|", *rows])
     page = f"{before_it}{begin}\n{made}\n{end}{rest.split(end)[1]}"
     if os.environ.get("TDS_WRITE_DOCS"):
         PAGE.write_text(page)
     assert PAGE.read_text() == page
+
+
+def test_all_doors_enhance_by_the_same_model(
+    tmp_path: Path, ffmpeg: Program, coded: Coded, example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that the tag names, with what else it tells the model (QPs); where it is gone, the
+    one that is asked for, as the C example is, which reads no tag."""
+    archive = tmp_path / "fast-k2.pt"
+    archive.symlink_to(models.find("fast", 2).path)
+    monkeypatch.setenv("TDS_MODEL_PATH", str(tmp_path))
+    tagged = coded(codec="hevc", config="ai", model="fast").path
+    bare = tmp_path / "bare.mp4"
+    tools.ffmpeg("-i", tagged, "-map", 0, "-c", "copy", *FRAGMENTS, *NO_TAG, bare)
+    found = {}
+    for path, model, option in ((tagged, None, ""), (bare, "fast", "model=fast:")):
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        settings = tds.EnhanceSettings(model=model, device="cpu")
+        answers = [of_decoder(tds.decode(path, settings=settings))]
+        hr, lr = two_files(path, folder)
+        answers.append(of_decoder(tds.enhance(hr, lr, settings=settings)))
+        filter = f"tds_enhance={option}device=cpu"
+        copy = folder / "x.mp4"
+        copy.symlink_to(path)
+        answers.append(of_filter(ffmpeg, copy, filter, TDS_MODEL_PATH=str(tmp_path)))
+        assert answers == answers[:1] * 3
+        found[path] = answers[0]
+    assert of_example(example, bare, tmp_path, archive) == found[bare]
+    assert {a.model for a in found.values()} == {"fast"}
+    assert {a.frames for a in found.values()} == {25}
+    plain = of_decoder(tds.decode(bare, settings=BICUBIC_SETTINGS))
+    assert len({a.digest for a in (*found.values(), plain)}) == 3
 
 
 def test_all_doors_refuse_the_same(tmp_path: Path, ffmpeg: Program, coded: Coded) -> None:
