@@ -220,6 +220,7 @@ def test_notebooks_show_pictures_and_pairs(coded):
         assert "data:image/png;base64," in shown and "25, 1 s" in shown
         assert repr(pictures).startswith("<tds.Decoder 128x72 8 bit, k = 2, 25 frames/s, bicubic")
         assert next(pictures).pts == 0  # being shown took nothing away
+    assert repr(pictures).endswith(", closed>")
     with tds.open(path) as file:
         assert repr(file) == (
             f"<tds.PairedFile {str(path)!r} hevc ai QP 37, 25 frames, HR 128x72, LR 64x36>"

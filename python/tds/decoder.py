@@ -377,9 +377,13 @@ class Decoder(Iterator[Picture]):
 
     def __repr__(self) -> str:
         what = "plain" if self.plain else f"k = {self.scale}"
+        try:
+            made_by = self.model
+        except ValueError:
+            made_by = "closed"
         return (
             f"<tds.Decoder {self.width}x{self.height} {self.bit_depth} bit, {what}, "
-            f"{float(self.rate):g} frames/s, {self.model}>"
+            f"{float(self.rate):g} frames/s, {made_by}>"
         )
 
     def _repr_html_(self) -> str:

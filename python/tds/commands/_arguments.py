@@ -21,8 +21,9 @@ def add_raw(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--rate",
-        help="frames a second, as in 25 or 30000/1001, of planar video (default 25) or of a "
-        "stream without times (.264, .265, .266; default: what the stream says)",
+        help="frames a second, as in 25 or 30000/1001, of planar video and of numbered "
+        "pictures (default 25) or of a stream without times (.264, .265, .266; default: what the "
+        "stream says)",
     )
     group.add_argument(
         "--pix-fmt", help="of planar video: FFmpeg's name of the format (default yuv420p)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,8 +34,8 @@ _TAGS: dict[str, Any] = (
 class RawFormat:
     """What a raw file does not say itself.
 
-    size: luma (width, height) of planar video; None: a coded stream without times (.264,
-    .265, .266, ...), of which only the rate is said. rate: frames a second. pix_fmt:
+    size: luma (width, height) of planar video; None: numbered pictures, or a coded stream without
+    times (.264, .265, .266, ...), of which only the rate is said. rate: frames a second. pix_fmt:
     FFmpeg's name, of planar video.
     """
 
@@ -57,6 +58,11 @@ def ffmpeg_name(path: str | os.PathLike[str]) -> str:
     in a name would be taken for a protocol. Addresses (``http://...``) stay as they are."""
     name = os.fspath(path)
     return name if "://" in name else f"file:{name}"
+
+
+def is_numbered(path: str) -> bool:
+    """Whether this stands for numbered pictures, as in ``frames/%05d.png``."""
+    return bool(re.search(r"%0?\d*d", Path(path).name)) and not Path(path).exists()
 
 
 def is_read_once(path: str) -> bool:
@@ -91,6 +97,10 @@ def open_container(
     # FFmpeg guesses raw streams by their content, which a short one has too little of.
     format_name = _ANNEX_B.get(Path(path).suffix.lower())
     planar = raw is not None and raw.size is not None
+    numbered = not planar and is_numbered(path)
+    if numbered:
+        format_name = "image2"
+        options = {**(options or {}), "framerate": str(raw.rate if raw is not None else 25)}
     if raw is not None and raw.size is not None:
         _check_raw_name(path)
         format_name = "rawvideo"
@@ -102,7 +112,7 @@ def open_container(
         }
     if path != STANDARD_INPUT and "://" not in path:
         p = Path(path)
-        if not p.exists():
+        if not p.exists() and not numbered:
             raise MissingError(f"{path}: there is no such file")
         if p.is_dir():
             raise InputError(f"{path} is a folder, not a video file")
@@ -124,6 +134,11 @@ def open_container(
     except PermissionError as e:
         raise InputError(f"{path}: not allowed to read it") from e
     except av.error.FFmpegError as e:
+        if numbered:
+            raise MissingError(
+                f"{path}: there is no such picture, numbered from 0 to 4, to begin with "
+                f"({reason(e)})"
+            ) from e
         if not planar and Path(path).suffix.lower() in {".yuv", ".raw", ".rgb"}:
             raise InputError(
                 f"{path}: raw video says nothing of itself; give --size (and --rate, --pix-fmt)"
@@ -133,7 +148,12 @@ def open_container(
             f"({reason(e)}); check it with ffprobe"
         ) from e
 
-    if raw is not None and not planar and not has_flag(container, Flags.no_timestamps):
+    if (
+        raw is not None
+        and not planar
+        and not numbered
+        and not has_flag(container, Flags.no_timestamps)
+    ):
         container.close()
         raise InputError(
             f"{path} has times of its own, so --rate does not apply; leave it out, or give --size "
