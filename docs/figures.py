@@ -45,8 +45,16 @@ def groups() -> str:
     """Ten frames in time, in independent and in shared groups of 5."""
     parts = []
     rows = (
-        ("independent groups (the paper's, --boundaries independent)", "HLLLHHLLLH", [(0, 4), (5, 9)]),
-        ("shared groups (what tds encode makes of a pair unless told)", "HLLLHLLLHL", [(0, 4), (4, 8)]),
+        (
+            "independent groups (the paper's, --boundaries independent)",
+            "HLLLHHLLLH",
+            [(0, 4), (5, 9)],
+        ),
+        (
+            "shared groups (what tds encode makes of a pair unless told)",
+            "HLLLHLLLHL",
+            [(0, 4), (4, 8)],
+        ),
     )
     for row, (title, roles, spans) in enumerate(rows):
         top = 16 + row * 140

@@ -18,6 +18,7 @@ import yaml
 from tds import cli
 from tds.codecs import Codec, Config
 from tds.errors import InputError
+from tds.files import sha256_of
 from tds.models.build import build as build_network
 from tds.models.registry import load, metadata
 from tds.models.resample import luma_of
@@ -338,6 +339,14 @@ def test_stopped_and_resumed_gives_the_same_weights(configuration, tmp_path, sca
     }, "not all was trained"
 
 
+def test_a_run_says_where_it_starts_from(configuration, tmp_path, capsys):
+    shipped = Path(__file__).resolve().parents[2] / "models" / "fast-k1.safetensors"
+    path = configuration(init=str(shipped), stages=[{"steps": 0}])
+    Trainer(load_config(path), tmp_path / "run").run()
+    told = f"from fast {metadata(shipped)['version']} for k = 1 in {shipped}"
+    assert f"{told} (sha256 {sha256_of(shipped)[:8]})" in capsys.readouterr().err
+
+
 def test_from_clips_to_a_model_that_the_engine_runs(
     configuration, family_set, clips, tmp_path, capsys
 ):
@@ -372,6 +381,8 @@ def test_from_clips_to_a_model_that_the_engine_runs(
     archive = tmp_path / "own.pt"
     weights = out / "weights.safetensors"
     assert cli.main(["export", str(weights), "--out", str(archive)]) == 0
+    # A name that tells it from the model of that name which comes along.
+    assert metadata(archive)["name"] == f"fast-{sha256_of(weights)[:8]}"
     entry = next(
         e for e in load_manifest(family_set) if (e.clip, e.config, e.hr_qp) == ("two", "ai", 37)
     )

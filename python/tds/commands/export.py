@@ -24,7 +24,11 @@ def add_parser(subparsers: Any) -> None:
         default="float32",
         help="of the stored weights (float32)",
     )
-    p.add_argument("--name", help="the name in its metadata, if another")
+    p.add_argument(
+        "--name",
+        help="the name in its metadata (default: that of the weights, with the beginning of "
+        "their sha256 where a model that comes along is called so too)",
+    )
     p.add_argument("--overwrite", action="store_true")
     p.set_defaults(func=run)
 
@@ -32,13 +36,12 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..files import check_output, sha256_of
     from ..models.export import export
-    from ..models.registry import load, metadata, weights
+    from ..models.registry import load, metadata, own_name, weights
 
     check_output(args.out, args.overwrite)
     path = weights(args.model, args.scale or 2)
     about = metadata(path)
-    if args.name:
-        about["name"] = args.name
+    about["name"] = args.name or own_name(path, about)
     export(load(path), {**about, "weights_sha256": sha256_of(path)}, args.out, args.precision)
     print(f"{args.out}: {about['name']} {about['version']}, k = {about['scale']}, {args.precision}")
     return 0

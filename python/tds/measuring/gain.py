@@ -204,7 +204,7 @@ def gain_table(gain: Gain) -> str:
         if not frames:
             return
         y = [np.mean([getattr(f, when).y for f in frames]) for when in ("before", "after")]
-        chroma = np.mean([(f.after.u + f.after.v - f.before.u - f.before.v) / 2 for f in frames])
+        chroma = np.mean([(f.after.u - f.before.u + (f.after.v - f.before.v)) / 2 for f in frames])
         kbit = "" if bits is None else f"{bits / 1000:.1f}"
         t.add_row(name, str(len(frames)), kbit, f"{y[0]:.2f}", f"{y[1]:.2f}",
                   f"{y[1] - y[0]:+.2f}", f"{chroma:+.2f}")  # fmt: skip

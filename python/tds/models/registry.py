@@ -308,6 +308,17 @@ def _is_whole(archive: Path, digest: str) -> bool:
         return False
 
 
+def own_name(path: Path, about: dict[str, Any]) -> str:
+    """The name for an archive of these weights: theirs; with the beginning of their sha256 where a
+    model of this package has that name and other weights."""
+    name, digest = str(about["name"]), sha256_of(path)
+    for folder in _own_folders():
+        shipped = folder / f"{name}-k{about['scale']}.safetensors"
+        if shipped.is_file() and sha256_of(shipped) != digest:
+            return f"{name}-{digest[:8]}"
+    return name
+
+
 def load(path: str | os.PathLike[str]) -> nn.Module:
     """The network of a ``.safetensors`` file, in evaluation mode, on the CPU, float32.
 

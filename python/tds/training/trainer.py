@@ -444,7 +444,7 @@ class Trainer:
         count = sum(p.numel() for p in self.model.parameters())
         self._say(
             f"{count} parameters, {self.device} x {self.world}, "
-            + (f"resumed at step {self.step}" if resumed else "from the start")
+            + (f"resumed at step {self.step}" if resumed else self._beginning())
         )
         if self.rank == 0 and not validation:
             self._say("nothing to validate on: name data.held_out or validation.folders")
@@ -459,6 +459,17 @@ class Trainer:
                 signal.signal(number, handler)
         if self.world > 1:
             dist.barrier()  # not after an error: the others are not on their way here
+
+    def _beginning(self) -> str:
+        """Where a new run starts from, in words."""
+        start = self.config.init
+        if not start:
+            return "from the start"
+        about = metadata(start)
+        return (
+            f"from {about['name']} {about['version']} for k = {about['scale']} in {start} "
+            f"(sha256 {sha256_of(start)[:8]})"
+        )
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._stop = True
