@@ -190,7 +190,7 @@ def test_an_option_of_vvenc_is_its_own_library_s(small, tmp_path):
     for options in ({}, {"ALF": "0", "SAO": "0", "MRL": "0", "ISP": "0", "LFNST": "0"}):
         result = tds.encode(
             *(small, tmp_path / f"{len(options)}.mp4"), encoder="vvenc", preset="fast", qp=27,
-            encoder_options=options,
+            encoder_options=options, plan="tds",
         )  # fmt: skip
         sizes.append(result.hr.bits)
     assert sizes[0] != sizes[1]
@@ -241,7 +241,7 @@ def test_a_pair_of_an_encoder_that_nothing_is_known_of(city, tmp_path, encoder, 
     bits = []
     for qp in (24, 36):
         out = tmp_path / f"{qp}.mp4"
-        result = tds.encode(source, out, encoder=encoder, config=config, qp=qp)
+        result = tds.encode(source, out, encoder=encoder, config=config, qp=qp, plan="tds")
         bits.append(result.hr.bits + result.lr.bits)
         with tds.decode(out, backend="bicubic") as pictures:
             assert [p.pts * pictures.time_base for p in pictures] == tools.times(source)

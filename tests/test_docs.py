@@ -60,7 +60,10 @@ def test_every_command_of_the_docs_is_one_that_the_program_takes(page: Path) -> 
 
 def test_commands_are_found_in_blocks() -> None:
     text = "A=b tds encode a b --qp 3  # so\nx | tds decode a - | ffplay -\n"
-    assert commands(text) == [["encode", "a", "b", "--qp", "3"], ["decode", "a", "-"]]
+    assert commands(text) == [
+        ["encode", "--plan", "tds", "a", "b", "--qp", "3"],
+        ["decode", "a", "-"],
+    ]
     assert sum(len(commands(text)) for page in PAGES for text in blocks(page, "", "sh")) > 30
 
 
@@ -68,7 +71,7 @@ def test_commands_are_found_in_blocks() -> None:
 def test_python_of_the_docs_runs(name: str, small: Path, tmp_path: Path) -> None:
     page = ROOT / name if name == "README.md" else ROOT / "docs" / name
     shutil.copy(small, tmp_path / "clip.mkv")
-    tds.encode(small, tmp_path / "clip.mp4", codec="hevc", preset="ultrafast")
+    tds.encode(small, tmp_path / "clip.mp4", codec="hevc", preset="ultrafast", plan="tds")
     script = tmp_path / "blocks.py"
     text = "\n".join(blocks(page, "python"))
     # The README's encoder is the default one, which takes its time.

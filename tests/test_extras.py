@@ -187,7 +187,7 @@ def test_sound_in_the_middle_of_a_transport_stream_is_said(tmp_path: Path, small
     tools.ffmpeg("-f", "lavfi", "-i", "sine=440", *filled, "-c:a", "aac", "-shortest", parts[1])
     source = tmp_path / "in.ts"
     source.write_bytes(b"".join(parts[i].read_bytes() for i in (0, 1, 0)))
-    result = tds.encode(source, tmp_path / "o.mp4", codec="hevc", preset="ultrafast")
+    result = tds.encode(source, tmp_path / "o.mp4", codec="hevc", preset="ultrafast", plan="tds")
     assert result.metadata.timeline.frames == 75
     assert [n for n in result.notices if "sound track 0 (aac)" in n and "begins later" in n]
 

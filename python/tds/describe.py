@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from .arrivals import Arrivals
-from .container.metadata import Metadata
+from .container.metadata import Metadata, container_tag
 from .container.mp4 import Packets, PairedFile, Track, plain_track
+from .media.opening import open_container
 from .pair import Lost, Pair
 from .plain import PlainStream
 from .plan import Role
@@ -28,6 +30,7 @@ def describe(
     out["frames"] = frames
     out["notices"] = notices
     out.update(_of_metadata(file.metadata))
+    out["choice"] = choice_of(file.path)
     seconds = float((shown[-1] - shown[0]) * file.time_base + 1 / file.rate) if shown else 0.0
     out["tracks"] = {}
     for role in Role:
@@ -54,6 +57,7 @@ def describe_one_stream(
         out["frames"] = len(packets.times)
         out["notices"] = []
         out.update(_of_metadata(m))
+        out["choice"] = choice_of(path)
         times = packets.times
         seconds = float((times[-1] - times[0]) * track.time_base + 1 / rate) if times else 0.0
         out["tracks"] = {"hr": _track(track, packets, seconds)}
@@ -67,6 +71,21 @@ def describe_one_stream(
         return out
     finally:
         stream.close()
+
+
+def choice_of(path: str) -> dict[str, Any] | None:
+    """How the encoder came to its plan, as a file's tag tells it for people; None: it does not, or
+    in no words that are known."""
+    with open_container(path) as container:
+        text = container_tag(container)
+    choice = json.loads(text).get("choice") if text else None  # a Tag was made of it
+    if not isinstance(choice, dict):
+        return None
+    effort, chosen, tried = (choice.get(key) for key in ("effort", "chosen", "tried"))
+    if not (isinstance(effort, int) and isinstance(chosen, str) and isinstance(tried, dict)):
+        return None
+    costs = {str(name)[:80]: c for name, c in tried.items() if isinstance(c, (int, float))}
+    return {"effort": effort, "chosen": chosen[:80], "tried": dict(list(costs.items())[:40])}
 
 
 def _of_metadata(m: Metadata | None) -> dict[str, Any]:

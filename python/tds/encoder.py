@@ -10,12 +10,12 @@ import re
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ._tds import lr_size
 from .codecs import (
@@ -32,11 +32,12 @@ from .container.annexb import is_sidecar, raw_paths, write_raw_pair
 from .container.forms import Form, form_of
 from .container.metadata import MAX_FRAMES, Metadata, Timeline, check_model
 from .container.mp4 import CodedStream, write_paired
+from .encoding.state import State
 from .errors import InputError, MissingError, worded
 from .files import check_output, whole_file
 from .media.extras import Extras, plan_extras
 from .media.objects import NamedSource, Source
-from .media.opening import RawFormat
+from .media.opening import RawFormat, is_read_once
 from .media.pictures import (
     SCENE_CUT,
     FilterChain,
@@ -48,8 +49,14 @@ from .media.sources import VideoSource
 from .options import EncodeOptions
 from .plan import Boundaries, Plan, Planned, Planner, PlanSettings, Role, run_lengths
 
+if TYPE_CHECKING:
+    from .encoding.auto import Choice
+
 MODEL = "standard"
 """The model that a plan with a model is for, where none is named."""
+
+EFFORTS = 5
+"""What is tried at each: encoding.tries."""
 
 _TEXTS = ("encoder", "preset", "model", "model_sha256", "encoder_path", "encoder_cfg")
 
@@ -111,7 +118,8 @@ class EncodeSettings:
     score, 0 to 100, from which on a new scene ends a group; 0: never. model: name of the
     enhancer, a hint in the metadata. encoder_path, encoder_cfg: program and configuration (each
     a file or its folder) of the encoders "vtm" and "hm". strength: of what the model may change
-    of the pictures of a plan that asks for it, 0, 0.5 or 1.
+    of the pictures of a plan that asks for it, 0, 0.5 or 1; None: what measures best. effort: how
+    much Plan.AUTO tries, 0 (nothing is measured) to 4.
     """
 
     codec: Codec = None  # type: ignore[assignment]  # never after __post_init__
@@ -133,8 +141,9 @@ class EncodeSettings:
     encoder_options: tuple[tuple[str, str], ...] = ()
     hr_options: tuple[tuple[str, str], ...] = ()
     lr_options: tuple[tuple[str, str], ...] = ()
-    plan: Plan = Plan.TDS
+    plan: Plan = Plan.AUTO
     strength: float | None = None
+    effort: int = 2
 
     def __post_init__(self) -> None:
         """Enumerations may be given by value ("vvc"). Raises InputError for what cannot be."""
@@ -155,7 +164,7 @@ class EncodeSettings:
             except ValueError:
                 known = ", ".join(str(k.value) for k in kind)
                 raise InputError(f"no {name} {value!r}; there are {known}") from None
-        for name in ("qp", "lr_qp_offset", "group", "scale", "intra_period"):
+        for name in ("qp", "lr_qp_offset", "group", "scale", "intra_period", "effort"):
             object.__setattr__(self, name, _whole(name, getattr(self, name)))
         score = self.scene_cut
         if isinstance(score, bool) or not isinstance(score, Real):
@@ -171,6 +180,8 @@ class EncodeSettings:
             raise InputError(f"a scale is 2 or 4, not {self.scale}")
         if self.intra_period < 1:
             raise InputError("an intra period is 1 frame or more")
+        if not 0 <= self.effort < EFFORTS:
+            raise InputError(f"an effort is 0 to {EFFORTS - 1}, not {self.effort}")
         if self.strength not in (None, 0, 0.5, 1):
             raise InputError(f"a strength is 0, 0.5 or 1, not {self.strength!r}")
         if self.strength is not None and self.plan in (Plan.TDS, Plan.PLAIN):
@@ -265,7 +276,8 @@ class EncodeResult:
 
     lr: without frames where the plan is one of a single stream. restarts: times (ticks of the
     metadata's timeline) at which the streams restart.
-    notices: sentences about what of the source is damaged or did not come along.
+    notices: sentences about what of the source is damaged or did not come along. choice: what was
+    measured, where anything was.
     """
 
     path: Path
@@ -275,6 +287,7 @@ class EncodeResult:
     lr: StreamStatistics
     restarts: frozenset[int]
     notices: tuple[str, ...]
+    choice: Choice | None = None
 
 
 def encode(
@@ -286,6 +299,7 @@ def encode(
     video_track: int | None = None,
     overwrite: bool = False,
     format: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
     on_notice: Callable[[str], None] | None = None,
     **options: Unpack[EncodeOptions],
@@ -300,19 +314,27 @@ def encode(
     does); with the suffix .json or .yaml a sidecar, beside which the two raw streams go
     (container.annexb.raw_paths), which only Plan.TDS has. on_notice: called with each of the
     result's notices as soon as it is known: what does not come along, before any picture is coded.
-    settings, or its fields as keywords (``codec="vvc"``, ``qp=32``, ...); a keyword that says
-    what a pair is like (``group``, ``boundaries``, ``scale``, ``lr_qp_offset``) implies Plan.TDS.
+    workers: segments that are measured at once (None: one a core, 4 at most). What is measured lies
+    in a folder beside the output, NAME.tds-state, until the file is written: the same call goes on
+    from it after one that was ended. settings, or its fields as keywords (``codec="vvc"``,
+    ``qp=32``, ...); a keyword that says what a pair is like (``group``, ``boundaries``, ``scale``,
+    ``lr_qp_offset``) implies Plan.TDS, and so does an output that holds no tag.
 
     Raises InputError (a ValueError), MissingError (a FileNotFoundError),
     OutputExistsError (a FileExistsError), ExternalError (a RuntimeError) or
     OSError; nothing is left behind then.
     """
+    sidecar = is_sidecar(output)
+    if settings is None and (sidecar or not form_of(output, format).tag):
+        options.setdefault("plan", Plan.TDS)
     settings = make_settings(settings, **options)
+    if workers is not None and workers < 1:
+        raise InputError(f"there is one worker or more, not {workers}")
     named = NamedSource(source)
     path = named.path
     check_output(output, overwrite, [path])
     form = None
-    if is_sidecar(output):
+    if sidecar:
         if settings.plan is not Plan.TDS:
             raise InputError(
                 f"{output} asks for two raw streams and a sidecar, which a plan "
@@ -334,8 +356,10 @@ def encode(
                 f"{settings.plan.value} asks for; name an output with the suffix .mp4 or .mkv, or "
                 "give --plan tds"
             )
+    tell = on_notice or (lambda notice: None)
     with (
         contextlib.closing(named),
+        State(Path(output), lambda notice: tell(worded(notice))) as state,
         whole_file(output, overwrite) as beside,
         VideoSource(path, raw, video_track) as video,
     ):
@@ -346,11 +370,16 @@ def encode(
             )
         # Before any picture is coded: what this refuses, it refuses at once.
         extras, notices = _extras_of(video, settings.codec, form)
-        tell = on_notice or (lambda notice: None)
         for notice in notices:
             tell(worded(notice))
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
-            coded = _code(video, settings, Path(folder), progress)
+            again = None if is_read_once(path) else lambda: VideoSource(path, raw, video_track)
+            at_once = workers or min(4, os.cpu_count() or 1)
+            job = _Job(
+                *(video, again, settings, state, Path(folder), at_once, progress),
+                lambda notice: tell(worded(notice)),
+            )
+            coded = job.code()
             late = [*video.notices]
             if form is not None:
                 late += form.turning_lost(video.display_matrix)
@@ -369,11 +398,12 @@ def encode(
                 settings,
                 coded.metadata,
                 statistics(coded.hr, settings, video, Role.HR),
-                statistics(coded.lr, settings, video, Role.LR)
+                statistics(coded.lr, coded.settings or settings, video, Role.LR)
                 if coded.lr is not None
                 else StreamStatistics(0, 0, ""),
                 frozenset(coded.restarts),
-                tuple(map(worded, (*notices, *late))),
+                tuple(map(worded, (*notices, *job.notices, *late))),
+                coded.choice,
             )
 
 
@@ -411,7 +441,11 @@ def make_settings(
 
 
 def with_model(settings: EncodeSettings) -> EncodeSettings:
-    """With the hash of the model that is named, and the model that the plan cannot do without."""
+    """With the hash of the model that is named, and the model that the plan cannot do without. What
+    is measured finds its own."""
+    measures = settings.plan is Plan.PLAIN_ENHANCED and settings.strength is None
+    if settings.plan is Plan.AUTO or measures:
+        return settings
     if settings.plan is Plan.PLAIN:
         if settings.model is not None:
             raise InputError(
@@ -435,21 +469,72 @@ def with_model(settings: EncodeSettings) -> EncodeSettings:
 
 @dataclass
 class Coded:
-    """What was coded, and how it belongs together. lr: None where there is one stream."""
+    """What was coded, and how it belongs together. lr: None where there is one stream. choice: what
+    was measured, where anything was. settings: with what was chosen of LR; None: as they were."""
 
     hr: CodedStream
     lr: CodedStream | None
     metadata: Metadata
     restarts: list[int]
+    choice: Choice | None = None
+    settings: EncodeSettings | None = None
 
 
-def _code(
-    video: VideoSource, settings: EncodeSettings, folder: Path, progress: Progress | None
-) -> Coded:
-    """As the settings' plan says."""
-    if settings.plan is Plan.TDS:
-        return code_streams(video, settings, folder, progress)
-    return code_one_stream(video, settings, folder, progress)
+@dataclass
+class _Job:
+    """A video on its way to be coded as the settings' plan says. again: opens it once more; None:
+    it can be read only once. state: of what is measured. folder: for what is needed until the
+    output is written. notices: what was told."""
+
+    video: VideoSource
+    again: Callable[[], VideoSource] | None
+    settings: EncodeSettings
+    state: State
+    folder: Path
+    workers: int
+    progress: Progress | None
+    on_notice: Callable[[str], None]
+    notices: list[str] = field(default_factory=list)
+
+    def code(self) -> Coded:
+        settings = self.settings
+        fixed = settings.plan is Plan.PLAIN_ENHANCED and settings.strength is not None
+        if settings.plan in (Plan.TDS, Plan.PLAIN) or fixed:
+            return self._as_told(settings)
+        from .encoding.auto import Auto, find_enhancers
+
+        intra = settings.config is Config.AI
+        try:
+            enhancers = find_enhancers(settings)
+        except MissingError as e:
+            if settings.model is not None or settings.plan is not Plan.AUTO:
+                raise
+            self._tell(f"nothing can be measured: {e}; the video is coded by a fixed plan")
+            plan = Plan.TDS if intra else Plan.PLAIN
+            return self._as_told(replace(settings, plan=plan, strength=None))
+        if settings.effort == 0 and settings.plan is Plan.AUTO:
+            plan, strength = (Plan.TDS, None) if intra else (Plan.PLAIN_ENHANCED, 1.0)
+            told = replace(settings, plan=plan, strength=strength, model=enhancers.name)
+            return self._as_told(with_model(told))
+        return Auto(
+            self.video,
+            settings,
+            enhancers,
+            self.state.folder,
+            self.folder,
+            self.again,
+            self.workers,
+            self.progress,
+            self._tell,
+        ).code()
+
+    def _as_told(self, settings: EncodeSettings) -> Coded:
+        code = code_streams if settings.plan is Plan.TDS else code_one_stream
+        return code(self.video, settings, self.folder, self.progress)
+
+    def _tell(self, notice: str) -> None:
+        self.notices.append(notice)
+        self.on_notice(notice)
 
 
 def code_streams(

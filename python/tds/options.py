@@ -55,3 +55,4 @@ class EncodeOptions(TypedDict, total=False):
     encoder_cfg: str | None
     plan: Plan | Literal["auto", "tds", "plain", "plain-enhanced"]
     strength: float | None
+    effort: int

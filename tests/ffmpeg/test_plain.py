@@ -131,3 +131,27 @@ def test_the_strengths_of_the_tag_are_used_with_the_model_it_names(
     part = ffmpeg.frames("-ss", 0.2, "-i", tagged, "-vf", graph, **path)
     assert [md5 for _, md5 in part] == [md5 for _, md5 in got][5:]
     assert ffmpeg.frames("-i", tagged, "-vf", f"{graph}:strength=1", **path) == whole
+
+
+def test_a_plain_plan_s_tag_is_followed(
+    ffmpeg: Program, small: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Model, strengths, and that pictures of a plan without a model pass."""
+    monkeypatch.setenv("TDS_MODEL_PATH", str(model.parent))
+    options = {"codec": "hevc", "preset": "ultrafast", "qp": 37}
+    made = tds.encode(small, tmp_path / "o.mp4", plan="plain-enhanced", model="tiny", **options)
+    weak = tmp_path / "weak.mp4"
+    tag = tag_of(ffmpeg, made.path, strengths=[[0, 5], [1, 10], [2, 10]])
+    retagged(ffmpeg, made.path, weak, tag)
+    with tds.decode(weak) as pictures:
+        want = [(p.pts * pictures.time_base, tools.digest(p.planes)) for p in pictures]
+    search = {"TDS_MODEL_PATH": str(model.parent)}
+    for route in ("-vf", "-filter_complex"):
+        graph = "tds_enhance=device=cpu" + (":inputs=1" if route == "-filter_complex" else "")
+        assert ffmpeg.frames("-i", weak, route, graph, **search) == want
+    ran = ffmpeg(
+        "-i", weak, "-vf", "tds_enhance,metadata=print:file=-", "-f", "null", "-", **search
+    )
+    assert ran.output.count("status=refined") == 20 and ran.output.count("status=passed") == 5
+    plain = tds.encode(small, tmp_path / "p.mp4", plan="plain", **options).path
+    assert ffmpeg.frames("-i", plain, "-vf", "tds_enhance", **search) == tools.pictures(plain)

@@ -106,6 +106,9 @@ class EncoderAdapter(ABC):
     default_preset: ClassVar[str]
     least_side: ClassVar[int] = 2
     """Luma samples; it does not code pictures that are less wide or high."""
+    stands_alone: ClassVar[bool] = False
+    """Whether in AI every packet is an IDR picture that decodes, in a stream with any others of
+    the same settings, to what it would be among its neighbours."""
     takes_options: ClassVar[bool] = False
     """Whether it has options to be given by name."""
 

@@ -40,6 +40,7 @@ class LibVVenC(FFmpegEncoder):
     default_preset: ClassVar[str] = "fast"
     # Of smaller pictures it codes some and fails at others, by what is in them.
     least_side: ClassVar[int] = 16
+    stands_alone: ClassVar[bool] = True
     params_option: ClassVar[str] = "-vvenc-params"
     # VVenC with frames in parallel keeps its first 4 access units back. If the input ends just
     # then, it may answer the first flush with none (EncLib::encodePicture, 1.15), which FFmpeg
@@ -65,7 +66,9 @@ class LibVVenC(FFmpegEncoder):
     def _arguments(cls, settings: StreamSettings, more: str) -> list[str]:
         structure = {
             # VVenC lowers intra QPs by 3 unless told otherwise, also in AI.
-            Config.AI: "intraperiod=1:gopsize=1:intraqpoffset=0",
+            # Its own CRA pictures count on: a stream of some of them, and some of the next
+            # run, would go back. These cost the same bits.
+            Config.AI: "intraperiod=1:gopsize=1:intraqpoffset=0:decodingrefreshtype=idr_no_radl",
             Config.LDP: _low_delay_p(),
             Config.RA: f"intraperiod={_ra_period(settings.period)}:gopsize=16:"
             "decodingrefreshtype=cra",

@@ -18,6 +18,7 @@ class LibX265(FFmpegEncoder):
     )
     default_preset: ClassVar[str] = "medium"
     least_side: ClassVar[int] = 16
+    stands_alone: ClassVar[bool] = True
     params_option: ClassVar[str] = "-x265-params"
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..codecs import Codec, Config
 from ..container.annexb import is_sidecar
-from ..encoder import MODEL, OF_PAIRS, EncodeResult, encode
+from ..encoder import EFFORTS, MODEL, OF_PAIRS, EncodeResult, encode
 from ..errors import InputError
 from ..measuring.measure import check_measurable, measure, table
 from ..plan import Boundaries, Plan
@@ -57,8 +57,15 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument(
         "--plan",
         choices=[plan.value for plan in Plan],
-        help="what to code: a pair, HR and LR (tds, the default); one stream (plain); one stream "
-        "with the request to make its pictures better (plain-enhanced)",
+        help="what to code: what measures best, part by part (auto, the default, of outputs that "
+        "hold a tag); a pair, HR and LR (tds); one stream (plain); one stream with the request to "
+        "make its pictures better (plain-enhanced)",
+    )
+    p.add_argument(
+        "--effort",
+        type=int,
+        choices=range(EFFORTS),
+        help="how much auto tries, 0 (nothing is measured) to 4 (default 2)",
     )
     p.add_argument(
         "--encoder",
@@ -95,14 +102,15 @@ def add_parser(subparsers: Any) -> None:
     )
     p.add_argument(
         "--model",
-        help="name of the model that decoders are asked for (default: of a pair none, else "
-        f"{MODEL})",
+        help="name of the model that measures, and that decoders are asked for (default: "
+        f"{MODEL}; of --plan tds none)",
     )
     p.add_argument(
         "--strength",
-        type=float,
-        choices=(0.0, 0.5, 1.0),
-        help="of the model's changes to every picture of a plan of one stream (default 1)",
+        choices=("measure", "0", "0.5", "1"),
+        default="measure",
+        help="of the model's changes to each picture of a plan of one stream (default: what "
+        "measures best)",
     )
     p.add_argument(
         "--measure",
@@ -124,15 +132,22 @@ def add_parser(subparsers: Any) -> None:
     group = p.add_argument_group("output")
     add_form(group)
     add_overwrite(group)
+    group.add_argument(
+        "--workers",
+        type=int,
+        help="parts of the video that are measured at once (default: one a core, 4 at most)",
+    )
     p.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
     config = Config(args.config)
     plan = {
-        name: value for name in (*OF_PAIRS, "plan") if (value := getattr(args, name)) is not None
+        name: value
+        for name in (*OF_PAIRS, "plan", "effort")
+        if (value := getattr(args, name)) is not None
     }
-    if config is not Config.AI and plan.get("plan", "tds") == "tds":
+    if config is not Config.AI and (plan.get("plan") == "tds" or set(OF_PAIRS) & set(plan)):
         remark(
             args,
             f"in {config.value.upper()} two streams usually cost more bits than one; TDS pays over "
@@ -170,7 +185,8 @@ def run(args: argparse.Namespace) -> int:
             intra_period=args.intra_period,
             scene_cut=args.scene_cut,
             model=args.model,
-            strength=args.strength,
+            strength=None if args.strength == "measure" else float(args.strength),
+            workers=args.workers,
             **plan,
         )
     if not args.quiet:

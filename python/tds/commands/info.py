@@ -70,6 +70,12 @@ def _text(f: dict[str, Any]) -> str:
             f"preset {f['preset'] or 'its own'}, {f['encoder']}",
             f"  times   {f['rate']} frames/s, {times}",
         ]
+        if choice := f.get("choice"):
+            tried = ", ".join(f"{name} {cost:.1f} %" for name, cost in choice["tried"].items())
+            lines.append(
+                f"  chosen  {choice['chosen']}, at effort {choice['effort']}; D + lambda R of what "
+                f"was tried, against the plain stream: {tried}"
+            )
         model = f["model"]
         lines.append(f"  model   {_model(model) if model else 'none suggested'}")
     else:

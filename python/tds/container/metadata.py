@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -110,7 +110,8 @@ class Metadata:
     first one's index, then the distances from each to the next, run-length coded.
     model, model_sha256: the enhancer the encoder had in mind; a hint by name.
     strengths: of the enhancer for each source frame, in halves (0, 1, 2), run-length coded;
-    empty: 2 for all. refine_hr: HR pictures are to be enhanced too.
+    empty: 2 for all. refine_hr: HR pictures are to be enhanced too. choice: how the encoder came to
+    its plan, for people; it is written, and not among what a Tag reads.
     """
 
     scale: int
@@ -132,6 +133,7 @@ class Metadata:
     model_sha256: str | None = None
     strengths: tuple[tuple[int, int], ...] = ()
     refine_hr: bool = False
+    choice: Mapping[str, Any] | None = None
 
     @property
     def plain(self) -> bool:
@@ -211,6 +213,8 @@ class Metadata:
             value["strengths"] = [list(run) for run in self.strengths]
         if self.refine_hr:
             value["hr"] = "refine"
+        if self.choice is not None:
+            value["choice"] = dict(self.choice)
         text = json.dumps(value, separators=(",", ":"))
         try:
             Tag(text, "what TDS notes of this video")

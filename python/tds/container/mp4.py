@@ -101,7 +101,7 @@ def write_paired(
         for role, coded in ((Role.HR, hr), (Role.LR, lr)):
             if coded is None:
                 continue
-            stream = _add_video(out, coded.segments[0].path)
+            stream = add_video(out, coded.segments[0].path)
             if form.track_name and lr is not None:
                 stream.metadata[form.track_name] = f"TDS {role.name}"
             stream.disposition = Disposition.default if role is Role.HR else Disposition(0)
@@ -127,7 +127,8 @@ def _check_tick(times: Collection[int], time_base: Fraction, form: Form) -> None
         )
 
 
-def _add_video(out: OutputContainer, path: Path) -> VideoStream:
+def add_video(out: OutputContainer, path: Path) -> VideoStream:
+    """A stream of ``out`` for packets copied from the video of ``path``."""
     with av.open(ffmpeg_name(path)) as template:
         source = template.streams.video[0]
         # PyAV's FFmpeg has no VVC encoder, so the stream is added without one.

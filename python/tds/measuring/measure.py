@@ -35,7 +35,8 @@ from .psnr import PSNR
 class Measurement:
     """Bits in bits, PSNR in dB, of the source's own frames.
 
-    lr_bicubic, lr_enhanced: of the frames that were down-sampled; anchor_lr: of
+    hr: of the full-size frames as they come out, hr_coded: as they were coded. lr_bicubic,
+    lr_enhanced: of the frames that were down-sampled; anchor_lr: of
     the same frames in the plain stream. model: what enhanced; None when only
     bicubic was measured. fps: frames a second of decoding and comparing, once the
     model is loaded. anchor_stream: the plain stream, when its folder was given and
@@ -47,6 +48,7 @@ class Measurement:
     anchor_bits: int
     anchor_lr_bits: int
     hr: PSNR = field(default_factory=PSNR)
+    hr_coded: PSNR = field(default_factory=PSNR)
     lr_bicubic: PSNR = field(default_factory=PSNR)
     lr_enhanced: PSNR = field(default_factory=PSNR)
     anchor: PSNR = field(default_factory=PSNR)
@@ -103,12 +105,12 @@ def measure(
         _compare_anchor(original(), anchor, roles, out)
         with decode(result.path, settings=EnhanceSettings(backend="bicubic")) as pictures:
             start = time.perf_counter()
-            _compare(original(), pictures, out.hr, out.lr_bicubic)
+            _compare(original(), pictures, roles, out.hr_coded, out.lr_bicubic)
         out.bicubic_fps = len(roles) / (time.perf_counter() - start)
         with decode(result.path, settings=enhance) as pictures:
             start = time.perf_counter()  # loading a model takes longer than a short clip
             out.model = pictures.model
-            _compare(original(), pictures, PSNR(), out.lr_enhanced)
+            _compare(original(), pictures, roles, out.hr, out.lr_enhanced)
         out.fps = len(roles) / (time.perf_counter() - start)
     return out
 
@@ -128,12 +130,13 @@ def source_planes(
 def _compare(
     originals: Iterator[list[Plane]],
     pictures: Decoder,
+    roles: Sequence[Role],
     hr: PSNR,
     lr: PSNR,
 ) -> None:
     depth = pictures.bit_depth
-    for original, picture in zip(originals, pictures, strict=True):
-        (hr if picture.status == "passed" else lr).add(original, picture.planes, depth)
+    for original, picture, role in zip(originals, pictures, roles, strict=True):
+        (hr if role is Role.HR else lr).add(original, picture.planes, depth)
 
 
 def _compare_anchor(
@@ -190,12 +193,17 @@ def table(m: Measurement) -> str:
         kbit = "" if bits is None else f"{bits / 1000:.1f}"
         t.add_row(name, str(frames), kbit, f"{p.luma:.2f}", f"{p.chroma:.2f}")
 
-    row("HR frames", len(m.hr.y), m.hr_bits, m.hr)
-    row("LR frames, bicubic", len(m.lr_bicubic.y), m.lr_bits, m.lr_bicubic)
-    row("LR frames, enhanced", len(m.lr_enhanced.y), m.lr_bits, m.lr_enhanced)
-    row("the same frames in the plain stream", len(m.anchor_lr.y), m.anchor_lr_bits, m.anchor_lr)
-    t.add_section()
-    row("both (HR + LR, enhanced)", len(m.pair.y), m.hr_bits + m.lr_bits, m.pair)
+    if m.lr_enhanced.y:
+        row("HR frames", len(m.hr.y), m.hr_bits, m.hr)
+        row("LR frames, bicubic", len(m.lr_bicubic.y), m.lr_bits, m.lr_bicubic)
+        row("LR frames, enhanced", len(m.lr_enhanced.y), m.lr_bits, m.lr_enhanced)
+        anchor_lr = (len(m.anchor_lr.y), m.anchor_lr_bits, m.anchor_lr)
+        row("the same frames in the plain stream", *anchor_lr)
+        t.add_section()
+        row("both (HR + LR, enhanced)", len(m.pair.y), m.hr_bits + m.lr_bits, m.pair)
+    else:
+        row("one stream, as coded", len(m.hr_coded.y), m.hr_bits, m.hr_coded)
+        row("one stream, enhanced", len(m.hr.y), m.hr_bits, m.hr)
     row("plain stream (anchor)", len(m.anchor.y), m.anchor_bits, m.anchor)
     console = Console(width=100)
     with console.capture() as captured:

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One segment: all that its candidates need is coded once, rebuilt and measured."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import av
+from av.video.frame import VideoFrame
+
+from ..codecs import EncoderAdapter, StreamSettings
+from ..encoder import EncodeSettings
+from ..errors import ExternalError
+from ..media.opening import ffmpeg_name
+from ..media.planar import planes_of
+from ..media.sources import VideoSource
+from ..plan import Role
+from .choosing import Group, cheapest, slope_between, strongest, uniform
+from .rebuilding import Enhancers, Rebuilder, Sent, decode_all, enhanced_errors, squared_error
+from .segments import Segment
+from .tries import LR, Tries
+
+FULL = "full.mp4"
+"""The segment's full-size stream, in its folder."""
+
+_SLOPE_STEP = 2  # QPs to either side at which the plain stream's slope is measured
+_SLOPE_EVERY = 8  # frames of which one is coded for it
+
+
+class PairRecord(TypedDict):
+    """The best pair of one way to code LR. groups: first and last place of each. bits: of the LR
+    stream, by place, 0 where it is HR. errors: squared luma errors by place, of the segment's own
+    frames. by_group: what each uniform N costs. cost: D + lambda R."""
+
+    groups: list[tuple[int, int]]
+    bits: list[int]
+    errors: list[int]
+    by_group: dict[str, float]
+    cost: float
+
+
+class SegmentRecord(TypedDict):
+    """What a segment's candidates cost. All lists are by place, a lead included.
+
+    slope: lambda, squared error a bit. bits: of the full-size stream. passed: squared luma errors
+    of its pictures as decoded; enhanced: as made better by ``strengths`` (halves). by_strength:
+    summed, of the segment's own frames, by halves. pairs: by str(LR)."""
+
+    slope: float
+    bits: list[int]
+    passed: list[int]
+    enhanced: list[int]
+    strengths: list[int]
+    by_strength: list[int]
+    pairs: dict[str, PairRecord]
+
+
+def lr_name(lr: LR) -> str:
+    """The LR stream's file in a segment's folder; refining HR pictures changes nothing of it."""
+    return f"lr-{lr.scale}-{lr.offset}.mp4"
+
+
+def lr_settings(settings: EncodeSettings, lr: LR) -> EncodeSettings:
+    """The same with LR coded so."""
+    return replace(settings, scale=lr.scale, lr_qp_offset=lr.offset)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """All that is the same for every segment. threads: of a model. stop: set when the work is to
+    end soon."""
+
+    settings: EncodeSettings
+    tries: Tries
+    enhancers: Enhancers
+    threads: int
+    stop: threading.Event
+
+    def rebuilder(self, video: VideoSource) -> Rebuilder:
+        """For one thread. QPs are what the tag will tell."""
+        qp = -1 if self.settings.crf is not None else self.settings.qp
+        size = (video.width, video.height)
+        return Rebuilder(size, video.bit_depth, self.enhancers, qp, self.threads)
+
+    def describe(self) -> dict[str, Any]:
+        """What determines the record of a segment, beside its pictures and the models."""
+        settings = {k: v for k, v in asdict(self.settings).items() if k not in _NO_MATTER}
+        return {
+            "settings": {k: str(v) for k, v in settings.items()},
+            "tries": asdict(self.tries),
+            "encoder": self.settings.adapter().fingerprint(),
+        }
+
+    def measure(
+        self, video: VideoSource, segment: Segment, rebuilder: Rebuilder, folder: Path
+    ) -> SegmentRecord:
+        """Codes into ``folder`` and measures."""
+        return _SegmentWork(self, video, segment, rebuilder, folder).record()
+
+
+_NO_MATTER = ("effort", "plan", "model_sha256")
+
+
+class _SegmentWork:
+    def __init__(
+        self,
+        measuring: Measuring,
+        video: VideoSource,
+        segment: Segment,
+        rebuilder: Rebuilder,
+        folder: Path,
+    ) -> None:
+        self._measuring, self._video, self._segment = measuring, video, segment
+        self._rebuilder, self._folder = rebuilder, folder
+        self._source = segment.luma(video)
+
+    # -- coding --------------------------------------------------------------
+
+    def _code(self, settings: StreamSettings, name: str, pictures: Sequence[bytes]) -> Path:
+        adapter = self._measuring.settings.adapter()
+        path = self._folder / name
+        encoder = adapter(settings, path)
+        try:
+            for picture in pictures:
+                if self._measuring.stop.is_set():
+                    raise ExternalError("the work was ended")
+                encoder.write(picture)
+            encoder.finish()
+        except BaseException:
+            encoder.abort()
+            raise
+        return path
+
+    def _full(self) -> list[bytes]:
+        return [frame.full for frame in self._segment.frames]
+
+    # -- measuring -----------------------------------------------------------
+
+    def record(self) -> SegmentRecord:
+        settings = self._measuring.settings
+        path = self._code(settings.stream(self._video, None), FULL, self._full())
+        bits = packet_bits(path)
+        decoded = decode_all(path, len(self._segment.frames))
+        errors = list(enhanced_errors(self._rebuilder, zip(self._source, decoded, strict=True)))
+        passed = [e.passed for e in errors]
+        enhanced, strengths = self._strengths(decoded, [e.by_halves for e in errors])
+        slope = 0.0
+        pairs: dict[str, PairRecord] = {}
+        if self._measuring.tries.lr:
+            slope = self._slope(bits, passed)
+        if len(self._segment.frames) > 2:
+            for lr in self._measuring.tries.lr:
+                pairs[str(lr)] = self._pair(lr, slope, bits, passed, decoded)
+        return {
+            "slope": slope,
+            "bits": bits,
+            "passed": passed,
+            "enhanced": enhanced,
+            "strengths": strengths,
+            "by_strength": [
+                sum(errors[i].by_halves[halves] for i in self._segment.own) for halves in range(3)
+            ],
+            "pairs": pairs,
+        }
+
+    def _strengths(
+        self, decoded: Sequence[VideoFrame], errors: Sequence[tuple[int, int, int]]
+    ) -> tuple[list[int], list[int]]:
+        """Errors with the best strengths, and these, in halves."""
+        asked = self._measuring.settings.strength
+        halves = strongest(errors) if asked is None else [round(2 * asked)] * len(errors)
+        best = [of_one[h] for of_one, h in zip(errors, halves, strict=True)]
+        if 1 in halves:  # which was estimated so far
+            sent = [
+                Sent(i, frame, h / 2)
+                for i, (frame, h) in enumerate(zip(decoded, halves, strict=True))
+            ]
+            for picture in self._rebuilder.plain(sent):
+                if halves[picture.pts] == 1:
+                    best[picture.pts] = squared_error(self._source[picture.pts], picture.planes[0])
+        for i, (passed, _, whole) in enumerate(errors):
+            if asked is None and best[i] > min(passed, whole):
+                halves[i] = 0 if passed < whole else 2
+                best[i] = min(passed, whole)
+        return best, halves
+
+    def _slope(self, bits: Sequence[int], passed: Sequence[int]) -> float:
+        """Of the plain stream at the segment, between neighbouring QPs, of some of its frames."""
+        settings = self._measuring.settings
+        stream = settings.stream(self._video, None)
+        places = range(0, len(self._segment.frames), _SLOPE_EVERY)
+        pictures = [self._segment.frames[i].full for i in places]
+        points = []
+        for step in (-_SLOPE_STEP, _SLOPE_STEP):
+            path = self._code(_coarser(stream, step, settings.adapter()), "slope.mp4", pictures)
+            decoded = decode_all(path, len(pictures))
+            error = sum(
+                squared_error(self._source[i], planes_of(frame)[0])
+                for i, frame in zip(places, decoded, strict=True)
+            )
+            points.append((sum(packet_bits(path)), error))
+            path.unlink()
+        here = sum(bits[i] for i in places), sum(passed[i] for i in places)
+        otherwise = here[1] / max(1, here[0])  # which is about what encoders show
+        return slope_between(points[0], points[1], otherwise)
+
+    def _pair(
+        self,
+        lr: LR,
+        slope: float,
+        bits: Sequence[int],
+        passed: Sequence[int],
+        decoded: Sequence[VideoFrame],
+    ) -> PairRecord:
+        length = len(self._segment.frames) - 1
+        settings = lr_settings(self._measuring.settings, lr)
+        stream = settings.stream(self._video, Role.LR)
+        path = self._folder / lr_name(lr)
+        if not path.is_file():
+            smaller = [frame.smaller[lr.scale] for frame in self._segment.frames[1:-1]]
+            self._code(stream, lr_name(lr), smaller)
+        lr_bits = [0, *packet_bits(path), 0]
+        frames = [None, *decode_all(path, length - 1), None]
+        lr_qp = -1 if settings.crf is not None else stream.qp
+
+        groups: dict[tuple[int, int], Group] = {}
+        found: dict[tuple[int, int], dict[int, int]] = {}
+        by_group: dict[str, float] = {}
+        for n in (2, *self._measuring.tries.groups):
+            ends = uniform(length, n)
+            hr = {0, *(last for _, last in ends)}
+            made: dict[int, int] = {}
+            if n > 2 or lr.refine:
+                sent_hr = [Sent(i, decoded[i]) for i in sorted(hr)]
+                sent_lr = [
+                    Sent(i, f) for i, f in enumerate(frames) if f is not None and i not in hr
+                ]
+                for picture in self._rebuilder.pair(lr.scale, lr_qp, sent_hr, sent_lr, lr.refine):
+                    made[picture.pts] = squared_error(self._source[picture.pts], picture.planes[0])
+            else:
+                made = dict(enumerate(passed))
+            cost = 0.0
+            for first, last in ends:
+                own = range(first + 1, last + 1)
+                group = Group(
+                    first,
+                    last,
+                    sum(made[i] for i in own),
+                    sum(bits[i] if i in hr else lr_bits[i] for i in own),
+                )
+                cost += group.cost(slope)
+                # A short last group of a larger N is also one of a smaller.
+                known = groups.get((first, last))
+                if known is None or group.cost(slope) < known.cost(slope):
+                    groups[first, last] = group
+                    found[first, last] = {i: made[i] for i in own}
+                if first == 0 and not self._segment.lead:
+                    found[first, last][0] = made[0]
+            by_group[str(n)] = cost
+        way = cheapest(length, groups.values(), slope)
+        hr = {0, *(group.last for group in way)}
+        errors = [0] * (length + 1)
+        for group in way:
+            for i, error in found[group.first, group.last].items():
+                errors[i] = error
+        if lr.refine:  # whose HR pictures see both groups that they are of
+            sent_hr = [Sent(i, decoded[i]) for i in sorted(hr)]
+            sent_lr = [Sent(i, f) for i, f in enumerate(frames) if f is not None and i not in hr]
+            for picture in self._rebuilder.pair(lr.scale, lr_qp, sent_hr, sent_lr, True):
+                if picture.pts in self._segment.own:
+                    errors[picture.pts] = squared_error(
+                        self._source[picture.pts], picture.planes[0]
+                    )
+        own_bits = [bits[i] if i in hr else lr_bits[i] for i in self._segment.own]
+        return {
+            "groups": [(group.first, group.last) for group in way],
+            "bits": [0 if i in hr else b for i, b in enumerate(lr_bits)],
+            "errors": errors,
+            "by_group": by_group,
+            "cost": sum(errors) + slope * sum(own_bits),
+        }
+
+
+def _coarser(stream: StreamSettings, step: int, adapter: type[EncoderAdapter]) -> StreamSettings:
+    """The same at a neighbouring QP, or CRF, as far as the encoder has one."""
+    if stream.crf is not None:
+        low, high = adapter.crf_range() or (stream.crf, stream.crf)
+        return replace(stream, crf=min(max(stream.crf + step, low), high))
+    least, most = adapter.qp_range()
+    return replace(stream, qp=min(max(stream.qp + step, least), most))
+
+
+def packet_bits(path: Path) -> list[int]:
+    """Of each picture of a coded segment, in display order."""
+    with av.open(ffmpeg_name(path)) as container:
+        packets = [
+            (p.pts or 0, p.size) for p in container.demux(container.streams.video[0]) if p.size
+        ]
+    return [8 * size for _, size in sorted(packets)]

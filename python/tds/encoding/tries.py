@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is tried at which effort."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..codecs import Config, EncoderAdapter
+
+
+@dataclass(frozen=True, order=True)
+class LR:
+    """How the LR stream of a pair is coded. scale: k. offset: added to the QP, or the CRF. refine:
+    HR pictures are made better too, before LR pictures are made from them."""
+
+    scale: int
+    offset: int
+    refine: bool = False
+
+    def __str__(self) -> str:
+        return f"k={self.scale}, LR {self.offset:+d}" + (", HR refined" if self.refine else "")
+
+
+@dataclass(frozen=True)
+class Tries:
+    """Candidates beside the plain stream, enhanced as strongly as is best.
+
+    groups: N of pairs. lr: how their LR stream is coded.
+    """
+
+    groups: tuple[int, ...] = ()
+    lr: tuple[LR, ...] = ()
+
+
+# By what rebuilding costs of one plan of N = 5, all pictures of which 3/4 are LR: 2.3 times, 4.2
+# times (HEVC all-intra; coding stays below as long as a model is slower than the encoder), 13 and
+# 24 times.
+_COARSER = (0, 3, 6)
+EFFORTS = (
+    Tries(),
+    Tries((5,), (LR(2, 3),)),
+    Tries((3, 5, 9), (LR(2, 3),)),
+    Tries((3, 5, 9, 17), tuple(LR(2, offset) for offset in _COARSER)),
+    Tries((3, 5, 9, 17), tuple(LR(k, offset) for k in (2, 4) for offset in _COARSER)),
+)
+"""By effort, of all-intra."""
+
+REFINED_FROM = 3
+"""The effort from which on HR pictures of pairs are refined too, where the models can."""
+
+
+def tries_of(
+    effort: int, config: Config, adapter: type[EncoderAdapter], refine: bool, scales: set[int]
+) -> Tries:
+    """Pairs are tried in all-intra alone, where each packet of the encoder stands by itself; in RA
+    and LDP two streams code the same redundancy twice. refine: the models can refine HR pictures.
+    scales: those that there is a model for."""
+    if config is not Config.AI or not adapter.stands_alone:
+        return Tries()
+    tries = EFFORTS[effort]
+    lr = tuple(x for x in tries.lr if x.scale in scales)
+    if refine and effort >= REFINED_FROM:
+        lr += tuple(replace(x, refine=True) for x in lr if x.offset == 3)
+    return Tries(tries.groups if lr else (), lr)

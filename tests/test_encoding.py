@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The encoder that measures: what it chooses is what a decoder shows, and never costs more than
+the plain stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+import tds
+import tools
+from tds.container.annexb import write_annexb
+from tds.encoding import tries
+from tds.encoding.auto import pick
+from tds.encoding.choosing import Group, cheapest, slope_between, strongest, uniform
+from tds.errors import InputError, MissingError
+from tds.measuring.measure import source_planes
+from tds.plan import Role
+
+Coded = Callable[..., tds.EncodeResult]
+Choice = dict[str, Any]
+FAST: Choice = {"codec": "hevc", "preset": "ultrafast", "model": "fast"}
+
+
+@pytest.fixture(scope="module")
+def scenes(city: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """62 frames of 240x128: the clip forwards and backwards, and then another scene."""
+    path = tmp_path_factory.mktemp("scenes") / "scenes.mkv"
+    graph = (
+        "[0]scale=240:128,split=3[a][b][c];[b]reverse[b];"
+        "[c]trim=end_frame=12,vflip,negate,setpts=N/25/TB[c];[a][b][c]concat=n=3,setpts=N/25/TB"
+    )
+    tools.ffmpeg("-i", city, "-filter_complex", graph, "-c:v", "ffv1", path)
+    return path
+
+
+def errors(source: Path, path: Path) -> list[int]:
+    """Squared luma errors of each picture, as a decoder with the tag's model shows it."""
+    with tds.decode(path) as pictures:
+        return [
+            int(np.square(picture.planes[0].astype(int) - planes[0].astype(int)).sum())
+            for picture, (_, planes) in zip(pictures, source_planes(str(source), None), strict=True)
+        ]
+
+
+def bits(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return 8 * sum(p.size for p in container.demux(container.streams.video) if p.size)
+
+
+def told(result: tds.EncodeResult, what: str) -> list[Any]:
+    assert result.choice is not None
+    return [frame[what] for frame in result.choice.frames]
+
+
+# ------------------------------------------------------------------- numbers --
+
+
+def test_the_cheapest_way_may_mix_groups_of_every_size():
+    groups = [Group(i, i + 1, 10, 10) for i in range(8)]
+    groups += [Group(a, b, 41, 12) for a, b in uniform(8, 5)]
+    groups += [Group(0, 8, 1000, 1)]
+    assert [(g.first, g.last) for g in cheapest(8, groups, 0.0)] == [(i, i + 1) for i in range(8)]
+    assert [(g.first, g.last) for g in cheapest(8, groups, 1.0)] == [(0, 4), (4, 8)]
+    assert [(g.first, g.last) for g in cheapest(8, groups, 100.0)] == [(0, 8)]
+    groups[1] = Group(1, 2, 1000, 10)  # one bad picture, and no way around it but a group
+    way = cheapest(8, groups, 0.0)
+    assert (way[0].first, way[0].last) == (0, 4)
+
+
+def test_groups_end_with_the_segment():
+    assert uniform(10, 5) == [(0, 4), (4, 8), (8, 10)]
+    assert uniform(2, 17) == [(0, 2)]
+    assert uniform(0, 5) == []
+
+
+def test_lambda_is_the_slope_between_two_qps():
+    assert slope_between((2000, 100), (1000, 300)) == 0.2
+    assert slope_between((1000, 100), (1000, 300), otherwise=7.0) == 7.0
+
+
+def test_of_equal_strengths_the_strongest_is_taken():
+    assert strongest([(5, 4, 3), (3, 4, 5), (5, 3, 4), (2, 2, 2)]) == [2, 0, 1, 2]
+
+
+# --------------------------------------------------------- what comes out of it --
+
+
+@pytest.fixture(scope="module")
+def measured(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tds.EncodeResult:
+    out = tmp_path_factory.mktemp("measured") / "o.mp4"
+    return tds.encode(scenes, out, qp=37, effort=1, workers=1, **FAST, plan="tds")
+
+
+def test_what_was_measured_is_what_a_decoder_shows(
+    scenes: Path, measured: tds.EncodeResult
+) -> None:
+    assert measured.choice is not None and measured.choice.chosen == "k=2, LR +3"
+    assert min(measured.choice.tried.values()) == measured.choice.tried["k=2, LR +3"] < 100
+    assert errors(scenes, measured.path) == told(measured, "error")
+    assert bits(measured.path) == sum(told(measured, "bits"))
+    roles = ["HR" if role is Role.HR else "LR" for role in measured.metadata.roles()]
+    assert roles == told(measured, "role")
+    assert (measured.metadata.model, measured.metadata.lr_qp) == ("fast", 40)
+
+
+def test_scenes_and_segments_have_plans_of_their_own(measured: tds.EncodeResult) -> None:
+    assert measured.choice is not None
+    assert [s["first"] for s in measured.choice.segments] == [0, 33, 50]
+    groups = [size for size, count in measured.metadata.groups for _ in range(count)]
+    assert (
+        groups[0] < 0 and groups.count(min(groups)) == 2
+    )  # each scene begins with an HR of its own
+    with tds.decode(measured.path, backend="bicubic") as pictures:
+        times = [picture.pts * pictures.time_base for picture in pictures]
+    assert times == [Fraction(i, 25) for i in range(62)]
+
+
+def test_at_high_rates_it_is_one_stream(small: Path, tmp_path: Path) -> None:
+    result = tds.encode(small, tmp_path / "o.mp4", qp=22, **FAST, plan="tds")
+    assert result.choice is not None and len(result.choice.tried) == 2
+    assert result.choice.chosen == "one stream" and result.lr.frames == 0
+    assert errors(small, result.path) == told(result, "error")
+    assert bits(result.path) == sum(told(result, "bits")) == sum(told(result, "plain_bits"))
+
+
+@pytest.mark.parametrize("codec", ["hevc", "vvc"])
+def test_some_pictures_of_several_runs_are_a_stream(
+    small: Path, tmp_path: Path, codec: str
+) -> None:
+    """Which is what a plan is made of: they decode as they did among their neighbours."""
+    runs = []
+    for run in range(2):
+        part = tmp_path / f"{run}.mkv"
+        trim = f"trim=start_frame={12 * run}:end_frame={12 * run + 12},setpts=N/25/TB"
+        tools.ffmpeg("-i", small, "-vf", trim, "-c:v", "ffv1", part)
+        options = {"codec": codec, "preset": tools.FASTEST[codec], "qp": 37}
+        runs.append(tds.encode(part, tmp_path / f"{run}.mp4", plan="plain", **options).path)
+    places = ([0, 3, 11], [4, 5, 9])
+    parts = [
+        pick(path, of_one, tmp_path / f"part{run}.mp4")
+        for run, (path, of_one) in enumerate(zip(runs, places, strict=True))
+    ]
+    raw = tmp_path / f"o.{'265' if codec == 'hevc' else '266'}"
+    with raw.open("wb") as file:
+        write_annexb(parts, file)
+    whole = [tools.digests(path) for path in runs]
+    assert tools.digests(raw) == [
+        whole[run][i] for run, of_one in enumerate(places) for i in of_one
+    ]
+
+
+@pytest.mark.parametrize("config", ["ra", "ldp"])
+def test_where_pictures_are_coded_from_each_other_it_is_one_stream(
+    small: Path, tmp_path: Path, config: str
+) -> None:
+    options = {**FAST, "qp": 42, "config": config, "intra_period": 10}
+    result = tds.encode(small, tmp_path / "o.mp4", **options)
+    plain = tds.encode(small, tmp_path / "p.mp4", plan="plain", **{**options, "model": None})
+    assert result.lr.frames == 0 and result.hr == plain.hr
+    assert result.restarts == plain.restarts
+    assert sum(errors(small, result.path)) < sum(errors(small, plain.path))
+    assert told(result, "bits") == told(result, "plain_bits")
+    if config == "ldp":
+        assert told(result, "plain_error") == errors(small, plain.path)
+    assert set(told(result, "strength")) <= {0, 0.5, 1}
+
+
+def test_a_model_that_makes_things_worse_is_not_asked_for(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strengths of 0 throughout."""
+    monkeypatch.setenv("TDS_MODEL_PATH", str(tmp_path))
+    tools.tiny_family(tmp_path / "worse-k1.pt", gain=-4.0)
+    options = {"codec": "hevc", "preset": "ultrafast", "qp": 32}
+    for config in ("ai", "ldp"):
+        result = tds.encode(
+            small, tmp_path / f"{config}.mp4", config=config, model="worse", **options
+        )
+        assert result.metadata.strengths == ((0, 25),)
+        with tds.decode(result.path) as pictures:
+            assert {picture.status for picture in pictures} == {"passed"}
+        assert result.choice is not None and result.choice.tried == {"one stream": 100.0}
+
+
+def test_hr_pictures_of_pairs_are_refined_where_models_can(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TDS_MODEL_PATH", str(tmp_path))
+    slots = ("full-before", "full-after", "-1", "+1")
+    tools.tiny_family(tmp_path / "tiny-k1.pt", references=slots[:2])
+    tools.tiny_family(tmp_path / "tiny-k2.pt", 2, references=slots)
+    still = tmp_path / "still.mkv"
+    tools.ffmpeg("-i", small, "-vf", "loop=24:1:0,trim=end_frame=25,setpts=N/25/TB", "-c:v", "ffv1",
+                 still)  # fmt: skip
+    one = tries.Tries((3,), (tries.LR(2, 3, refine=True),))
+    monkeypatch.setattr(tries, "EFFORTS", (one, one))
+    options = {"codec": "hevc", "preset": "ultrafast", "qp": 42, "model": "tiny", "effort": 1}
+    result = tds.encode(still, tmp_path / "o.mp4", **options)
+    assert result.choice is not None and result.choice.chosen == "k=2, LR +3, HR refined"
+    assert result.metadata.refine_hr and result.lr.frames > 0
+    assert errors(still, result.path) == told(result, "error")
+
+
+def test_a_strength_may_be_given(small: Path, tmp_path: Path) -> None:
+    result = tds.encode(
+        small, tmp_path / "o.mp4", plan="plain-enhanced", strength=0.5, qp=37, **FAST
+    )
+    assert result.metadata.strengths == ((1, 25),)
+    result = tds.encode(
+        small,
+        tmp_path / "o.mp4",
+        overwrite=True,
+        config="ldp",
+        strength=0.5,
+        qp=37,
+        **FAST,
+        plan="tds",
+    )
+    assert result.metadata.strengths == ((1, 25),)
+
+
+def test_without_measuring_a_plan_is_fixed(small: Path, tmp_path: Path) -> None:
+    intra = tds.encode(small, tmp_path / "ai.mp4", effort=0, **FAST, plan="tds")
+    assert intra.choice is None and intra.metadata.model == "fast"
+    assert intra.metadata.groups == ((-5, 1), (5, 5))
+    late = tds.encode(small, tmp_path / "ldp.mp4", effort=0, config="ldp", **FAST, plan="tds")
+    assert late.lr.frames == 0 and late.metadata.refine_hr and late.metadata.model_sha256
+
+
+def test_an_output_without_a_tag_is_a_pair_unless_told(small: Path, tmp_path: Path) -> None:
+    for name in ("o.json", "o.ts"):
+        result = tds.encode(small, tmp_path / name, codec="hevc", preset="ultrafast", plan="tds")
+        assert result.lr.frames > 0 and result.choice is None
+
+
+# ---------------------------------------------------------------- around it --
+
+
+def test_the_command_measures_unless_told_and_says_what_it_chose(
+    small: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "o.mp4"
+    options = ("--codec", "hevc", "--preset", "ultrafast", "--model", "fast")
+    done = tools.tds("encode", "--plan", "tds", small, out, *options, "--config", "ra", "--measure")
+    assert "one stream, as coded" in done.stdout and "one stream, enhanced" in done.stdout
+    text = tools.tds("info", out).stdout
+    assert "chosen  one stream" in text and "at effort 2" in text
+    facts = json.loads(tools.tds("info", "--json", out).stdout)
+    assert list(facts["choice"]["tried"]) == ["one stream"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4"]  # and no state
+
+
+def test_a_model_that_lacks_is_one_sentence(small: Path, tmp_path: Path) -> None:
+    for plan in ("auto", "plain-enhanced"):
+        with pytest.raises(MissingError, match="no model 'none' for k = 1 is installed"):
+            tds.encode(small, tmp_path / "o.mp4", plan=plan, codec="hevc", model="none")
+    for options, says in (
+        ({"effort": 5}, "an effort is 0 to 4, not 5"),
+        ({"strength": 0.3}, "a strength is 0, 0.5 or 1"),
+        ({"workers": 0}, "one worker or more"),
+    ):
+        with pytest.raises(InputError, match=says):
+            tds.encode(small, tmp_path / "o.mp4", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_that_is_damaged_leaves_no_state(scenes: Path, tmp_path: Path) -> None:
+    """Going on would be of no use."""
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(scenes.read_bytes()[: scenes.stat().st_size * 4 // 5])
+    with pytest.raises(InputError):
+        tds.encode(cut, tmp_path / "o.mp4", effort=1, workers=1, **FAST, plan="tds")
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.mkv"]
+
+
+def test_what_is_read_once_is_measured_too(small: Path, tmp_path: Path) -> None:
+    ways = []
+    for name in ("ai", "ldp"):
+        notices: list[str] = []
+        fifo = tmp_path / f"{name}.fifo"
+        os.mkfifo(fifo)
+        feeding = subprocess.Popen(["dd", f"if={small}", f"of={fifo}", "status=none"])
+        result = tds.encode(
+            fifo,
+            tmp_path / f"{name}.mp4",
+            config=name,
+            effort=1,
+            on_notice=notices.append,
+            **FAST,
+            plan="tds",
+        )
+        feeding.wait()
+        ways.append((result.choice is not None, any("read only once" in n for n in notices)))
+    assert ways[0][0] and ways[1] == (False, True)
+
+
+# ------------------------------------------------------------------ long jobs --
+
+
+def test_a_job_that_was_killed_goes_on_where_it_was(
+    scenes: Path, measured: tds.EncodeResult, tmp_path: Path
+) -> None:
+    out = tmp_path / "o.mp4"
+    state = tmp_path / "o.mp4.tds-state"
+    command = [
+        sys.executable,
+        "-m",
+        "tds",
+        "encode",
+        "--plan",
+        "tds",
+        str(scenes),
+        str(out),
+        "-q",
+        "--effort",
+        "1",
+    ]
+    command += ["--workers", "1", "--qp", "37", "--codec", "hevc", "--preset", "ultrafast"]
+    command += ["--model", "fast"]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 120
+    while not list(state.glob("segment/*/*/record.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {p: p.stat().st_mtime_ns for p in state.glob("segment/*/*/record.json")}
+    assert done and not out.exists()
+    later = subprocess.run([*command, "--overwrite"], capture_output=True, text=True, check=False)
+    assert later.returncode == 0, later.stderr
+    assert out.read_bytes() == measured.path.read_bytes()
+    assert not state.exists()
+
+
+def test_a_job_that_was_ended_says_that_it_goes_on(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does again only what was not done: here none, since it ended when all was measured."""
+    from tds import encoder
+    from tds.encoding.measured import Measuring
+
+    out, notices = tmp_path / "o.mp4", []
+    options = {**FAST, "effort": 1, "workers": 1, "qp": 37}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(encoder, "write_paired", full)
+        with pytest.raises(OSError, match="no space left"):
+            tds.encode(scenes, out, on_notice=notices.append, **options)
+    assert any("3 segments that are done stay in" in notice for notice in notices)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.mp4.tds-state"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Measuring, "measure", full)
+        result = tds.encode(scenes, out, **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
+    assert len(told(result, "error")) == 62
+
+
+def test_workers_change_nothing(scenes: Path, measured: tds.EncodeResult, tmp_path: Path) -> None:
+    two = tds.encode(scenes, tmp_path / "o.mp4", effort=1, workers=2, qp=37, **FAST, plan="tds")
+    assert two.path.read_bytes() == measured.path.read_bytes()
