@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import av
 import numpy as np
@@ -25,6 +27,7 @@ from tds.container.annexb import write_annexb
 from tds.encoding import tries
 from tds.encoding.auto import pick
 from tds.encoding.choosing import Group, cheapest, slope_between, strongest, uniform
+from tds.encoding.report import page
 from tds.errors import InputError, MissingError
 from tds.measuring.measure import source_planes
 from tds.plan import Role
@@ -101,7 +104,7 @@ def test_of_equal_strengths_the_strongest_is_taken():
 @pytest.fixture(scope="module")
 def measured(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tds.EncodeResult:
     out = tmp_path_factory.mktemp("measured") / "o.mp4"
-    return tds.encode(scenes, out, qp=37, effort=1, workers=1, **FAST, plan="tds")
+    return tds.encode(scenes, out, qp=37, effort=1, workers=1, **FAST)
 
 
 def test_what_was_measured_is_what_a_decoder_shows(
@@ -129,7 +132,7 @@ def test_scenes_and_segments_have_plans_of_their_own(measured: tds.EncodeResult)
 
 
 def test_at_high_rates_it_is_one_stream(small: Path, tmp_path: Path) -> None:
-    result = tds.encode(small, tmp_path / "o.mp4", qp=22, **FAST, plan="tds")
+    result = tds.encode(small, tmp_path / "o.mp4", qp=22, **FAST)
     assert result.choice is not None and len(result.choice.tried) == 2
     assert result.choice.chosen == "one stream" and result.lr.frames == 0
     assert errors(small, result.path) == told(result, "error")
@@ -220,29 +223,22 @@ def test_a_strength_may_be_given(small: Path, tmp_path: Path) -> None:
     )
     assert result.metadata.strengths == ((1, 25),)
     result = tds.encode(
-        small,
-        tmp_path / "o.mp4",
-        overwrite=True,
-        config="ldp",
-        strength=0.5,
-        qp=37,
-        **FAST,
-        plan="tds",
+        small, tmp_path / "o.mp4", overwrite=True, config="ldp", strength=0.5, qp=37, **FAST
     )
     assert result.metadata.strengths == ((1, 25),)
 
 
 def test_without_measuring_a_plan_is_fixed(small: Path, tmp_path: Path) -> None:
-    intra = tds.encode(small, tmp_path / "ai.mp4", effort=0, **FAST, plan="tds")
+    intra = tds.encode(small, tmp_path / "ai.mp4", effort=0, **FAST)
     assert intra.choice is None and intra.metadata.model == "fast"
     assert intra.metadata.groups == ((-5, 1), (5, 5))
-    late = tds.encode(small, tmp_path / "ldp.mp4", effort=0, config="ldp", **FAST, plan="tds")
+    late = tds.encode(small, tmp_path / "ldp.mp4", effort=0, config="ldp", **FAST)
     assert late.lr.frames == 0 and late.metadata.refine_hr and late.metadata.model_sha256
 
 
 def test_an_output_without_a_tag_is_a_pair_unless_told(small: Path, tmp_path: Path) -> None:
     for name in ("o.json", "o.ts"):
-        result = tds.encode(small, tmp_path / name, codec="hevc", preset="ultrafast", plan="tds")
+        result = tds.encode(small, tmp_path / name, codec="hevc", preset="ultrafast")
         assert result.lr.frames > 0 and result.choice is None
 
 
@@ -254,13 +250,32 @@ def test_the_command_measures_unless_told_and_says_what_it_chose(
 ) -> None:
     out = tmp_path / "o.mp4"
     options = ("--codec", "hevc", "--preset", "ultrafast", "--model", "fast")
-    done = tools.tds("encode", "--plan", "tds", small, out, *options, "--config", "ra", "--measure")
+    done = tools.tds("encode", small, out, *options, "--config", "ra", "--measure")
     assert "one stream, as coded" in done.stdout and "one stream, enhanced" in done.stdout
     text = tools.tds("info", out).stdout
     assert "chosen  one stream" in text and "at effort 2" in text
     facts = json.loads(tools.tds("info", "--json", out).stdout)
     assert list(facts["choice"]["tried"]) == ["one stream"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4"]  # and no state
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(
+    measured: tds.EncodeResult, small: Path, tmp_path: Path
+) -> None:
+    assert measured.choice is not None
+    text = page(measured.choice, measured.metadata, "<clip>.mp4")
+    assert "&lt;clip&gt;.mp4" in text and "prefers-color-scheme: dark" in text
+    assert not re.search(r"(src|href)=|https?:|url\(|@import", text)
+    for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        ElementTree.fromstring(drawing)
+    assert text.count("<svg") == 3 and text.count("<polyline") == 4
+    assert "k=2, LR +3" in text and "LR of a pair" in text
+    out, report = tmp_path / "o.mp4", tmp_path / "o.html"
+    options = ("--codec", "hevc", "--preset", "ultrafast", "--model", "fast", "--config", "ra")
+    tools.tds("encode", small, out, *options, "--report", report)
+    assert "one stream" in report.read_text()
+    done = tools.tds("encode", small, tmp_path / "p.mp4", *options, "--report", report, status=1)
+    assert "--overwrite" in done.stderr and not (tmp_path / "p.mp4").exists()
 
 
 def test_a_model_that_lacks_is_one_sentence(small: Path, tmp_path: Path) -> None:
@@ -282,7 +297,7 @@ def test_a_source_that_is_damaged_leaves_no_state(scenes: Path, tmp_path: Path) 
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(scenes.read_bytes()[: scenes.stat().st_size * 4 // 5])
     with pytest.raises(InputError):
-        tds.encode(cut, tmp_path / "o.mp4", effort=1, workers=1, **FAST, plan="tds")
+        tds.encode(cut, tmp_path / "o.mp4", effort=1, workers=1, **FAST)
     assert [path.name for path in tmp_path.iterdir()] == ["cut.mkv"]
 
 
@@ -294,13 +309,7 @@ def test_what_is_read_once_is_measured_too(small: Path, tmp_path: Path) -> None:
         os.mkfifo(fifo)
         feeding = subprocess.Popen(["dd", f"if={small}", f"of={fifo}", "status=none"])
         result = tds.encode(
-            fifo,
-            tmp_path / f"{name}.mp4",
-            config=name,
-            effort=1,
-            on_notice=notices.append,
-            **FAST,
-            plan="tds",
+            fifo, tmp_path / f"{name}.mp4", config=name, effort=1, on_notice=notices.append, **FAST
         )
         feeding.wait()
         ways.append((result.choice is not None, any("read only once" in n for n in notices)))
@@ -315,19 +324,7 @@ def test_a_job_that_was_killed_goes_on_where_it_was(
 ) -> None:
     out = tmp_path / "o.mp4"
     state = tmp_path / "o.mp4.tds-state"
-    command = [
-        sys.executable,
-        "-m",
-        "tds",
-        "encode",
-        "--plan",
-        "tds",
-        str(scenes),
-        str(out),
-        "-q",
-        "--effort",
-        "1",
-    ]
+    command = [sys.executable, "-m", "tds", "encode", str(scenes), str(out), "-q", "--effort", "1"]
     command += ["--workers", "1", "--qp", "37", "--codec", "hevc", "--preset", "ultrafast"]
     command += ["--model", "fast"]
     process = subprocess.Popen(command)
@@ -372,5 +369,5 @@ def test_a_job_that_was_ended_says_that_it_goes_on(
 
 
 def test_workers_change_nothing(scenes: Path, measured: tds.EncodeResult, tmp_path: Path) -> None:
-    two = tds.encode(scenes, tmp_path / "o.mp4", effort=1, workers=2, qp=37, **FAST, plan="tds")
+    two = tds.encode(scenes, tmp_path / "o.mp4", effort=1, workers=2, qp=37, **FAST)
     assert two.path.read_bytes() == measured.path.read_bytes()

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from ..codecs import Codec, Config
 from ..container.annexb import is_sidecar
 from ..encoder import EFFORTS, MODEL, OF_PAIRS, EncodeResult, encode
 from ..errors import InputError
+from ..files import check_output, whole_file
 from ..measuring.measure import check_measurable, measure, table
 from ..plan import Boundaries, Plan
 from ._arguments import (
@@ -133,6 +135,11 @@ def add_parser(subparsers: Any) -> None:
     add_form(group)
     add_overwrite(group)
     group.add_argument(
+        "--report",
+        metavar="FILE.html",
+        help="also write a page of what was tried and chosen: bits and quality over time, the plan",
+    )
+    group.add_argument(
         "--workers",
         type=int,
         help="parts of the video that are measured at once (default: one a core, 4 at most)",
@@ -161,6 +168,10 @@ def run(args: argparse.Namespace) -> int:
                 f"--measure decodes one file, and {args.output} asks for raw streams; name an "
                 "output with the suffix .mp4, or leave --measure out"
             )
+    if args.report is not None:
+        check_output(args.report, args.overwrite, [args.input, args.output])
+        if Path(args.report).absolute() == Path(args.output).absolute():
+            raise InputError(f"{args.report} is the output too; name another file for --report")
     with progress_bar("encode", args.quiet) as progress:
         result = encode(
             args.input,
@@ -191,6 +202,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if not args.quiet:
         print(summary(result))
+    if args.report is not None:
+        _report(args, result)
     if args.measure:
         with progress_bar("measure", args.quiet) as progress:
             measured = measure(
@@ -198,6 +211,17 @@ def run(args: argparse.Namespace) -> int:
             )
         print(table(measured))
     return 0
+
+
+def _report(args: argparse.Namespace, result: EncodeResult) -> None:
+    if result.choice is None:
+        remark(args, f"{args.report} is not written: nothing was measured, so nothing was chosen")
+        return
+    from ..encoding.report import page
+
+    text = page(result.choice, result.metadata, result.path.name)
+    with whole_file(args.report, args.overwrite) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def summary(result: EncodeResult) -> str:
