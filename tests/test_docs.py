@@ -116,6 +116,12 @@ def test_links_of_every_page_lead_to_a_file_and_a_heading(page: Path) -> None:
             assert place in heads(other), target
 
 
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    pages = [page.name for page in (ROOT / "docs").glob("*.md")]
+    assert [name for name in pages if not re.search(rf": {re.escape(name)}$", menu, re.M)] == []
+
+
 def test_messages_of_the_page_of_troubles_are_those_of_the_code() -> None:
     code = "".join(
         path.read_text()
