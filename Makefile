@@ -13,7 +13,7 @@ DEMO ?= tests/data/city.mkv
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help venv install demo wheel ffmpeg test test-cpp test-python lint format docs docs-site \
-	test-torch bench \
+	test-torch test-wheel bench \
 	sanitize clean
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test      all tests, C++ and Python"
 	@echo "make ffmpeg    ffmpeg and ffprobe with the filter tds_enhance, in build/ffmpeg (minutes, once)"
 	@echo "make wheel     a package for others to install, in dist, for this Python and this torch"
+	@echo "make test-wheel   that package in an empty environment, without torch and with it"
 	@echo "make install   the package, into .venv (what demo, ffmpeg and test do first)"
 	@echo "make test-cpp, make test-python   one half of the tests"
 	@echo "make lint      ruff, mypy, stubtest, shellcheck, clang-format, clang-tidy, the site of the docs"
@@ -56,6 +57,15 @@ demo: install
 
 wheel: venv
 	$(BIN)/python packaging/wheel.py
+
+# As another would: into an empty environment, without torch, which then comes later.
+TRY := cd build/wheel && bin/tds demo --codec hevc --preset ultrafast --quiet
+test-wheel: wheel
+	rm -rf build/wheel && $(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet "$$(ls -t dist/*.whl | head -1)"
+	$(TRY) | grep "only up-sampled"
+	build/wheel/bin/python -m pip install --quiet "$(TORCH)"
+	$(TRY) | grep "Model: fast"
 
 # The filter's tests run when this has been called; FFMPEG_SRC=... names a source tree of yours.
 ffmpeg: install

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,15 @@ def test_a_source_of_numbered_pictures(coded: Coded, small: Path, tmp_path: Path
     assert "all" in out.stdout
     missing = tools.tds("encode", frames / "no%03d.png", tmp_path / "n.mp4", status=1)
     assert "there is no such picture" in missing.stderr
+
+
+def test_the_demo_says_why_no_model_runs(small: Path, tmp_path: Path) -> None:
+    """As with a torch that the package was not built with."""
+    (tmp_path / "libtds_torchscript.so").write_bytes(b"no library")
+    env = {**os.environ, "TDS_BACKEND_PATH": str(tmp_path)}
+    done = tools.tds("demo", small, "--codec", "hevc", "--preset", "ultrafast", "--quiet",
+                     "--out", tmp_path / "out", env=env)  # fmt: skip
+    assert 'only up-sampled (built-in bicubic): the backend "torchscript" does not' in done.stdout
 
 
 def test_what_does_not_belong_together_is_refused(coded: Coded, city: Path, tmp_path: Path) -> None:

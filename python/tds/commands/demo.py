@@ -23,6 +23,7 @@ from ..measuring.measure import (
     table,
 )
 from ..media.planar import Plane, planes_of
+from ..models import unusable
 from ..plan import Boundaries, Role
 from ._arguments import add_enhancer, add_video_track, enhance_settings
 from ._progress import progress_bar
@@ -87,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
         )
     print(table(m))
     if m.model.startswith("bicubic"):
-        print("Model: none is installed, so LR frames are only up-sampled (built-in bicubic).")
+        why = unusable() or "it was asked for, or there is none for this k"
+        print(f"Model: none, so LR frames are only up-sampled (built-in bicubic): {why}.")
     else:
         print(f"Model: {m.model}.")
     picture = out / "demo.png"
