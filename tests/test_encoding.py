@@ -278,6 +278,23 @@ def test_the_report_is_one_page_that_needs_nothing_else(
     assert "--overwrite" in done.stderr and not (tmp_path / "p.mp4").exists()
 
 
+def test_progress_and_what_is_done_are_told_to_programs_and_people(
+    scenes: Path, tmp_path: Path
+) -> None:
+    out, log = tmp_path / "o.mp4", tmp_path / "o.log"
+    options = ("--codec", "hevc", "--preset", "ultrafast", "--model", "fast", "--effort", 1)
+    more = ("--workers", 1, "--qp", 37, "--progress", "json", "-v", "--log-file", log)
+    done = tools.tds("encode", scenes, out, *options, *more)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("{")]
+    last = json.loads(lines[-1])
+    assert (last["what"], last["done"], last["total"]) == ("encode", 62, 62)
+    assert last["seconds_left"] == 0
+    assert "tds: segment 2 (12 frames): measured" in done.stderr
+    assert "DEBUG segment 0 (33 frames): begins" in log.read_text()
+    done = tools.tds("encode", scenes, out, "-y", "--log-file", scenes, status=1)
+    assert "is the input too" in done.stderr
+
+
 def test_a_model_that_lacks_is_one_sentence(small: Path, tmp_path: Path) -> None:
     for plan in ("auto", "plain-enhanced"):
         with pytest.raises(MissingError, match="no model 'none' for k = 1 is installed"):

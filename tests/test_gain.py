@@ -91,7 +91,7 @@ def test_a_source_of_numbered_pictures(coded: Coded, small: Path, tmp_path: Path
     frames.mkdir()
     tools.ffmpeg("-i", small, "-frames:v", 9, frames / "%05d.png")
     done = tools.tds("encode", frames / "%05d.png", tmp_path / "o.mp4", "--codec", "hevc",
-                     "--preset", "ultrafast", "--rate", "30")  # fmt: skip
+                     "--preset", "ultrafast", "--rate", "30", "--plan", "tds")  # fmt: skip
     assert "9 frames" in done.stdout
     with tds.decode(tmp_path / "o.mp4", backend="bicubic") as pictures:
         assert pictures.rate == 30 and len(pictures) == 9

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -25,6 +29,36 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:.1f} fps" if speed else "- fps", style="progress.data.speed")
+
+
+@contextmanager
+def progress_lines(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A line of JSON on standard error each half second at most, and the last: what, done, total
+    (0: not known), seconds so far, seconds_left (null: not known)."""
+    begun = time.monotonic()
+    said, last = -math.inf, (0, 0)
+
+    def say(done: int, total: int) -> None:
+        seconds = time.monotonic() - begun
+        left = seconds * (total - done) / done if done and total >= done else None
+        line = {
+            "what": what,
+            "done": done,
+            "total": total,
+            "seconds": round(seconds, 2),
+            "seconds_left": None if left is None else round(left, 2),
+        }
+        print(json.dumps(line), file=sys.stderr, flush=True)
+
+    def update(done: int, total: int) -> None:
+        nonlocal said, last
+        last = done, total
+        if time.monotonic() - said >= 0.5:
+            said = time.monotonic()
+            say(done, total)
+
+    yield update
+    say(*last)
 
 
 @contextmanager

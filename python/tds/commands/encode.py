@@ -23,7 +23,8 @@ from ._arguments import (
     raw_format,
     remark,
 )
-from ._progress import progress_bar
+from ._log import add_log, logged
+from ._progress import progress_bar, progress_lines
 
 
 def add_parser(subparsers: Any) -> None:
@@ -134,6 +135,13 @@ def add_parser(subparsers: Any) -> None:
     group = p.add_argument_group("output")
     add_form(group)
     add_overwrite(group)
+    add_log(group)
+    group.add_argument(
+        "--progress",
+        choices=("bar", "json", "none"),
+        default="bar",
+        help="on standard error: a bar where that is a terminal (default), or lines of JSON",
+    )
     group.add_argument(
         "--report",
         metavar="FILE.html",
@@ -172,7 +180,12 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.report, args.overwrite, [args.input, args.output])
         if Path(args.report).absolute() == Path(args.output).absolute():
             raise InputError(f"{args.report} is the output too; name another file for --report")
-    with progress_bar("encode", args.quiet) as progress:
+    shown = (
+        progress_lines("encode")
+        if args.progress == "json"
+        else progress_bar("encode", args.quiet or args.progress == "none")
+    )
+    with logged(args), shown as progress:
         result = encode(
             args.input,
             args.output,

@@ -9,6 +9,7 @@ picture is changed are choices a segment, a group and a picture.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections import deque
@@ -40,6 +41,8 @@ from .measured import FULL, Measuring, PairRecord, SegmentRecord, lr_name, lr_se
 from .rebuilding import Enhancers, Rebuilder, enhanced_errors
 from .segments import Segment, segments
 from .tries import LR, Tries, tries_of
+
+_log = logging.getLogger("tds.encoding")
 
 PLAIN = "one stream"
 """The name of that choice, beside str(LR)."""
@@ -187,13 +190,18 @@ class Auto:
         def work(segment: Segment) -> Measured:
             spec = {**about, "pictures": segment.digest(), "lead": segment.lead}
             job = Job("segment", spec, files=files)
-            if not cache.has(job):
+            name = f"segment {segment.index} ({len(segment.own)} frames)"
+            if cache.has(job):
+                _log.info("%s: done before", name)
+            else:
+                _log.debug("%s: begins", name)
                 if not hasattr(local, "rebuilder"):
                     local.rebuilder = self._measuring.rebuilder(self.video)
                     opened.append(local.rebuilder)
                 with cache.making(job) as out:
                     record = self._measuring.measure(self.video, segment, local.rebuilder, out)
                     write_record(out, cast(dict[str, Any], record))
+                _log.info("%s: measured", name)
             times = tuple(frame.pts for frame in segment.frames)
             found = cast(SegmentRecord, cache.record(job))
             return Measured(times, segment.lead, cache.path(job), found)
@@ -246,6 +254,8 @@ class Auto:
         if self._settings.config is Config.AI:
             restarts = restarts[:1]
         metadata = metadata_of(self.video, self._settings, times)
+        for lr, cost in costs.items():
+            _log.info("%s: D + lambda R = %.0f", PLAIN if lr is None else lr, cost)
         if best is None:
             coded = self._one_stream(done, times, restarts, metadata)
         else:
