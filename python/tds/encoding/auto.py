@@ -254,8 +254,8 @@ class Auto:
         if self._settings.config is Config.AI:
             restarts = restarts[:1]
         metadata = metadata_of(self.video, self._settings, times)
-        for lr, cost in costs.items():
-            _log.info("%s: D + lambda R = %.0f", PLAIN if lr is None else lr, cost)
+        for choice, cost in costs.items():
+            _log.info("%s: D + lambda R = %.0f", choice or PLAIN, cost)
         if best is None:
             coded = self._one_stream(done, times, restarts, metadata)
         else:
