@@ -19,6 +19,8 @@ import yaml
 
 import tds
 import tools
+from tds import bundled
+from tds.evaluation.config import load
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("python", "csrc", "ffmpeg_filter", "vtm_patches", "benchmarks", "tests", "Makefile")
@@ -163,6 +165,21 @@ def test_shipped_configurations_name_their_schema_and_fit_it(path):
     jsonschema.validate(yaml.safe_load(text), schema)
     with pytest.raises(jsonschema.ValidationError, match="qbs"):
         jsonschema.validate({**yaml.safe_load(text), "qbs": [1]}, schema)
+
+
+def test_configurations_that_come_along_go_by_their_names(tmp_path, monkeypatch):
+    """From anywhere, with a clip of one's own or the one that comes along too."""
+    monkeypatch.chdir(tmp_path)
+    quick = bundled.configuration(Path("quick"))
+    assert len(load(quick, [bundled.demo_clip()]).clips) == 1
+    assert bundled.configuration(Path("paper/table1")).name == "table1.yaml"
+    trained = bundled.configuration(Path("standard-k1"), "training")
+    assert trained.parent.name == "training"
+    assert bundled.configuration(Path("mine.yaml")) == Path("mine.yaml")
+    with pytest.raises(tds.MissingError, match=r"quik: there is no such file.* quick"):
+        bundled.configuration(Path("quik"))
+    done = tools.tds("evaluate", "quick", "--clips", "demo", "--partial", status=1)
+    assert "no curve is finished in out/quick/cache" in done.stderr  # and so it found both
 
 
 def test_every_page_is_in_the_index():
