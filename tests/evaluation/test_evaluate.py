@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NotRequired, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ import yaml
 import tds
 import tools
 from tds.errors import ExternalError, InputError
-from tds.evaluation import work
+from tds.evaluation import records, work
 from tds.evaluation.bd import bd_rate
 from tds.evaluation.cache import Cache, Job, write_record
 from tds.evaluation.config import load
@@ -322,6 +323,15 @@ def test_the_key_of_a_stream_holds_what_it_always_did(outcome):
     spec = {**job.spec, "clip": "c", "version": "v", "segments": [[None, [0, 1]]]}
     key = Job("stream", spec, files=("c",)).key
     assert key == "61f519efc71bd0b9ca1cb50a321068409e7556407ad0034ffc1188d470b370e8"
+
+
+def test_jobs_are_told_what_their_types_say(outcome):
+    types = {"stream": records.StreamSpec, "measure": records.MeasureSpec}
+    for job in outcome[0].graph.jobs:
+        told = types[job.kind]
+        hints = get_type_hints(told, include_extras=True)
+        may_lack = {key for key, of in hints.items() if get_origin(of) is NotRequired}
+        assert set(hints) - may_lack - told.__optional_keys__ <= set(job.spec) <= set(hints)
 
 
 def test_a_measurement_is_of_one_device(clips, tmp_path, monkeypatch):

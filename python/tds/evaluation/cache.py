@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 from ..files import sha256_of_text
 from .records import MeasureRecord, StreamRecord
@@ -23,8 +23,11 @@ RECORD = "record.json"
 VERSIONS = {"stream": 1, "measure": 1, "crop": 1, "segment": 1}
 
 
+Spec = TypeVar("Spec", bound=Mapping[str, object])
+
+
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[Spec]):
     """One piece of work that depends on nothing but what it says.
 
     kind: of work. spec: plain values that determine the result together with the jobs in
@@ -34,8 +37,8 @@ class Job:
     """
 
     kind: str
-    spec: dict[str, Any]
-    inputs: dict[str, Job] = field(default_factory=dict)
+    spec: Spec
+    inputs: Mapping[str, Job[Any]] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     cost: float = 1.0
     label: str = ""
@@ -77,27 +80,27 @@ class Cache:
         if tidy:
             self._remove_abandoned()
 
-    def path(self, job: Job) -> Path:
+    def path(self, job: Job[Any]) -> Path:
         return self.folder / job.kind / job.key[:2] / job.key
 
-    def has(self, job: Job) -> bool:
+    def has(self, job: Job[Any]) -> bool:
         return (self.path(job) / RECORD).is_file()
 
-    def record(self, job: Job) -> dict[str, Any]:
+    def record(self, job: Job[Any]) -> dict[str, Any]:
         """What the job found out. Raises FileNotFoundError when it was not run."""
         value: dict[str, Any] = json.loads((self.path(job) / RECORD).read_text())
         return value
 
-    def stream(self, job: Job) -> StreamRecord:
+    def stream(self, job: Job[Any]) -> StreamRecord:
         """``record`` of a job that coded a stream."""
         return cast(StreamRecord, self.record(job))
 
-    def measure(self, job: Job) -> MeasureRecord:
+    def measure(self, job: Job[Any]) -> MeasureRecord:
         """``record`` of a job that measured."""
         return cast(MeasureRecord, self.record(job))
 
     @contextmanager
-    def making(self, job: Job) -> Iterator[Path]:
+    def making(self, job: Job[Any]) -> Iterator[Path]:
         """A fresh folder for a job's results; kept under its key when all went well."""
         work = self.folder / f"{_making()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         work.mkdir()

@@ -26,14 +26,14 @@ from ..errors import ExternalError, MissingError
 from .cache import Cache, Job
 from .work import Place, run
 
-Done = Callable[[Job], None]
+Done = Callable[[Job[Any]], None]
 
 
-def left_to_do(jobs: Iterable[Job], cache: Cache) -> list[Job]:
+def left_to_do(jobs: Iterable[Job[Any]], cache: Cache) -> list[Job[Any]]:
     """Those that the cache has not; each once, inputs before what needs them."""
-    out: dict[str, Job] = {}
+    out: dict[str, Job[Any]] = {}
 
-    def visit(job: Job) -> None:
+    def visit(job: Job[Any]) -> None:
         if job.key in out or cache.has(job):
             return
         for needed in job.inputs.values():
@@ -48,12 +48,12 @@ def left_to_do(jobs: Iterable[Job], cache: Cache) -> list[Job]:
 class Executor(ABC):
     """Hands jobs to workers."""
 
-    def run(self, jobs: list[Job], cache: Cache, files: dict[str, Path], done: Done) -> None:
+    def run(self, jobs: list[Job[Any]], cache: Cache, files: dict[str, Path], done: Done) -> None:
         """Runs all ``jobs``; calls ``done`` after each, in this thread.
 
         Raises what the first job that failed raised, as ExternalError with its label."""
         waiting = {job.key: job for job in jobs}
-        running: dict[Any, Job] = {}
+        running: dict[Any, Job[Any]] = {}
         try:
             self.start(cache, files)
             while waiting or running:
@@ -83,13 +83,13 @@ class Executor(ABC):
     def start(self, cache: Cache, files: dict[str, Path]) -> None: ...
 
     @abstractmethod
-    def submit(self, job: Job) -> Any: ...
+    def submit(self, job: Job[Any]) -> Any: ...
 
     @abstractmethod
     def wait(self, handles: list[Any]) -> list[Any]: ...
 
     @abstractmethod
-    def finish(self, handle: Any, job: Job) -> None: ...
+    def finish(self, handle: Any, job: Job[Any]) -> None: ...
 
     @abstractmethod
     def stop(self, at_once: bool = False) -> None:
@@ -113,7 +113,7 @@ class LocalExecutor(Executor):
             self.slots, multiprocessing.get_context("spawn"), initializer=_prepare_worker
         )
 
-    def submit(self, job: Job) -> Future[None]:
+    def submit(self, job: Job[Any]) -> Future[None]:
         assert self._pool is not None
         files = {sha: self._files[sha] for sha in job.files}
         return self._pool.submit(_run_here, self._cache.folder, job, files, self._threads)
@@ -121,7 +121,7 @@ class LocalExecutor(Executor):
     def wait(self, handles: list[Any]) -> list[Any]:
         return list(wait(handles, return_when=FIRST_COMPLETED).done)
 
-    def finish(self, handle: Future[None], job: Job) -> None:
+    def finish(self, handle: Future[None], job: Job[Any]) -> None:
         handle.result()
 
     def stop(self, at_once: bool = False) -> None:
@@ -142,7 +142,7 @@ class LocalExecutor(Executor):
 _at_work = threading.Event()  # of a worker: a job is under way
 
 
-def _run_here(folder: Path, job: Job, files: dict[str, Path], threads: int) -> None:
+def _run_here(folder: Path, job: Job[Any], files: dict[str, Path], threads: int) -> None:
     try:
         _at_work.set()
         try:
@@ -153,7 +153,7 @@ def _run_here(folder: Path, job: Job, files: dict[str, Path], threads: int) -> N
         os._exit(int(e.code or 0))
 
 
-def _run_job(folder: Path, job: Job, files: dict[str, Path], threads: int) -> None:
+def _run_job(folder: Path, job: Job[Any], files: dict[str, Path], threads: int) -> None:
     cache = Cache(folder, tidy=False)
     with cache.making(job) as out:
         scratch = out / "scratch"
@@ -219,7 +219,7 @@ class RayExecutor(Executor):
             self._refs[key] = self._ray.put(make())
         return self._refs[key]
 
-    def submit(self, job: Job) -> Any:
+    def submit(self, job: Job[Any]) -> Any:
         names = list(job.inputs)
         folders = [
             self._ref(x.key, lambda x=x: _pack(self._cache.path(x)))  # type: ignore[misc]
@@ -235,7 +235,7 @@ class RayExecutor(Executor):
     def wait(self, handles: list[Any]) -> list[Any]:
         return list(self._ray.wait(handles, num_returns=1)[0])
 
-    def finish(self, handle: Any, job: Job) -> None:
+    def finish(self, handle: Any, job: Job[Any]) -> None:
         try:
             packed = self._ray.get(handle)
         except self._ray.exceptions.RayTaskError as e:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -14,10 +14,11 @@ from ..codecs import Codec, Config
 from ..errors import InputError
 from ..files import sha256_of
 from ..plan import Role
-from .cache import Job
+from .cache import Job, Spec
 from .clips import Clip, examine, find_clips
 from .config import ALL_MODELS, BASELINES, LR_ONLY, PASSED, PLAIN, Coding, Evaluation, Plan
 from .layout import Layout, Segments, lay_out, to_plain
+from .records import EnhancerSpec, MeasureSpec, PairedSpec, StreamSpec
 from .work import SAME, device_of, tools
 
 # Rough cost of coding and of measuring one luma sample, in a common unit, for the time left.
@@ -75,10 +76,10 @@ class Point:
     enhancer: Enhancer
     qp: int
     layout: Layout
-    streams: dict[str, Job]
-    measure: Job
-    anchor: Job
-    anchor_measure: Job
+    streams: dict[str, Job[StreamSpec]]
+    measure: Job[MeasureSpec]
+    anchor: Job[StreamSpec]
+    anchor_measure: Job[MeasureSpec]
 
 
 @dataclass
@@ -86,7 +87,7 @@ class Graph:
     """Everything to be run. files: source clips by sha256 and models by key."""
 
     points: list[Point]
-    jobs: list[Job]
+    jobs: list[Job[Any]]
     files: dict[str, Path]
     enhancers: list[Enhancer]
     clips: list[Clip]
@@ -167,11 +168,11 @@ def examine_clips(
 class _Builder:
     def __init__(self, evaluation: Evaluation) -> None:
         self.e = evaluation
-        self.jobs: dict[str, Job] = {}
+        self.jobs: dict[str, Job[Any]] = {}
         self.versions = {c.encoder: c.adapter.fingerprint() for c in evaluation.codecs}
         self.tools = tools()
 
-    def add(self, job: Job) -> Job:
+    def add(self, job: Job[Spec]) -> Job[Spec]:
         return self.jobs.setdefault(job.key, job)
 
     def stream(
@@ -183,7 +184,7 @@ class _Builder:
         scale: int,
         segments: Segments,
         what: str,
-    ) -> Job:
+    ) -> Job[StreamSpec]:
         """The key does not hold what scales pictures: that is in the record, and the check of
         fairness marks streams where it differs. Coded streams are hours of work."""
         pictures = sum(len(s.coded()) for s in segments)
@@ -210,33 +211,45 @@ class _Builder:
             )
         )
 
-    def measure(self, clip: Clip, inputs: dict[str, Job], label: str, **more: Any) -> Job:
-        enhancer: Enhancer | None = more.pop("enhancer")
-        spec: dict[str, Any] = {
+    def measure(
+        self,
+        clip: Clip,
+        inputs: Mapping[str, Job[Any]],
+        label: str,
+        enhancer: Enhancer | None = None,
+        paired: PairedSpec | None = None,
+    ) -> Job[MeasureSpec]:
+        """paired: where an enhancer is asked for."""
+        spec: MeasureSpec = {
             "clip": clip.sha256,
             "frames": clip.frames,
             "width": clip.width,
             "height": clip.height,
             "bit_depth": clip.bit_depth,
             "rate": str(clip.rate),
-            **{name: self.tools[name] for name in ("metrics", "decoder", "pictures")},
+            "metrics": self.tools["metrics"],
+            "decoder": self.tools["decoder"],
+            "pictures": self.tools["pictures"],
             "ms_ssim": self.e.ms_ssim,
             "enhancer": None,
-            **({} if self.e.perceptual else {"perceptual": False}),
-            **more,
         }
+        if paired is not None:
+            spec["scale"], spec["base_scale"] = paired["scale"], paired["base_scale"]
+            spec["roles"] = paired["roles"]
+            spec["hr_qp"], spec["lr_qp"] = paired["hr_qp"], paired["lr_qp"]
+        if not self.e.perceptual:
+            spec["perceptual"] = False
         files: tuple[str, ...] = (clip.sha256,)
         if enhancer is not None:
-            spec["enhancer"] = {"kind": enhancer.kind}
+            by: EnhancerSpec = {"kind": enhancer.kind}
+            spec["enhancer"] = by
             if enhancer.kind != "lanczos":
                 spec["engine"] = self.tools["engine"]
                 backend = "torchscript" if enhancer.kind == "model" else "bicubic"
-                spec["enhancer"] |= {
-                    "device": device_of(backend, self.e.device),  # not "auto": see the cache
-                    "precision": self.e.precision,
-                }
+                by["device"] = device_of(backend, self.e.device)  # not "auto": see the cache
+                by["precision"] = self.e.precision
             if enhancer.kind == "model":
-                spec["enhancer"]["model"] = enhancer.key
+                by["model"] = enhancer.key
                 spec["torch"] = self.tools["torch"]
                 files += (enhancer.key,)
         kind = enhancer.kind if enhancer else "plain"
@@ -259,11 +272,9 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
                 raise InputError(f"{clip.path}, {plan.label}: {error}") from error
             anchor = b.stream(clip, coding, config, qp, 1, layout.plain, "plain")
             what = f"{clip.name} {coding.codec.value} {config.value} QP {qp}"
-            anchor_measure = b.measure(
-                clip, {"plain": anchor}, f"measure {what} plain", enhancer=None
-            )
+            anchor_measure = b.measure(clip, {"plain": anchor}, f"measure {what} plain")
             lr_qp = qp + plan.lr_qp_offset
-            same: dict[str, Job] = {}
+            same: dict[str, Job[Any]] = {}
             if plan.kind == PLAIN:
                 streams = {"plain": anchor}
                 same = {SAME: anchor_measure}  # without a model: the anchor's own pictures
@@ -288,12 +299,14 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
                     clip,
                     streams | (same if enhancer.kind == "bicubic" else {}),
                     f"measure {what} {plan.label} {enhancer.name}",
-                    enhancer=enhancer,
-                    scale=plan.scale,
-                    base_scale=plan.base_scale,
-                    roles=[r.value for r in layout.roles],
-                    hr_qp=qp,
-                    lr_qp=lr_qp,
+                    enhancer,
+                    {
+                        "scale": plan.scale,
+                        "base_scale": plan.base_scale,
+                        "roles": [r.value for r in layout.roles],
+                        "hr_qp": qp,
+                        "lr_qp": lr_qp,
+                    },
                 )
                 points.append(
                     Point(

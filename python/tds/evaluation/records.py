@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What jobs leave behind and what reports hold: the types of their plain values.
+"""What jobs are told, what they leave behind and what reports hold: types of plain values.
 
-Records (``record.json`` of a job in the cache) and rows (lists in ``results.json``) are
+Specifications (``Job.spec``; the key of a job is the hash of its own and all else that determines
+it), records (``record.json`` of a job in the cache) and rows (lists in ``results.json``) are
 dictionaries, since they are JSON; here is what stands in them.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 Counting = Literal["whole", "type"]
 """Of all frames and bits, or of the frames that were down-sampled (docs/evaluation.md)."""
@@ -15,6 +16,76 @@ SideName = Literal["test", "anchor"]
 Group = Literal["codec", "config", "plan", "enhancer"]
 Metric = Literal["psnr_y", "psnr_611", "psnr_u", "psnr_v", "ssim", "ms_ssim", "vmaf"]
 MeanName = Metric | Literal["temporal"]
+
+# ------------------------------------------------------------ specifications --
+
+
+class StreamSpec(TypedDict):
+    """A stream to code. clip: sha256; frames: of the clip, from the first on; version: of the
+    encoder; scale: 1/scale of the clip's size; segments: (lead or None, frames) of each run of
+    the encoder (layout.to_plain)."""
+
+    clip: str
+    frames: int
+    codec: str
+    encoder: str
+    version: str
+    preset: str
+    config: str
+    qp: int
+    scale: int
+    intra_period: int
+    segments: list[list[Any]]
+
+
+class EnhancerSpec(TypedDict):
+    """kind: bicubic, lanczos or model. device, precision: of what the engine runs. model: the
+    key of its file."""
+
+    kind: str
+    device: NotRequired[str]
+    precision: NotRequired[str]
+    model: NotRequired[str]
+
+
+class PairedSpec(TypedDict, total=False):
+    """Of what an enhancer is asked for. scale: k. base_scale: by what HR is smaller than the
+    clip. roles: of each frame. hr_qp, lr_qp: of the two streams."""
+
+    scale: int
+    base_scale: int
+    roles: list[str]
+    hr_qp: int
+    lr_qp: int
+
+
+class MeasureSpec(PairedSpec):
+    """What is shown of coded streams, against the source. clip, frames: as of StreamSpec. width,
+    height, bit_depth, rate: of the clip. metrics, decoder, pictures, engine, torch: versions of
+    what measures (work.tools). enhancer: None for the plain stream as it is, which is no pair."""
+
+    clip: str
+    frames: int
+    width: int
+    height: int
+    bit_depth: int
+    rate: str
+    metrics: str
+    decoder: str
+    pictures: str
+    engine: NotRequired[str]
+    torch: NotRequired[str]
+    ms_ssim: bool
+    perceptual: NotRequired[bool]
+    enhancer: EnhancerSpec | None
+
+
+class CropSpec(MeasureSpec):
+    """index: of the frame. box: x, y, width, height of the region, luma samples."""
+
+    index: int
+    box: list[int]
+
 
 # ------------------------------------------------------------------- records --
 

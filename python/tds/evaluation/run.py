@@ -25,7 +25,7 @@ from .clips import Clip, ClipSource
 from .config import PLAIN, Evaluation
 from .execution import Executor, left_to_do
 from .graph import Graph, Point, build, examine_clips, find_enhancers
-from .records import ComplexityRow
+from .records import ComplexityRow, CropSpec, StreamSpec
 from .results import Results, assemble
 from .work import busiest_box, package_version, tools
 
@@ -128,7 +128,7 @@ def _finished(graph: Graph, cache: Cache) -> tuple[Graph, str]:
     def curve(p: Point) -> tuple[object, ...]:
         return (p.clip.name, p.coding, p.config, p.plan, p.enhancer)
 
-    def jobs(p: Point) -> list[Job]:
+    def jobs(p: Point) -> list[Job[Any]]:
         return [*p.streams.values(), p.anchor, p.measure, p.anchor_measure]
 
     curves = {curve(p) for p in graph.points}
@@ -155,20 +155,22 @@ class _Count:
         self._done, self._spent = 0, 0.0
         self._total, self._cost = 0, 0.0
 
-    def expect(self, jobs: list[Job]) -> None:
+    def expect(self, jobs: list[Job[Any]]) -> None:
         """These are to be done, beside what is done already."""
         self._total = self._done + len(jobs)
         self._cost = self._spent + sum(job.cost for job in jobs)
         if jobs and not self._done:
             self._progress(0, self._total, 0.0, "")
 
-    def __call__(self, job: Job) -> None:
+    def __call__(self, job: Job[Any]) -> None:
         self._done, self._spent = self._done + 1, self._spent + job.cost
         share = self._spent / self._cost if self._cost else 1.0
         self._progress(self._done, self._total, share, job.label)
 
 
-def _run(jobs: list[Job], graph: Graph, cache: Cache, executor: Executor, count: _Count) -> None:
+def _run(
+    jobs: list[Job[Any]], graph: Graph, cache: Cache, executor: Executor, count: _Count
+) -> None:
     if jobs:
         executor.run(jobs, cache, graph.files, count)
 
@@ -229,9 +231,9 @@ def _crop_set(
     else:
         pair_bits, anchor_qp = 0, p.qp + 1  # a guess: mostly it is a stream of its own
     anchor = p.anchor if anchor_qp == p.qp else _anchor_at(p, anchor_qp)
-    jobs = {}
+    jobs: dict[str, Job[CropSpec]] = {}
     for point in points:
-        spec = {**point.measure.spec, "index": index, "box": list(box)}
+        spec: CropSpec = {**point.measure.spec, "index": index, "box": list(box)}
         jobs[point.enhancer.name] = Job(
             "crop", spec, point.measure.inputs, point.measure.files,
             point.measure.cost, f"crop {p.clip.name} {point.enhancer.name}",
@@ -256,11 +258,11 @@ def _crop_set(
     }
 
 
-def _jobs(sets: list[dict[str, Any]]) -> list[Job]:
+def _jobs(sets: list[dict[str, Any]]) -> list[Job[Any]]:
     return [job for s in sets for job in s["jobs"].values()]
 
 
-def _with_inputs(jobs: list[Job]) -> list[Job]:
+def _with_inputs(jobs: list[Job[Any]]) -> list[Job[Any]]:
     return [*jobs, *(x for job in jobs for x in job.inputs.values())]
 
 
@@ -280,8 +282,8 @@ def nearest_qp(bits: dict[int, int], wanted: float, highest: int) -> int:
     return min(qps, key=lambda q: abs(math.log(bits[q]) - target))
 
 
-def _anchor_at(p: Point, qp: int) -> Job:
-    spec = {**p.anchor.spec, "qp": qp}
+def _anchor_at(p: Point, qp: int) -> Job[StreamSpec]:
+    spec: StreamSpec = {**p.anchor.spec, "qp": qp}
     return Job("stream", spec, {}, p.anchor.files, p.anchor.cost, f"{p.anchor.label} as QP {qp}")
 
 

@@ -48,7 +48,14 @@ from .cache import RECORD, write_record
 from .clips import ClipSource
 from .layout import from_plain
 from .metrics import compare, metrics_version
-from .records import CropRecord, MeasureRecord, StreamRecord
+from .records import (
+    CropRecord,
+    CropSpec,
+    MeasureRecord,
+    MeasureSpec,
+    StreamRecord,
+    StreamSpec,
+)
 
 Record = StreamRecord | MeasureRecord | CropRecord
 
@@ -73,10 +80,10 @@ class Place:
     threads: int = 0
 
 
-def run(kind: str, spec: dict[str, Any], place: Place, out: Path) -> None:
-    """Does one job and writes its record and files into ``out``."""
+def run(kind: str, spec: Any, place: Place, out: Path) -> None:
+    """Does one job and writes its record and files into ``out``. spec: of records.py, by kind."""
     started = time.perf_counter()
-    works: dict[str, Callable[[dict[str, Any], Place, Path], Record]]
+    works: dict[str, Callable[[Any, Place, Path], Record]]
     works = {"stream": _stream, "measure": _measure, "crop": _crop}
     record = works[kind](spec, place, out)
     record["seconds"] = round(time.perf_counter() - started, 3)
@@ -86,7 +93,7 @@ def run(kind: str, spec: dict[str, Any], place: Place, out: Path) -> None:
 # ------------------------------------------------------------------- streams --
 
 
-def _settings(spec: dict[str, Any], video: VideoSource) -> StreamSettings:
+def _settings(spec: StreamSpec, video: VideoSource) -> StreamSettings:
     """As tds.encode has them; ``scale`` 1 is a full-size stream."""
     settings = EncodeSettings(
         codec=Codec(spec["codec"]),
@@ -101,7 +108,7 @@ def _settings(spec: dict[str, Any], video: VideoSource) -> StreamSettings:
     return settings.stream(video, None if spec["scale"] == 1 else Role.LR)
 
 
-def _stream(spec: dict[str, Any], place: Place, out: Path) -> StreamRecord:
+def _stream(spec: StreamSpec, place: Place, out: Path) -> StreamRecord:
     encoder = ADAPTERS[spec["encoder"]].fingerprint()
     if encoder != spec["version"]:
         raise ExternalError(
@@ -214,7 +221,7 @@ class Shown:
     ran: str = ""  # the precision and device of a model
 
 
-def _sources(spec: dict[str, Any], place: Place) -> Iterator[list[Plane]]:
+def _sources(spec: MeasureSpec, place: Place) -> Iterator[list[Plane]]:
     """The source's pictures. Dozens of jobs in a row are of one clip, so a small one stays."""
     path, frames = place.files[spec["clip"]], spec["frames"]
     samples = frames * spec["width"] * spec["height"] * 3 // 2
@@ -248,7 +255,7 @@ def _records(place: Place) -> dict[str, StreamRecord]:
     }
 
 
-def shown(spec: dict[str, Any], place: Place) -> Iterator[Shown]:
+def shown(spec: MeasureSpec, place: Place) -> Iterator[Shown]:
     """Every picture of the clip as a viewer gets it, in display order.
 
     spec: ``enhancer`` None for the plain stream, else a map with ``kind`` bicubic, lanczos
@@ -277,7 +284,7 @@ def shown(spec: dict[str, Any], place: Place) -> Iterator[Shown]:
 
 
 def _streams(
-    spec: dict[str, Any], place: Place, records: dict[str, StreamRecord]
+    spec: MeasureSpec, place: Place, records: dict[str, StreamRecord]
 ) -> Mapping[Role, Iterator[VideoFrame]]:
     """Decoded frames by role."""
     return {
@@ -288,15 +295,16 @@ def _streams(
     }
 
 
-def _base_size(spec: dict[str, Any]) -> tuple[int, int]:
+def _base_size(spec: MeasureSpec) -> tuple[int, int]:
     """Of HR: the source's, or a part of it."""
     base = spec["base_scale"]
     size = (spec["width"], spec["height"])
     return size if base == 1 else (_tds.lr_size(size[0], base), _tds.lr_size(size[1], base))
 
 
-def _settings_of(spec: dict[str, Any], place: Place) -> EnhanceSettings:
+def _settings_of(spec: MeasureSpec, place: Place) -> EnhanceSettings:
     enhancer = spec["enhancer"]
+    assert enhancer is not None
     model = None
     if enhancer["kind"] == "model":
         model = str(place.files[enhancer["model"]])
@@ -314,7 +322,7 @@ def _ran(session: Session) -> str:
     return f"{info.precision} on {info.device}" if info.backend == "torchscript" else ""
 
 
-def _plain(spec: dict[str, Any], place: Place, records: dict[str, StreamRecord]) -> Iterator[Shown]:
+def _plain(spec: MeasureSpec, place: Place, records: dict[str, StreamRecord]) -> Iterator[Shown]:
     """A plain stream, every picture enhanced by a model for k = 1, or passed."""
     settings = _settings_of(spec, place)
     frames = decoded(place.inputs["plain"], records["plain"])
@@ -344,9 +352,7 @@ def _plain(spec: dict[str, Any], place: Place, records: dict[str, StreamRecord])
                 yield Shown(int(picture.pts), list(picture.planes), picture.status, ran)
 
 
-def _engine(
-    spec: dict[str, Any], place: Place, records: dict[str, StreamRecord]
-) -> Iterator[Shown]:
+def _engine(spec: MeasureSpec, place: Place, records: dict[str, StreamRecord]) -> Iterator[Shown]:
     width, height = _base_size(spec)
     rate = Fraction(spec["rate"])
     pair = Pair(
@@ -367,9 +373,7 @@ def _engine(
             yield Shown(int(picture.pts), list(picture.planes), picture.status, ran)
 
 
-def _lanczos(
-    spec: dict[str, Any], place: Place, records: dict[str, StreamRecord]
-) -> Iterator[Shown]:
+def _lanczos(spec: MeasureSpec, place: Place, records: dict[str, StreamRecord]) -> Iterator[Shown]:
     """Lanczos up-sampling by FFmpeg's scale filter; HR as it is."""
     streams = _streams(spec, place, records)
     width, height = _base_size(spec)
@@ -396,12 +400,13 @@ def _enlarger(small: tuple[int, ...], full: tuple[int, int], scale: int, flags: 
     return FilterChain(filters, Fraction(1, 1000))
 
 
-def _check_tools(spec: dict[str, Any]) -> None:
+def _check_tools(spec: MeasureSpec) -> None:
     """Raises ExternalError where what measures here is not what the job's key says."""
     for name, here in tools().items():
-        if name in spec and spec[name] != here:
+        told = spec.get(name)
+        if told is not None and told != here:
             raise ExternalError(
-                f"the {name} of this machine is {here}, and that of the evaluation {spec[name]}: "
+                f"the {name} of this machine is {here}, and that of the evaluation {told}: "
                 "their results are not comparable; install the same everywhere"
             )
 
@@ -418,7 +423,7 @@ def tools() -> dict[str, str]:
     }
 
 
-def _measure(spec: dict[str, Any], place: Place, out: Path) -> MeasureRecord:
+def _measure(spec: MeasureSpec, place: Place, out: Path) -> MeasureRecord:
     _check_tools(spec)
     if SAME in place.inputs:
         known: MeasureRecord = json.loads((place.inputs[SAME] / RECORD).read_text())
@@ -472,9 +477,7 @@ def _measure(spec: dict[str, Any], place: Place, out: Path) -> MeasureRecord:
     }
 
 
-def _measured_before(
-    spec: dict[str, Any], place: Place, known: MeasureRecord
-) -> MeasureRecord | None:
+def _measured_before(spec: MeasureSpec, place: Place, known: MeasureRecord) -> MeasureRecord | None:
     """The record, by what was measured of the same pictures; None where they are others."""
     status: list[str] = []
     digest = PicturesMD5()
@@ -493,7 +496,7 @@ def _measured_before(
 # --------------------------------------------------------------------- crops --
 
 
-def _crop(spec: dict[str, Any], place: Place, out: Path) -> CropRecord:
+def _crop(spec: CropSpec, place: Place, out: Path) -> CropRecord:
     """PNGs of one region of one frame: the source, and a version with its residual map."""
     _check_tools(spec)
     index, (x, y, w, h) = spec["index"], spec["box"]
