@@ -137,8 +137,21 @@ def test_frames_closer_than_a_clock_tells_apart_are_refused(small: Path, tmp_pat
     with pytest.raises(InputError, match="closer than Matroska tells apart"):
         tds.encode(source, tmp_path / "out.mkv", encoder="x264", config="ra", plan="tds")
     assert not (tmp_path / "out.mkv").exists()
-    tds.encode(source, tmp_path / "out.ts", encoder="x264", config="ra", plan="tds")
+    tds.encode(source, tmp_path / "out.ts", encoder="x264", config="ai", plan="tds")
     assert [time * 90000 for time, _, _ in shown(tmp_path / "out.ts")] == ticks
+
+
+def test_times_that_no_reader_would_find_without_the_tag_are_refused(
+    small: Path, tmp_path: Path
+) -> None:
+    """In random access both tracks begin at one time, and irregular times do not tell that it is
+    not a cut that made it so."""
+    source = tmp_path / "source.mp4"
+    ticks = [0, 30, 3600, 7200, 7230, 14400, 14401]
+    tools.variable_source(source, small, ticks, Fraction(1, 90000))
+    with pytest.raises(InputError, match="holds no tag, and without it the times of this video"):
+        tds.encode(source, tmp_path / "out.ts", encoder="x264", config="ra", plan="tds")
+    assert not (tmp_path / "out.ts").exists()
 
 
 def test_a_pair_that_was_cut_short_is_known_as_cut(small: Path, tmp_path: Path) -> None:

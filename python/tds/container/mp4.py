@@ -26,7 +26,7 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from .._tds import frame_rate, scale_of
+from .._tds import Times, frame_rate, scale_of
 from ..codecs.base import CodedSegment
 from ..display import SHOWN, page_table, strip
 from ..errors import ExternalError, InputError
@@ -93,6 +93,8 @@ def write_paired(
     nominal = max(1, round(1 / (metadata.timeline.rate * time_base)))
     if form.tick is not None:
         _check_tick({*hr.times, *(lr.times if lr is not None else ())}, time_base, form)
+    if not form.tag and lr is not None:
+        _check_untagged(hr, lr, time_base, form)
     options = form.options_for(time_base)
     with av.open(ffmpeg_name(path), "w", format=form.muxer, options=options) as out:
         if form.tag:
@@ -115,6 +117,36 @@ def write_paired(
         sources.append(others)
         for packet in heapq.merge(*sources, key=decoding_time):
             out.mux(packet)
+
+
+def _check_untagged(hr: CodedStream, lr: CodedStream, time_base: Fraction, form: Form) -> None:
+    """Raises InputError where readers, who have the times alone, would not find them right: of
+    two tracks that begin at one time with irregular ones they suspect that it was made so."""
+    unit = ratio(form.tick or time_base)
+    known = {
+        role: [rescale(t, time_base, form.tick or time_base) for t in coded.times[: 2 * _FIRST]]
+        for role, coded in ((Role.HR, hr), (Role.LR, lr))
+    }
+    times, found = Times(None, unit, unit, unit), {role: list[int]() for role in Role}
+    try:
+        for role, ticks in known.items():
+            for tick in ticks[: _FIRST // 4]:  # those a reader knows before it decodes
+                times.show(role, tick)
+        for role, ticks in known.items():
+            for tick in ticks:
+                times.push(role, tick)
+            times.end(role)
+        for role in Role:
+            while event := times.next(role):
+                found[role].append(event[1])
+    except ValueError:
+        found.clear()
+    if found != known:
+        raise InputError(
+            f"{form.called} holds no tag, and without it the times of this video, which are "
+            "irregular, do not tell readers where each track begins; write MP4 or Matroska, or "
+            "code all-intra"
+        )
 
 
 def _check_tick(times: Collection[int], time_base: Fraction, form: Form) -> None:
