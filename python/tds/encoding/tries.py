@@ -33,8 +33,8 @@ class Tries:
 
 
 # By what rebuilding costs of one plan of N = 5, all pictures of which 3/4 are LR: 2.3 times, 4.2
-# times (HEVC all-intra; coding stays below as long as a model is slower than the encoder), 13 and
-# 24 times.
+# times (HEVC all-intra; coding stays below as long as a model is slower than the encoder), 14 and
+# 26 times.
 _COARSER = (0, 3, 6)
 EFFORTS = (
     Tries(),
