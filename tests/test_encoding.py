@@ -376,7 +376,7 @@ def test_a_job_that_was_ended_says_that_it_goes_on(
         patched.setattr(encoder, "write_paired", full)
         with pytest.raises(OSError, match="no space left"):
             tds.encode(scenes, out, on_notice=notices.append, **options)
-    assert any("3 segments that are done stay in" in notice for notice in notices)
+    assert any("what is done, 3 segments, stays in" in notice for notice in notices)
     assert [path.name for path in tmp_path.iterdir()] == ["o.mp4.tds-state"]
     with monkeypatch.context() as patched:
         patched.setattr(Measuring, "measure", full)

@@ -84,7 +84,7 @@ class Measuring:
         """For one thread. QPs are what the tag will tell."""
         qp = -1 if self.settings.crf is not None else self.settings.qp
         size = (video.width, video.height)
-        return Rebuilder(size, video.bit_depth, self.enhancers, qp, self.threads)
+        return Rebuilder(size, video.bit_depth, self.enhancers, qp, self.threads, self.stop)
 
     def describe(self) -> dict[str, Any]:
         """What determines the record of a segment, beside its pictures and the models."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,11 +65,19 @@ class Sent:
 
 
 class Rebuilder:
-    """Sessions as players have them, of one thread, kept from one segment to the next."""
+    """Sessions as players have them, of one thread, kept from one segment to the next. stop: where
+    it is set, rebuilding ends with an ExternalError."""
 
     def __init__(
-        self, size: tuple[int, int], bit_depth: int, enhancers: Enhancers, hr_qp: int, threads: int
+        self,
+        size: tuple[int, int],
+        bit_depth: int,
+        enhancers: Enhancers,
+        hr_qp: int,
+        threads: int,
+        stop: threading.Event,
     ) -> None:
+        self._stop = stop
         self._size, self._bit_depth = size, bit_depth
         self._enhancers, self._hr_qp, self._threads = enhancers, hr_qp, threads
         self._sessions: dict[tuple[int, int, bool], Session] = {}
@@ -102,10 +111,13 @@ class Rebuilder:
             )
         return self._sessions[key]
 
-    @staticmethod
-    def _rebuild(session: Session, streams: Mapping[str, Iterator[Sent]]) -> Iterator[Picture]:
+    def _rebuild(
+        self, session: Session, streams: Mapping[str, Iterator[Sent]]
+    ) -> Iterator[Picture]:
         session.flush()
         while not session.ended:
+            if self._stop.is_set():
+                raise ExternalError("the work was ended")
             for role in ("hr", "lr"):
                 if role not in session.wants:
                     continue

@@ -46,4 +46,4 @@ class State:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
         segments = f"{done} segment{'s' * (done > 1)}"
-        self._tell(f"{segments} that are done stay in {self.folder}; the same command goes on")
+        self._tell(f"what is done, {segments}, stays in {self.folder}; the same command goes on")
