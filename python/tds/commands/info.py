@@ -73,8 +73,8 @@ def _text(f: dict[str, Any]) -> str:
         if choice := f.get("choice"):
             tried = ", ".join(f"{name} {cost:.1f} %" for name, cost in choice["tried"].items())
             lines.append(
-                f"  chosen  {choice['chosen']}, at effort {choice['effort']}; D + lambda R of what "
-                f"was tried, against the plain stream: {tried}"
+                f"  chosen  {choice['chosen']}, at effort {choice['effort']}; bits of what "
+                f"was tried, at equal quality, against the plain stream: {tried}"
             )
         model = f["model"]
         lines.append(f"  model   {_model(model) if model else 'none suggested'}")

@@ -36,7 +36,7 @@ from ..media.opening import ffmpeg_name
 from ..media.planar import Plane, planes_of
 from ..media.sources import VideoSource
 from ..plan import Boundaries, Plan, Role, run_lengths
-from .choosing import strongest
+from .choosing import at_equal_quality, strongest
 from .measured import FULL, Measuring, PairRecord, SegmentRecord, lr_name, lr_settings
 from .rebuilding import Enhancers, Rebuilder, enhanced_errors
 from .segments import Segment, segments
@@ -46,6 +46,8 @@ _log = logging.getLogger("tds.encoding")
 
 PLAIN = "one stream"
 """The name of that choice, beside str(LR)."""
+
+_WORTH = 0.005
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,12 @@ class Measured:
         pairs = self.record["pairs"]
         if str(lr) in pairs:
             return pairs[str(lr)]
-        last, slope = len(self.times) - 1, self.record["slope"]
-        passed, bits = self.record["passed"], self.record["bits"]
-        cost = sum(passed[i] + slope * bits[i] for i in self.own)
-        groups = [(0, 1)] if last else []
+        passed = self.record["passed"]
         return {
-            "groups": groups,
-            "bits": [0] * len(bits),
+            "groups": [(0, 1)] if len(self.times) > 1 else [],
+            "bits": [0] * len(passed),
             "errors": list(passed),
             "by_group": {},
-            "cost": cost,
         }
 
     def hr(self, lr: LR) -> list[int]:
@@ -84,16 +82,21 @@ class Measured:
         places = {0, *(last for _, last in self.pair(lr)["groups"])}
         return [i for i in self.own if i in places]
 
-    def plain_cost(self) -> float:
-        r = self.record
-        return sum(r["enhanced"][i] + r["slope"] * r["bits"][i] for i in self.own)
+    def totals(self, lr: LR | None) -> tuple[int, int]:
+        """Bits and squared error of the segment's own frames; None: of one stream."""
+        bits = self.record["bits"]
+        if lr is None:
+            return sum(bits[i] for i in self.own), sum(self.record["enhanced"][i] for i in self.own)
+        pair, hr = self.pair(lr), set(self.hr(lr))
+        spent = sum(bits[i] if i in hr else pair["bits"][i] for i in self.own)
+        return spent, sum(pair["errors"][i] for i in self.own)
 
 
 @dataclass(frozen=True)
 class Choice:
     """What was tried and chosen, for people.
 
-    effort: of the settings. model: that measured. tried: what each choice costs, D + lambda R,
+    effort: of the settings. model: that measured. tried: bits of each choice at equal quality,
     against the plain stream as it is, in percent. chosen: of these. frames: for each frame of the
     video its role ("HR", "LR", "plain"), group (frames of it), strength (halves), bits, and squared
     luma errors, as chosen and of the plain stream."""
@@ -234,28 +237,23 @@ class Auto:
     # -- the file ------------------------------------------------------------
 
     def _assemble(self, done: Sequence[Measured]) -> Coded:
-        costs: dict[LR | None, float] = {None: sum(m.plain_cost() for m in done)}
-        plain = sum(
-            m.record["passed"][i] + m.record["slope"] * m.record["bits"][i]
-            for m in done
-            for i in m.own
-        )
+        costs: dict[LR | None, float] = {None: self._against_plain(done, None, 0)}
         for lr in self._measuring.tries.lr:
             if len(run_lengths(_groups(done, lr))) > MAX_RUNS:
                 continue  # more than a tag holds
             paths = [m.folder / lr_name(lr) for m in done]
             headers = next((header_bits(path) for path in paths if path.is_file()), None)
-            if headers is not None and any(m.pair(lr)["bits"] != [0] * len(m.times) for m in done):
-                slope = sum(m.record["slope"] for m in done) / len(done)
-                costs[lr] = sum(m.pair(lr)["cost"] for m in done) + slope * headers
-        best = min(costs, key=lambda lr: costs[lr])
+            if headers is not None and any(any(m.pair(lr)["bits"]) for m in done):
+                costs[lr] = self._against_plain(done, lr, headers)
+        # A pair that saves next to nothing is not worth its second stream.
+        best = min(costs, key=lambda lr: costs[lr] + (0.0 if lr is None else _WORTH))
         times = [m.times[i] for m in done for i in m.own]
         restarts = [m.times[m.own[0]] for m in done]
         if self._settings.config is Config.AI:
             restarts = restarts[:1]
         metadata = metadata_of(self.video, self._settings, times)
         for choice, cost in costs.items():
-            _log.info("%s: D + lambda R = %.0f", choice or PLAIN, cost)
+            _log.info("%s: %.2f %% of the plain stream's bits", choice or PLAIN, 100 * cost)
         if best is None:
             coded = self._one_stream(done, times, restarts, metadata)
         else:
@@ -263,15 +261,23 @@ class Auto:
         coded.choice = Choice(
             self._settings.effort,
             self._measuring.enhancers.name,
-            {
-                PLAIN if lr is None else str(lr): round(100 * cost / plain, 2) if plain else 100.0
-                for lr, cost in costs.items()
-            },
+            {str(lr or PLAIN): round(100 * cost, 2) for lr, cost in costs.items()},
             PLAIN if best is None else str(best),
             *_told(done, best, coded.metadata),
         )
         coded.metadata = replace(coded.metadata, choice=_for_tag(coded.choice))
         return coded
+
+    @staticmethod
+    def _against_plain(done: Sequence[Measured], lr: LR | None, more: int) -> float:
+        """Bits of all segments at equal quality, the plain stream's being 1."""
+        totals = [m.totals(lr) for m in done]
+        bits, error = (sum(column) for column in zip(*totals, strict=True))
+        own = [(m.record, i) for m in done for i in m.own]
+        plain_bits = sum(r["bits"][i] for r, i in own)
+        slope = sum(r["slope"] * r["bits"][i] for r, i in own) / plain_bits
+        plain_error = sum(r["passed"][i] for r, i in own)
+        return at_equal_quality(bits + more, error, plain_bits, plain_error, slope)
 
     def _one_stream(
         self,
@@ -376,12 +382,14 @@ class Auto:
             }
             for h, b, of_one in zip(halves, bits, errors, strict=True)
         ]
-        cost = sum(frame["error"] for frame in frames)
-        plain = sum(frame["plain_error"] for frame in frames)
+        error, plain_error = (
+            sum(frame[key] for frame in frames) for key in ("error", "plain_error")
+        )
+        cost = at_equal_quality(1, error, 1, plain_error, 0)
         coded.choice = Choice(
             self._settings.effort,
             self.enhancers.name,
-            {PLAIN: round(100 * cost / plain, 2) if plain else 100.0},
+            {PLAIN: round(100 * cost, 2)},
             PLAIN,
             [{"first": 0, "frames": len(frames), "slope": 0.0}],
             frames,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The least of D + lambda R, in numbers alone.
+"""The least of D + lambda R, and of bits at equal quality, in numbers alone.
 
 In all-intra a picture costs the same bits in every plan, and an LR picture comes out the same in
 every plan that has its group. So uniform plans of a few N are measured, and the plan is the
@@ -65,6 +65,26 @@ def slope_between(
     where a finer QP costs no more or is no better."""
     bits, error = finer[0] - coarser[0], coarser[1] - finer[1]
     return error / bits if bits > 0 and error > 0 else otherwise
+
+
+STEPS = (1.0, 2**0.5, 2.0, 2 * 2**0.5)
+"""Of lambda, at which ways are looked for: a pair is far from the plain stream's point on its
+curve, which is steeper where fewer bits are spent."""
+
+# How much faster bits fall than errors rise, in logarithms, where no slope is known.
+_USUAL = 0.9
+
+
+def at_equal_quality(
+    bits: float, error: float, plain_bits: float, plain_error: float, slope: float
+) -> float:
+    """Bits against those of the plain stream at the same squared error; 1: as many. slope: lambda
+    at the plain stream's point, through which its curve is taken to be straight in logarithms."""
+    ratio = bits / plain_bits
+    if error <= 0 or plain_error <= 0:
+        return ratio
+    exponent = plain_error / (slope * plain_bits) if slope > 0 else _USUAL
+    return float(ratio * (error / plain_error) ** min(max(exponent, 0.3), 2.0))
 
 
 def strongest(errors: Sequence[Sequence[int]]) -> list[int]:

@@ -19,7 +19,15 @@ from ..media.opening import ffmpeg_name
 from ..media.planar import planes_of
 from ..media.sources import VideoSource
 from ..plan import Role
-from .choosing import Group, cheapest, slope_between, strongest, uniform
+from .choosing import (
+    STEPS,
+    Group,
+    at_equal_quality,
+    cheapest,
+    slope_between,
+    strongest,
+    uniform,
+)
 from .rebuilding import Enhancers, Rebuilder, Sent, decode_all, enhanced_errors, squared_error
 from .segments import Segment
 from .tries import LR, Tries
@@ -34,13 +42,12 @@ _SLOPE_EVERY = 8  # frames of which one is coded for it
 class PairRecord(TypedDict):
     """The best pair of one way to code LR. groups: first and last place of each. bits: of the LR
     stream, by place, 0 where it is HR. errors: squared luma errors by place, of the segment's own
-    frames. by_group: what each uniform N costs. cost: D + lambda R."""
+    frames. by_group: D + lambda R of each uniform N."""
 
     groups: list[tuple[int, int]]
     bits: list[int]
     errors: list[int]
     by_group: dict[str, float]
-    cost: float
 
 
 class SegmentRecord(TypedDict):
@@ -261,7 +268,14 @@ class _SegmentWork:
                 if first == 0 and not self._segment.lead:
                     found[first, last][0] = made[0]
             by_group[str(n)] = cost
-        way = cheapest(length, groups.values(), slope)
+        plain = sum(bits[1:]), sum(passed[1:])
+
+        def saved(way: Sequence[Group]) -> float:
+            spent, error = sum(g.bits for g in way), sum(g.distortion for g in way)
+            return at_equal_quality(spent, error, *plain, slope)
+
+        ways = [cheapest(length, groups.values(), slope * step) for step in STEPS]
+        way = min(ways, key=saved)
         hr = {0, *(group.last for group in way)}
         errors = [0] * (length + 1)
         for group in way:
@@ -275,13 +289,11 @@ class _SegmentWork:
                     errors[picture.pts] = squared_error(
                         self._source[picture.pts], picture.planes[0]
                     )
-        own_bits = [bits[i] if i in hr else lr_bits[i] for i in self._segment.own]
         return {
             "groups": [(group.first, group.last) for group in way],
             "bits": [0 if i in hr else b for i, b in enumerate(lr_bits)],
             "errors": errors,
             "by_group": by_group,
-            "cost": sum(errors) + slope * sum(own_bits),
         }
 
 

@@ -42,7 +42,7 @@ table {{ border-collapse: collapse; }} td, th {{ padding: .15rem 1rem .15rem 0; 
 <h1>{title}</h1>
 <p>{lead}</p>
 <h2>Tried</h2>
-<table><tr><th>candidate</th><th>D + &lambda;R, against the plain stream</th></tr>
+<table><tr><th>candidate</th><th>bits at equal quality, against the plain stream</th></tr>
 {tried}</table>
 <h2>The plan</h2>
 {strip}
