@@ -70,6 +70,17 @@ def gains(points: list[PointRow]) -> dict[tuple[str, str, str], dict[int, list[f
     return out
 
 
+def each_gains(points: list[PointRow]) -> dict[tuple[str, str, str], list[float]]:
+    """What each picture gained, in dB of luma: by codec, configuration and model, all QPs."""
+    out: dict[tuple[str, str, str], list[float]] = {}
+    for p in points:
+        if p["enhancer"] != PASSED:
+            codec, config, _, model = setting(p)
+            pictures = zip(*(p["psnr_y_over_time"][s] for s in ("test", "anchor")), strict=True)
+            out.setdefault((codec, config, model), []).extend(a - b for a, b in pictures)
+    return out
+
+
 def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:+.1f} %"
 
@@ -108,6 +119,16 @@ def tables(results: Results) -> str:
     for (codec, config, model), of_qp in gains(results.points).items():
         shown = " | ".join(f"{np.mean(of_qp[q]):+.2f} ({min(of_qp[q]):+.2f})" for q in qps)
         lines.append(f"| `{model}` | {codec} {config.upper()} | {shown} |")
+    lines += ["", "Pictures that lost luma PSNR, of all at all QPs, and the most that one lost.\n"]
+    lines.append("| | | pictures | lost | most |")
+    lines.append("|---|---|---|---|---|")
+    for (codec, config, model), each in each_gains(results.points).items():
+        worse = [g for g in each if g <= -0.01]
+        most = f"{min(worse):+.2f} dB" if worse else "–"
+        lines.append(
+            f"| `{model}` | {codec} {config.upper()} | {len(each)} | "
+            f"{100 * len(worse) / len(each):.1f} % | {most} |"
+        )
     lines += ["", "BD-rate of every clip.\n"]
     heads = [
         f"{codec.split()[0]} {config.upper()} `{m}`" for codec, config, _ in streams for m in models
