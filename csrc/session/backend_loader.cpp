@@ -113,8 +113,8 @@ const tds_backend &open_library(const std::string &name) {
         const auto misfit =
             reinterpret_cast<const char *(*)(void)>(dlsym(library, TDS_BACKEND_MISFIT));
         if (const char *what = misfit ? misfit() : nullptr) {
-            throw Error(TDS_ERROR_UNSUPPORTED, "the backend \"" + name + "\" does not fit: " + what +
-                                                   (name == "torchscript" ? way_out() : ""));
+            throw Error(TDS_ERROR_UNSUPPORTED, "the backend \"" + name + "\" does not fit: " +
+                                                   what + (name == "torchscript" ? way_out() : ""));
         }
         const auto entry =
             reinterpret_cast<tds_backend_entry_function>(dlsym(library, TDS_BACKEND_ENTRY));
