@@ -41,15 +41,16 @@ int tds_in_graph(const FilterGraph *fg);
 
 /* A cover picture is taken for a video only if there is nothing else: the better of the best stream
  * so far and the next one. */
-static inline InputStream *tds_better(InputStream *best, InputStream *ist) {
-    return best && !(best->st->disposition & AV_DISPOSITION_ATTACHED_PIC) ? best
-           : best && (ist->st->disposition & AV_DISPOSITION_ATTACHED_PIC) ? best
-                                                                          : ist;
+static inline InputStream *tds_better(InputStream *best, InputStream *ist)
+{
+    return best && !(best->st->disposition & AV_DISPOSITION_ATTACHED_PIC) ? best :
+           best && (ist->st->disposition & AV_DISPOSITION_ATTACHED_PIC)   ? best : ist;
 }
 
 /* Takes the tag of the inputs out of an output's metadata, where one of its streams is of
  * tds_enhance: it describes the two streams that are one here. */
-static inline void tds_drop_tag(const OutputFile *of, AVDictionary **metadata) {
+static inline void tds_drop_tag(const OutputFile *of, AVDictionary **metadata)
+{
     for (int i = 0; i < of->nb_streams; i++) {
         const OutputStream *ost = of->streams[i];
 
@@ -78,12 +79,14 @@ static int ifilter_bind_ist(InputFilter *ifilter, InputStream *ist, const ViewSp
 static int tds_one_video;
 static const char tds_one_video_mark;
 
-int tds_in_graph(const FilterGraph *fg) {
+int tds_in_graph(const FilterGraph *fg)
+{
     return !!strstr(TDS_GRAPH_DESC(fg), "tds_enhance");
 }
 
 /* The next video stream of a file from *next on, but not `except`; NULL: there is no more. */
-static InputStream *tds_next_video(const InputFile *file, const InputStream *except, int *next) {
+static InputStream *tds_next_video(const InputFile *file, const InputStream *except, int *next)
+{
     while (*next < file->nb_streams) {
         InputStream *ist = file->streams[(*next)++];
 
@@ -96,20 +99,23 @@ static InputStream *tds_next_video(const InputFile *file, const InputStream *exc
 }
 
 /* To be called before a simple graph for this stream is made, and with NULL after it. */
-static void tds_look_for_one_video(const InputStream *ist) {
+static void tds_look_for_one_video(const InputStream *ist)
+{
     int next = 0;
 
-    tds_one_video =
-        ist && ist->par->codec_type == AVMEDIA_TYPE_VIDEO && !tds_next_video(ist->file, ist, &next);
+    tds_one_video = ist && ist->par->codec_type == AVMEDIA_TYPE_VIDEO &&
+                    !tds_next_video(ist->file, ist, &next);
 }
 
-static void *tds_mark(int one_video) {
+static void *tds_mark(int one_video)
+{
     return one_video ? (void *)&tds_one_video_mark : NULL;
 }
 
 /* Gives tds_enhance one input where there is one video and nobody said how many. To be called
  * when the graph's filters exist and have no options yet. */
-static int tds_set_inputs(const AVFilterGraph *graph, AVFilterGraphSegment *segment) {
+static int tds_set_inputs(const AVFilterGraph *graph, AVFilterGraphSegment *segment)
+{
     if (graph->opaque != &tds_one_video_mark)
         return 0;
     for (size_t i = 0; i < segment->nb_chains; i++)
@@ -128,15 +134,16 @@ static int tds_set_inputs(const AVFilterGraph *graph, AVFilterGraphSegment *segm
 }
 
 /* What to add when there is no stream for an input of this filter. */
-static const char *tds_hint(const InputFilter *ifilter) {
-    return av_strstart((const char *)ifilter->name, "tds_enhance", NULL)
-               ? " If this is no TDS file, tds_enhance=inputs=1 enhances one video."
-               : "";
+static const char *tds_hint(const InputFilter *ifilter)
+{
+    return av_strstart((const char *)ifilter->name, "tds_enhance", NULL) ?
+           " If this is no TDS file, tds_enhance=inputs=1 enhances one video." : "";
 }
 
 /* Binds the inputs of a simple graph beyond the first to the other video streams of the same file,
  * in their order. */
-static int tds_bind_further(FilterGraph *fg, InputStream *first) {
+static int tds_bind_further(FilterGraph *fg, InputStream *first)
+{
     InputFile *file = first->file;
     int next = 0;
 
@@ -145,15 +152,14 @@ static int tds_bind_further(FilterGraph *fg, InputStream *first) {
         int ret;
 
         if (!ist || TDS_INPUT_TYPE(fg->inputs[i]) != AVMEDIA_TYPE_VIDEO) {
-            av_log(fg, AV_LOG_ERROR,
-                   "The filtergraph '%s' has %d inputs, but input file %d "
+            av_log(fg, AV_LOG_ERROR, "The filtergraph '%s' has %d inputs, but input file %d "
                    "has no more video streams to feed them. If the streams are in several "
                    "files, use -filter_complex.%s\n",
                    TDS_GRAPH_DESC(fg), fg->nb_inputs, file->index, tds_hint(fg->inputs[i]));
             return AVERROR(EINVAL);
         }
-        av_log(fg, AV_LOG_VERBOSE, "Binding input %d to input stream %d:%d\n", i, file->index,
-               ist->index);
+        av_log(fg, AV_LOG_VERBOSE, "Binding input %d to input stream %d:%d\n",
+               i, file->index, ist->index);
         ret = ifilter_bind_ist(fg->inputs[i], ist, NULL);
         if (ret < 0)
             return ret;
@@ -162,36 +168,37 @@ static int tds_bind_further(FilterGraph *fg, InputStream *first) {
 }
 
 /* Whether an input of tds_enhance is left without a stream rather than given a cover. */
-static int tds_refuses(const InputFilter *ifilter, const InputStream *ist) {
+static int tds_refuses(const InputFilter *ifilter, const InputStream *ist)
+{
     return *tds_hint(ifilter) && (ist->st->disposition & AV_DISPOSITION_ATTACHED_PIC);
 }
 
 /* What is known about a stream's file, for tds_tell(): microseconds that are added to its times,
  * the first one, how long it is, and its tag. NULL: out of memory. */
-static char *tds_known(const InputStream *ist) {
-    const AVFormatContext *file = ist->file->ctx;
+static char *tds_known(const InputStream *ist)
+{
+    const AVFormatContext *file  = ist->file->ctx;
     const AVDictionaryEntry *tag = av_dict_get(file->metadata, "tds", NULL, 0);
-    const AVStream *st = ist->st;
-    int64_t first = st->start_time == AV_NOPTS_VALUE
-                        ? file->start_time
-                        : av_rescale_q(st->start_time, st->time_base, AV_TIME_BASE_Q);
-    int64_t length = st->duration == AV_NOPTS_VALUE
-                         ? file->duration
-                         : av_rescale_q(st->duration, st->time_base, AV_TIME_BASE_Q);
+    const AVStream *st           = ist->st;
+    int64_t first  = st->start_time == AV_NOPTS_VALUE ? file->start_time :
+                     av_rescale_q(st->start_time, st->time_base, AV_TIME_BASE_Q);
+    int64_t length = st->duration == AV_NOPTS_VALUE ? file->duration :
+                     av_rescale_q(st->duration, st->time_base, AV_TIME_BASE_Q);
 
-    return av_asprintf("%" PRId64 " %" PRId64 " %" PRId64 " %s", ist->file->ts_offset, first,
-                       length, tag ? tag->value : "");
+    return av_asprintf("%"PRId64" %"PRId64" %"PRId64" %s", ist->file->ts_offset, first, length,
+                       tag ? tag->value : "");
 }
 
 /* The tds_enhance, and its input, that an input's frames get to by way of filters that have no
  * other. */
-static AVFilterContext *tds_find(const AVFilterInOut *in, int *pad) {
+static AVFilterContext *tds_find(const AVFilterInOut *in, int *pad)
+{
     AVFilterContext *filter = in->filter_ctx;
 
     *pad = in->pad_idx;
     while (strcmp(filter->filter->name, "tds_enhance")) {
-        const AVFilterLink *link =
-            filter->nb_inputs == 1 && filter->nb_outputs == 1 ? filter->outputs[0] : NULL;
+        const AVFilterLink *link = filter->nb_inputs == 1 && filter->nb_outputs == 1 ?
+                                   filter->outputs[0] : NULL;
 
         if (!link)
             return NULL;
@@ -205,15 +212,15 @@ static AVFilterContext *tds_find(const AVFilterInOut *in, int *pad) {
 /* Tells tds_enhance what nobody else can: the cut, since frames before the start and after the end
  * are references of those between, and what the container says. 1: it was told; 0: these frames
  * do not get to one. */
-static int tds_tell(const AVFilterInOut *in, int64_t start, int64_t duration, const char *known) {
+static int tds_tell(const AVFilterInOut *in, int64_t start, int64_t duration, const char *known)
+{
     int pad, ret;
     AVFilterContext *tds = tds_find(in, &pad);
     char *text;
 
     if (!tds)
         return 0;
-    text = av_asprintf("%d %" PRId64 " %" PRId64 " %s", pad, start, duration,
-                       known ? known : "0 0 0 ");
+    text = av_asprintf("%d %"PRId64" %"PRId64" %s", pad, start, duration, known ? known : "0 0 0 ");
     if (!text)
         return AVERROR(ENOMEM);
     ret = avfilter_process_command(tds, "input", text, NULL, 0, 0);

@@ -60,93 +60,108 @@
 #include "version.h"
 #include "video.h"
 
-enum OnMissing { ON_MISSING_ENHANCE, ON_MISSING_DROP, ON_MISSING_ERROR, ON_MISSING_NB };
+enum OnMissing {
+    ON_MISSING_ENHANCE,
+    ON_MISSING_DROP,
+    ON_MISSING_ERROR,
+    ON_MISSING_NB
+};
 
-enum Fallback { FALLBACK_AUTO, FALLBACK_BICUBIC, FALLBACK_ERROR, FALLBACK_NB };
+enum Fallback {
+    FALLBACK_AUTO,
+    FALLBACK_BICUBIC,
+    FALLBACK_ERROR,
+    FALLBACK_NB
+};
 
-enum HR { HR_AUTO, HR_PASS, HR_REFINE, HR_NB };
+enum HR {
+    HR_AUTO,
+    HR_PASS,
+    HR_REFINE,
+    HR_NB
+};
 
 enum Backend { BACKEND_AUTO, BACKEND_BICUBIC, BACKEND_TORCHSCRIPT, BACKEND_NB };
-static const char *const backend_names[BACKEND_NB] = {"auto", "bicubic", "torchscript"};
+static const char *const backend_names[BACKEND_NB] = { "auto", "bicubic", "torchscript" };
 
 enum Precision { PREC_AUTO, PREC_FLOAT32, PREC_FLOAT16, PREC_BFLOAT16, PREC_NB };
-static const char *const precision_names[PREC_NB] = {"auto", "float32", "float16", "bfloat16"};
+static const char *const precision_names[PREC_NB] = { "auto", "float32", "float16", "bfloat16" };
 
 /* What the program that reads the files knows about one input; see know_input(). */
 typedef struct Source {
-    int known;
-    int64_t start;    ///< microseconds; AV_NOPTS_VALUE: from its beginning
-    int64_t duration; ///< microseconds; INT64_MAX: all
-    int64_t offset;   ///< microseconds that were added to the file's times
-    int64_t first;    ///< time of the file's first picture, likewise; AV_NOPTS_VALUE: not known
-    int64_t length;   ///< of the file, likewise
-    char *tag;        ///< the container's tag "tds"; NULL: it has none
+    int      known;
+    int64_t  start;    ///< microseconds; AV_NOPTS_VALUE: from its beginning
+    int64_t  duration; ///< microseconds; INT64_MAX: all
+    int64_t  offset;   ///< microseconds that were added to the file's times
+    int64_t  first;    ///< time of the file's first picture, likewise; AV_NOPTS_VALUE: not known
+    int64_t  length;   ///< of the file, likewise
+    char    *tag;      ///< the container's tag "tds"; NULL: it has none
 } Source;
 
 typedef struct TDSEnhanceContext {
     const AVClass *class;
 
     /* options */
-    char *model;
-    char *model_sha256;
-    char *device;
-    int backend;
-    int precision;
-    char *rate_str;
-    int on_missing;
-    int fallback;
-    int hr;
-    int causal;
-    float strength; ///< of the model's changes; below 0: as the tag says, else 1
-    int hr_qp, lr_qp;
-    int max_batch;
-    int64_t start_time;   ///< microseconds; earlier pictures are made but not output
+    char   *model;
+    char   *model_sha256;
+    char   *device;
+    int     backend;
+    int     precision;
+    char   *rate_str;
+    int     on_missing;
+    int     fallback;
+    int     hr;
+    int     causal;
+    float   strength;  ///< of the model's changes; below 0: as the tag says, else 1
+    int     hr_qp, lr_qp;
+    int     max_batch;
+    int64_t start_time; ///< microseconds; earlier pictures are made but not output
     int64_t max_duration; ///< microseconds of output; 0: all
-    int nb_inputs;
-    char *container;
+    int     nb_inputs;
+    char   *container;
 
     /* state */
-    Source sources[2]; ///< by input pad
-    int64_t start;     ///< as start_time, from the option or the HR input
-    int64_t length;    ///< as max_duration, likewise
-    tds_tag *tag;      ///< of container, likewise, or from the LR input; NULL: there is none
+    Source  sources[2]; ///< by input pad
+    int64_t start;      ///< as start_time, from the option or the HR input
+    int64_t length;     ///< as max_duration, likewise
+    tds_tag *tag;       ///< of container, likewise, or from the LR input; NULL: there is none
     tds_tag_values tagged;
-    int use_strengths;  ///< the model that runs is the one that the tag's strengths are for
+    int     use_strengths; ///< the model that runs is the one that the tag's strengths are for
     tds_times *times;   ///< where each picture belongs
-    char *said;         ///< its notices that were logged
+    char   *said;       ///< its notices that were logged
     AVFifo *waiting[2]; ///< frames that it has not placed yet
     tds_session *session;
-    int pad_of[2]; ///< input pad of TDS_HR and TDS_LR; -1: there is none
-    int scale;
-    int bit_depth;
-    int input_ended[2]; ///< this input has given its last frame
-    int ended[2];       ///< the engine was told that this stream has ended
-    int drained;        ///< the engine has no more pictures
-    int closed;         ///< nobody wants more output
-    int status;         ///< first error an input ended with
+    int     pad_of[2]; ///< input pad of TDS_HR and TDS_LR; -1: there is none
+    int     scale;
+    int     bit_depth;
+    int     input_ended[2]; ///< this input has given its last frame
+    int     ended[2];  ///< the engine was told that this stream has ended
+    int     drained;   ///< the engine has no more pictures
+    int     closed;    ///< nobody wants more output
+    int     status;    ///< first error an input ended with
     int64_t last_pts[2];
 
     /* What FFmpeg knows about the pictures inside the engine, in order of time:
      * references of HR frames, properties alone of LR frames. */
-    AVFifo *known[2];
-    int seeking;         ///< the HR frame that output begins from is not known yet
-    AVFrame *seek_frame; ///< the last HR frame at or before start_time so far
-    int64_t skip_before; ///< LR frames before it are of no use
-    AVFrame *last_hr;    ///< the HR frame that came out last, for what LR frames lack
+    AVFifo  *known[2];
+    int      seeking;     ///< the HR frame that output begins from is not known yet
+    AVFrame *seek_frame;  ///< the last HR frame at or before start_time so far
+    int64_t  skip_before; ///< LR frames before it are of no use
+    AVFrame *last_hr;  ///< the HR frame that came out last, for what LR frames lack
 
-    AVRational rate; ///< nominal frame rate, 0/1 while not known
-    int rate_given;
-    AVFifo *held;     ///< output waiting for the rate to be settled
-    int64_t duration; ///< of one picture in output time base units
+    AVRational rate;   ///< nominal frame rate, 0/1 while not known
+    int     rate_given;
+    AVFifo *held;      ///< output waiting for the rate to be settled
+    int64_t duration;  ///< of one picture in output time base units
     int64_t first_out, prev_out;
-    int64_t end_pts; ///< end of the last output picture
+    int64_t end_pts;   ///< end of the last output picture
 
     int64_t count[TDS_STATUS_REFINED + 1]; ///< output by tds_status
     int64_t nb_discarded, nb_missing, nb_gaps;
-    int warned_rate, warned_pairing;
+    int     warned_rate, warned_pairing;
 
     AVBufferRef *hw_frames; ///< output pool for CUDA frames
-    int cuda_index;
+    int     cuda_index;
 } TDSEnhanceContext;
 
 #define OFFSET(x) offsetof(TDSEnhanceContext, x)
@@ -154,271 +169,42 @@ typedef struct TDSEnhanceContext {
 #define TFLAGS (FLAGS | AV_OPT_FLAG_RUNTIME_PARAM)
 
 static const AVOption tds_enhance_options[] = {
-    {"model",
-     "model: a file, or a name looked up in TDS_MODEL_PATH and the installed models (default: the "
-     "one installed for this size ratio)",
-     OFFSET(model),
-     AV_OPT_TYPE_STRING,
-     {.str = NULL},
-     0,
-     0,
-     FLAGS},
-    {"model_sha256",
-     "SHA-256 the model file must have, 64 hex digits",
-     OFFSET(model_sha256),
-     AV_OPT_TYPE_STRING,
-     {.str = NULL},
-     0,
-     0,
-     FLAGS},
-    {"device",
-     "where the model runs: auto, cpu, cuda or cudaN",
-     OFFSET(device),
-     AV_OPT_TYPE_STRING,
-     {.str = "auto"},
-     0,
-     0,
-     FLAGS},
-    {"backend",
-     "what rebuilds the LR frames",
-     OFFSET(backend),
-     AV_OPT_TYPE_INT,
-     {.i64 = BACKEND_AUTO},
-     0,
-     BACKEND_NB - 1,
-     FLAGS,
-     .unit = "backend"},
-    {"auto",
-     "torchscript when there is a model, else bicubic",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = BACKEND_AUTO},
-     .flags = FLAGS,
-     .unit = "backend"},
-    {"bicubic",
-     "up-sample, no model",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = BACKEND_BICUBIC},
-     .flags = FLAGS,
-     .unit = "backend"},
-    {"torchscript",
-     "run a TorchScript model",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = BACKEND_TORCHSCRIPT},
-     .flags = FLAGS,
-     .unit = "backend"},
-    {"precision",
-     "arithmetic of the model",
-     OFFSET(precision),
-     AV_OPT_TYPE_INT,
-     {.i64 = PREC_AUTO},
-     0,
-     PREC_NB - 1,
-     FLAGS,
-     .unit = "precision"},
-    {"auto",
-     "float32 on the CPU, what the model asks for on CUDA",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = PREC_AUTO},
-     .flags = FLAGS,
-     .unit = "precision"},
-    {"float32",
-     NULL,
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = PREC_FLOAT32},
-     .flags = FLAGS,
-     .unit = "precision"},
-    {"float16",
-     NULL,
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = PREC_FLOAT16},
-     .flags = FLAGS,
-     .unit = "precision"},
-    {"bfloat16",
-     NULL,
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = PREC_BFLOAT16},
-     .flags = FLAGS,
-     .unit = "precision"},
-    {"rate",
-     "nominal frame rate of the output, as 25 or 30000/1001; auto: the container's, else from the "
-     "time stamps",
-     OFFSET(rate_str),
-     AV_OPT_TYPE_STRING,
-     {.str = "auto"},
-     0,
-     0,
-     FLAGS},
-    {"on_missing",
-     "LR frames that lack the HR frame before or after them",
-     OFFSET(on_missing),
-     AV_OPT_TYPE_INT,
-     {.i64 = ON_MISSING_ENHANCE},
-     0,
-     ON_MISSING_NB - 1,
-     TFLAGS,
-     .unit = "on_missing"},
-    {"enhance",
-     "rebuild them from the HR frame there is, or up-sample",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = ON_MISSING_ENHANCE},
-     .flags = TFLAGS,
-     .unit = "on_missing"},
-    {"drop",
-     "do not output them",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = ON_MISSING_DROP},
-     .flags = TFLAGS,
-     .unit = "on_missing"},
-    {"error",
-     "stop with an error",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = ON_MISSING_ERROR},
-     .flags = TFLAGS,
-     .unit = "on_missing"},
-    {"fallback",
-     "when no model can be loaded",
-     OFFSET(fallback),
-     AV_OPT_TYPE_INT,
-     {.i64 = FALLBACK_AUTO},
-     0,
-     FALLBACK_NB - 1,
-     FLAGS,
-     .unit = "fallback"},
-    {"auto",
-     "error if a model, a device or torchscript was asked for, else bicubic",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = FALLBACK_AUTO},
-     .flags = FLAGS,
-     .unit = "fallback"},
-    {"bicubic",
-     "warn and up-sample",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = FALLBACK_BICUBIC},
-     .flags = FLAGS,
-     .unit = "fallback"},
-    {"error",
-     "stop with an error",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = FALLBACK_ERROR},
-     .flags = FLAGS,
-     .unit = "fallback"},
-    {"hr",
-     "HR frames of a pair",
-     OFFSET(hr),
-     AV_OPT_TYPE_INT,
-     {.i64 = HR_AUTO},
-     0,
-     HR_NB - 1,
-     FLAGS,
-     .unit = "hr"},
-    {"auto",
-     "as the container's tag says, else passed",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = HR_AUTO},
-     .flags = FLAGS,
-     .unit = "hr"},
-    {"pass",
-     "passed as they came",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = HR_PASS},
-     .flags = FLAGS,
-     .unit = "hr"},
-    {"refine",
-     "enhanced too, by the model of the same name for k = 1",
-     0,
-     AV_OPT_TYPE_CONST,
-     {.i64 = HR_REFINE},
-     .flags = FLAGS,
-     .unit = "hr"},
-    {"strength",
-     "of the model's changes, 0 to 1; below 0: as the container's tag says, else 1",
-     OFFSET(strength),
-     AV_OPT_TYPE_FLOAT,
-     {.dbl = -1},
-     -1,
-     1,
-     FLAGS},
-    {"causal",
-     "make each frame from earlier ones alone, without delay",
-     OFFSET(causal),
-     AV_OPT_TYPE_BOOL,
-     {.i64 = 0},
-     0,
-     1,
-     FLAGS},
-    {"hr_qp",
-     "QP of the HR stream, for models that use it; -1: not known",
-     OFFSET(hr_qp),
-     AV_OPT_TYPE_INT,
-     {.i64 = -1},
-     -1,
-     63,
-     FLAGS},
-    {"lr_qp",
-     "QP of the LR stream, likewise",
-     OFFSET(lr_qp),
-     AV_OPT_TYPE_INT,
-     {.i64 = -1},
-     -1,
-     63,
-     FLAGS},
-    {"max_batch",
-     "frames given to the model at once; fewer need less memory",
-     OFFSET(max_batch),
-     AV_OPT_TYPE_INT,
-     {.i64 = 4},
-     1,
-     TDS_MAX_PENDING,
-     FLAGS},
-    {"start_time",
-     "output begins here; earlier frames serve as references only",
-     OFFSET(start_time),
-     AV_OPT_TYPE_DURATION,
-     {.i64 = INT64_MIN},
-     INT64_MIN,
-     INT64_MAX,
-     FLAGS},
-    {"duration",
-     "length of the output; later frames serve as references only; 0: all",
-     OFFSET(max_duration),
-     AV_OPT_TYPE_DURATION,
-     {.i64 = 0},
-     0,
-     INT64_MAX,
-     FLAGS},
-    {"inputs",
-     "2: HR and LR, in any order; 1: any video, each frame of which is enhanced",
-     OFFSET(nb_inputs),
-     AV_OPT_TYPE_INT,
-     {.i64 = 2},
-     1,
-     2,
-     FLAGS},
-    {"container",
-     "the JSON of the container's tag 'tds', for what no option gives; none: without one (default: "
-     "that of the file, in the patched ffmpeg program)",
-     OFFSET(container),
-     AV_OPT_TYPE_STRING,
-     {.str = NULL},
-     0,
-     0,
-     FLAGS},
-    {NULL}};
+    { "model",        "model: a file, or a name looked up in TDS_MODEL_PATH and the installed models (default: the one installed for this size ratio)", OFFSET(model), AV_OPT_TYPE_STRING, { .str = NULL }, 0, 0, FLAGS },
+    { "model_sha256", "SHA-256 the model file must have, 64 hex digits",   OFFSET(model_sha256), AV_OPT_TYPE_STRING, { .str = NULL }, 0, 0, FLAGS },
+    { "device",       "where the model runs: auto, cpu, cuda or cudaN",   OFFSET(device), AV_OPT_TYPE_STRING, { .str = "auto" }, 0, 0, FLAGS },
+    { "backend",      "what rebuilds the LR frames",                       OFFSET(backend), AV_OPT_TYPE_INT, { .i64 = BACKEND_AUTO }, 0, BACKEND_NB - 1, FLAGS, .unit = "backend" },
+    { "auto",         "torchscript when there is a model, else bicubic",   0, AV_OPT_TYPE_CONST, { .i64 = BACKEND_AUTO },        .flags = FLAGS, .unit = "backend" },
+    { "bicubic",      "up-sample, no model",                               0, AV_OPT_TYPE_CONST, { .i64 = BACKEND_BICUBIC },     .flags = FLAGS, .unit = "backend" },
+    { "torchscript",  "run a TorchScript model",                           0, AV_OPT_TYPE_CONST, { .i64 = BACKEND_TORCHSCRIPT }, .flags = FLAGS, .unit = "backend" },
+    { "precision",    "arithmetic of the model",                           OFFSET(precision), AV_OPT_TYPE_INT, { .i64 = PREC_AUTO }, 0, PREC_NB - 1, FLAGS, .unit = "precision" },
+    { "auto",         "float32 on the CPU, what the model asks for on CUDA", 0, AV_OPT_TYPE_CONST, { .i64 = PREC_AUTO },         .flags = FLAGS, .unit = "precision" },
+    { "float32",      NULL,                                                0, AV_OPT_TYPE_CONST, { .i64 = PREC_FLOAT32 },        .flags = FLAGS, .unit = "precision" },
+    { "float16",      NULL,                                                0, AV_OPT_TYPE_CONST, { .i64 = PREC_FLOAT16 },        .flags = FLAGS, .unit = "precision" },
+    { "bfloat16",     NULL,                                                0, AV_OPT_TYPE_CONST, { .i64 = PREC_BFLOAT16 },       .flags = FLAGS, .unit = "precision" },
+    { "rate",         "nominal frame rate of the output, as 25 or 30000/1001; auto: the container's, else from the time stamps", OFFSET(rate_str), AV_OPT_TYPE_STRING, { .str = "auto" }, 0, 0, FLAGS },
+    { "on_missing",   "LR frames that lack the HR frame before or after them", OFFSET(on_missing), AV_OPT_TYPE_INT, { .i64 = ON_MISSING_ENHANCE }, 0, ON_MISSING_NB - 1, TFLAGS, .unit = "on_missing" },
+    { "enhance",      "rebuild them from the HR frame there is, or up-sample", 0, AV_OPT_TYPE_CONST, { .i64 = ON_MISSING_ENHANCE }, .flags = TFLAGS, .unit = "on_missing" },
+    { "drop",         "do not output them",                                0, AV_OPT_TYPE_CONST, { .i64 = ON_MISSING_DROP },     .flags = TFLAGS, .unit = "on_missing" },
+    { "error",        "stop with an error",                                0, AV_OPT_TYPE_CONST, { .i64 = ON_MISSING_ERROR },    .flags = TFLAGS, .unit = "on_missing" },
+    { "fallback",     "when no model can be loaded",                       OFFSET(fallback), AV_OPT_TYPE_INT, { .i64 = FALLBACK_AUTO }, 0, FALLBACK_NB - 1, FLAGS, .unit = "fallback" },
+    { "auto",         "error if a model, a device or torchscript was asked for, else bicubic", 0, AV_OPT_TYPE_CONST, { .i64 = FALLBACK_AUTO }, .flags = FLAGS, .unit = "fallback" },
+    { "bicubic",      "warn and up-sample",                                0, AV_OPT_TYPE_CONST, { .i64 = FALLBACK_BICUBIC },    .flags = FLAGS, .unit = "fallback" },
+    { "error",        "stop with an error",                                0, AV_OPT_TYPE_CONST, { .i64 = FALLBACK_ERROR },      .flags = FLAGS, .unit = "fallback" },
+    { "hr",           "HR frames of a pair",                               OFFSET(hr), AV_OPT_TYPE_INT, { .i64 = HR_AUTO }, 0, HR_NB - 1, FLAGS, .unit = "hr" },
+    { "auto",         "as the container's tag says, else passed",          0, AV_OPT_TYPE_CONST, { .i64 = HR_AUTO },             .flags = FLAGS, .unit = "hr" },
+    { "pass",         "passed as they came",                               0, AV_OPT_TYPE_CONST, { .i64 = HR_PASS },             .flags = FLAGS, .unit = "hr" },
+    { "refine",       "enhanced too, by the model of the same name for k = 1", 0, AV_OPT_TYPE_CONST, { .i64 = HR_REFINE },       .flags = FLAGS, .unit = "hr" },
+    { "strength",     "of the model's changes, 0 to 1; below 0: as the container's tag says, else 1", OFFSET(strength), AV_OPT_TYPE_FLOAT, { .dbl = -1 }, -1, 1, FLAGS },
+    { "causal",       "make each frame from earlier ones alone, without delay", OFFSET(causal), AV_OPT_TYPE_BOOL, { .i64 = 0 }, 0, 1, FLAGS },
+    { "hr_qp",        "QP of the HR stream, for models that use it; -1: not known", OFFSET(hr_qp), AV_OPT_TYPE_INT, { .i64 = -1 }, -1, 63, FLAGS },
+    { "lr_qp",        "QP of the LR stream, likewise",                     OFFSET(lr_qp), AV_OPT_TYPE_INT, { .i64 = -1 }, -1, 63, FLAGS },
+    { "max_batch",    "frames given to the model at once; fewer need less memory", OFFSET(max_batch), AV_OPT_TYPE_INT, { .i64 = 4 }, 1, TDS_MAX_PENDING, FLAGS },
+    { "start_time",   "output begins here; earlier frames serve as references only", OFFSET(start_time), AV_OPT_TYPE_DURATION, { .i64 = INT64_MIN }, INT64_MIN, INT64_MAX, FLAGS },
+    { "duration",     "length of the output; later frames serve as references only; 0: all", OFFSET(max_duration), AV_OPT_TYPE_DURATION, { .i64 = 0 }, 0, INT64_MAX, FLAGS },
+    { "inputs",       "2: HR and LR, in any order; 1: any video, each frame of which is enhanced", OFFSET(nb_inputs), AV_OPT_TYPE_INT, { .i64 = 2 }, 1, 2, FLAGS },
+    { "container",    "the JSON of the container's tag 'tds', for what no option gives; none: without one (default: that of the file, in the patched ffmpeg program)", OFFSET(container), AV_OPT_TYPE_STRING, { .str = NULL }, 0, 0, FLAGS },
+    { NULL }
+};
 
 AVFILTER_DEFINE_CLASS(tds_enhance);
 
@@ -435,46 +221,46 @@ static const enum AVFrameSideDataType global_side_data[] = {
 
 /* Side data in coordinates of the small picture: wrong on the large one. */
 static const enum AVFrameSideDataType size_side_data[] = {
-    AV_FRAME_DATA_PANSCAN,          AV_FRAME_DATA_MOTION_VECTORS,
-    AV_FRAME_DATA_SPHERICAL,        AV_FRAME_DATA_REGIONS_OF_INTEREST,
-    AV_FRAME_DATA_VIDEO_ENC_PARAMS, AV_FRAME_DATA_DETECTION_BBOXES,
+    AV_FRAME_DATA_PANSCAN,
+    AV_FRAME_DATA_MOTION_VECTORS,
+    AV_FRAME_DATA_SPHERICAL,
+    AV_FRAME_DATA_REGIONS_OF_INTEREST,
+    AV_FRAME_DATA_VIDEO_ENC_PARAMS,
+    AV_FRAME_DATA_DETECTION_BBOXES,
     AV_FRAME_DATA_VIDEO_HINT,
 };
 
-static int tds_averror(tds_result result) {
+static int tds_averror(tds_result result)
+{
     switch (result) {
-    case TDS_ERROR_INVALID:
-        return AVERROR(EINVAL);
-    case TDS_ERROR_MEMORY:
-        return AVERROR(ENOMEM);
-    case TDS_ERROR_UNSUPPORTED:
-        return AVERROR(ENOSYS);
-    case TDS_ERROR_MODEL:
-        return AVERROR_INVALIDDATA;
-    case TDS_ERROR_DEVICE:
-        return AVERROR(ENODEV);
-    case TDS_ERROR_ORDER:
-        return AVERROR_INVALIDDATA;
-    default:
-        return AVERROR_EXTERNAL;
+    case TDS_ERROR_INVALID:     return AVERROR(EINVAL);
+    case TDS_ERROR_MEMORY:      return AVERROR(ENOMEM);
+    case TDS_ERROR_UNSUPPORTED: return AVERROR(ENOSYS);
+    case TDS_ERROR_MODEL:       return AVERROR_INVALIDDATA;
+    case TDS_ERROR_DEVICE:      return AVERROR(ENODEV);
+    case TDS_ERROR_ORDER:       return AVERROR_INVALIDDATA;
+    default:                    return AVERROR_EXTERNAL;
     }
 }
 
-static void log_callback(void *context, tds_log_level level, const char *message) {
-    static const int av_level[] = {AV_LOG_ERROR, AV_LOG_WARNING, AV_LOG_VERBOSE, AV_LOG_DEBUG};
+static void log_callback(void *context, tds_log_level level, const char *message)
+{
+    static const int av_level[] = { AV_LOG_ERROR, AV_LOG_WARNING, AV_LOG_VERBOSE, AV_LOG_DEBUG };
 
-    av_log(context, level < FF_ARRAY_ELEMS(av_level) ? av_level[level] : AV_LOG_DEBUG, "%s\n",
-           message);
+    av_log(context, level < FF_ARRAY_ELEMS(av_level) ? av_level[level] : AV_LOG_DEBUG,
+           "%s\n", message);
 }
 
 /* ------------------------------------------------------------- CUDA frames -- */
 
-static int is_cuda(const TDSEnhanceContext *s) {
+static int is_cuda(const TDSEnhanceContext *s)
+{
     return !!s->hw_frames;
 }
 
 #if CONFIG_CUDA
-static AVCUDADeviceContext *cuda_device(const AVBufferRef *frames_ref) {
+static AVCUDADeviceContext *cuda_device(const AVBufferRef *frames_ref)
+{
     const AVHWFramesContext *frames = (const AVHWFramesContext *)frames_ref->data;
 
     return frames->device_ctx->hwctx;
@@ -482,7 +268,8 @@ static AVCUDADeviceContext *cuda_device(const AVBufferRef *frames_ref) {
 #endif
 
 /* Makes the device's context the current one of this thread, as the engine expects it. */
-static int cuda_push(AVFilterContext *ctx) {
+static int cuda_push(AVFilterContext *ctx)
+{
 #if CONFIG_CUDA
     TDSEnhanceContext *s = ctx->priv;
 
@@ -496,7 +283,8 @@ static int cuda_push(AVFilterContext *ctx) {
     return 0;
 }
 
-static void cuda_pop(AVFilterContext *ctx) {
+static void cuda_pop(AVFilterContext *ctx)
+{
 #if CONFIG_CUDA
     TDSEnhanceContext *s = ctx->priv;
 
@@ -512,7 +300,8 @@ static void cuda_pop(AVFilterContext *ctx) {
 
 /* Reads the sample format behind CUDA frames and prepares a pool for the output. */
 static av_cold int cuda_configure(AVFilterContext *ctx, AVFilterLink *outlink,
-                                  enum AVPixelFormat *sw_format) {
+                                  enum AVPixelFormat *sw_format)
+{
 #if CONFIG_CUDA
     TDSEnhanceContext *s = ctx->priv;
     AVFilterLink *hr = ctx->inputs[s->pad_of[TDS_HR]];
@@ -536,14 +325,12 @@ static av_cold int cuda_configure(AVFilterContext *ctx, AVFilterLink *outlink,
         }
         lr_frames = (AVHWFramesContext *)lr_ref->data;
         if (cuda_device(lr_ref)->cuda_ctx != cuda_device(hr_ref)->cuda_ctx) {
-            av_log(ctx, AV_LOG_ERROR,
-                   "The HR and the LR frames are on different CUDA devices; "
+            av_log(ctx, AV_LOG_ERROR, "The HR and the LR frames are on different CUDA devices; "
                    "decode or upload both with the same -init_hw_device.\n");
             return AVERROR(EINVAL);
         }
         if (lr_frames->sw_format != hr_frames->sw_format) {
-            av_log(ctx, AV_LOG_ERROR,
-                   "The HR frames are %s and the LR frames %s; "
+            av_log(ctx, AV_LOG_ERROR, "The HR frames are %s and the LR frames %s; "
                    "both must have one sample format.\n",
                    av_get_pix_fmt_name(hr_frames->sw_format),
                    av_get_pix_fmt_name(lr_frames->sw_format));
@@ -552,23 +339,21 @@ static av_cold int cuda_configure(AVFilterContext *ctx, AVFilterLink *outlink,
     }
     *sw_format = hr_frames->sw_format;
 
-    hwctx = cuda_device(hr_ref);
+    hwctx         = cuda_device(hr_ref);
     s->cuda_index = hwctx->internal->cuda_device;
     if (!(hwctx->internal->flags & AV_CUDA_USE_PRIMARY_CONTEXT))
-        av_log(ctx, AV_LOG_WARNING,
-               "The CUDA frames are not in the device's primary context, "
+        av_log(ctx, AV_LOG_WARNING, "The CUDA frames are not in the device's primary context, "
                "which the model runs in; if this fails, give "
-               "-init_hw_device cuda=cu:%d,primary_ctx=1.\n",
-               s->cuda_index);
+               "-init_hw_device cuda=cu:%d,primary_ctx=1.\n", s->cuda_index);
 
     s->hw_frames = av_hwframe_ctx_alloc(hr_frames->device_ref);
     if (!s->hw_frames)
         return AVERROR(ENOMEM);
-    out_frames = (AVHWFramesContext *)s->hw_frames->data;
-    out_frames->format = AV_PIX_FMT_CUDA;
+    out_frames            = (AVHWFramesContext *)s->hw_frames->data;
+    out_frames->format    = AV_PIX_FMT_CUDA;
     out_frames->sw_format = hr_frames->sw_format;
-    out_frames->width = hr->w;
-    out_frames->height = hr->h;
+    out_frames->width     = hr->w;
+    out_frames->height    = hr->h;
     ret = av_hwframe_ctx_init(s->hw_frames);
     if (ret < 0) {
         av_log(ctx, AV_LOG_ERROR, "No CUDA frames for the output: %s\n", av_err2str(ret));
@@ -577,8 +362,7 @@ static av_cold int cuda_configure(AVFilterContext *ctx, AVFilterLink *outlink,
     ff_filter_link(outlink)->hw_frames_ctx = av_buffer_ref(s->hw_frames);
     return ff_filter_link(outlink)->hw_frames_ctx ? 0 : AVERROR(ENOMEM);
 #else
-    av_log(ctx, AV_LOG_ERROR,
-           "This FFmpeg was built without CUDA; put hwdownload before "
+    av_log(ctx, AV_LOG_ERROR, "This FFmpeg was built without CUDA; put hwdownload before "
            "tds_enhance.\n");
     return AVERROR(ENOSYS);
 #endif
@@ -586,44 +370,48 @@ static av_cold int cuda_configure(AVFilterContext *ctx, AVFilterLink *outlink,
 
 /* --------------------------------------------------- frames and tds_picture -- */
 
-static void release_frame(void *owner) {
+static void release_frame(void *owner)
+{
     AVFrame *frame = owner;
 
     av_frame_free(&frame);
 }
 
-static void describe_picture(const TDSEnhanceContext *s, tds_picture *picture, const AVFrame *frame,
-                             enum AVPixelFormat sw_format) {
+static void describe_picture(const TDSEnhanceContext *s, tds_picture *picture,
+                             const AVFrame *frame, enum AVPixelFormat sw_format)
+{
     const int semiplanar = sw_format == AV_PIX_FMT_NV12 || sw_format == AV_PIX_FMT_P010LE;
 
     for (int i = 0; i < (semiplanar ? 2 : 3); i++) {
-        picture->data[i] = frame->data[i];
+        picture->data[i]   = frame->data[i];
         picture->stride[i] = frame->linesize[i];
     }
-    picture->width = frame->width;
-    picture->height = frame->height;
+    picture->width     = frame->width;
+    picture->height    = frame->height;
     picture->bit_depth = s->bit_depth;
-    picture->layout = semiplanar ? TDS_LAYOUT_SEMIPLANAR : TDS_LAYOUT_PLANAR;
+    picture->layout    = semiplanar ? TDS_LAYOUT_SEMIPLANAR : TDS_LAYOUT_PLANAR;
     if (is_cuda(s)) {
 #if CONFIG_CUDA
-        picture->memory = TDS_MEMORY_CUDA;
+        picture->memory       = TDS_MEMORY_CUDA;
         picture->device_index = s->cuda_index;
-        picture->cuda_stream = cuda_device(s->hw_frames)->stream;
+        picture->cuda_stream  = cuda_device(s->hw_frames)->stream;
 #endif
     }
 }
 
-static enum AVPixelFormat sample_format(const AVFrame *frame) {
+static enum AVPixelFormat sample_format(const AVFrame *frame)
+{
     if (frame->hw_frames_ctx)
         return ((const AVHWFramesContext *)frame->hw_frames_ctx->data)->sw_format;
     return frame->format;
 }
 
 /* The engine's output samples are an AVFrame's from the start, so that nothing is copied. */
-static tds_result allocate_picture(void *context, tds_picture *picture) {
-    AVFilterContext *ctx = context;
-    TDSEnhanceContext *s = ctx->priv;
-    AVFilterLink *outlink = ctx->outputs[0];
+static tds_result allocate_picture(void *context, tds_picture *picture)
+{
+    AVFilterContext *ctx   = context;
+    TDSEnhanceContext *s   = ctx->priv;
+    AVFilterLink *outlink  = ctx->outputs[0];
     AVFrame *frame;
 
     if (is_cuda(s)) {
@@ -636,12 +424,13 @@ static tds_result allocate_picture(void *context, tds_picture *picture) {
         return TDS_ERROR_MEMORY;
 
     describe_picture(s, picture, frame, sample_format(frame));
-    picture->owner = frame;
+    picture->owner   = frame;
     picture->release = release_frame;
     return TDS_OK;
 }
 
-static void free_known(AVFifo *fifo) {
+static void free_known(AVFifo *fifo)
+{
     AVFrame *frame;
 
     while (fifo && av_fifo_read(fifo, &frame, 1) >= 0)
@@ -650,7 +439,8 @@ static void free_known(AVFifo *fifo) {
 
 /* Takes what is known about the picture of one stream at a time, and forgets what is older (LR
  * pictures that the engine has dropped). NULL when there is none. */
-static AVFrame *take_known(TDSEnhanceContext *s, tds_role role, int64_t pts) {
+static AVFrame *take_known(TDSEnhanceContext *s, tds_role role, int64_t pts)
+{
     AVFrame *frame;
 
     while (av_fifo_peek(s->known[role], &frame, 1, 0) >= 0 && frame->pts <= pts) {
@@ -666,38 +456,16 @@ static AVFrame *take_known(TDSEnhanceContext *s, tds_role role, int64_t pts) {
 
 /* Filters that make another rate of the one before them, and an unknown one of an unknown one. */
 static const char *const rate_changers[] = {
-    "bwdif",
-    "bwdif_cuda",
-    "bwdif_vulkan",
-    "decimate",
-    "deinterlace_d3d12",
-    "deinterlace_qsv",
-    "deinterlace_vaapi",
-    "dejudder",
-    "detelecine",
-    "estdif",
-    "framestep",
-    "fsync",
-    "interlace",
-    "interlace_vulkan",
-    "interleave",
-    "nnedi",
-    "separatefields",
-    "stereo3d",
-    "telecine",
-    "tile",
-    "tinterlace",
-    "untile",
-    "vpp_qsv",
-    "w3fdif",
-    "weave",
-    "yadif",
-    "yadif_cuda",
+    "bwdif", "bwdif_cuda", "bwdif_vulkan", "decimate", "deinterlace_d3d12", "deinterlace_qsv",
+    "deinterlace_vaapi", "dejudder", "detelecine", "estdif", "framestep", "fsync", "interlace",
+    "interlace_vulkan", "interleave", "nnedi", "separatefields", "stereo3d", "telecine", "tile",
+    "tinterlace", "untile", "vpp_qsv", "w3fdif", "weave", "yadif", "yadif_cuda",
     "yadif_videotoolbox",
 };
 
 /* Tells links that were configured with an unknown rate what it is. */
-static void announce_rate(AVFilterLink *link, AVRational rate) {
+static void announce_rate(AVFilterLink *link, AVRational rate)
+{
     FilterLink *l = ff_filter_link(link);
     AVFilterContext *next = link->dst;
 
@@ -712,16 +480,18 @@ static void announce_rate(AVFilterLink *link, AVRational rate) {
             announce_rate(next->outputs[i], rate);
 }
 
-static void use_rate(AVFilterContext *ctx, AVRational rate) {
+static void use_rate(AVFilterContext *ctx, AVRational rate)
+{
     TDSEnhanceContext *s = ctx->priv;
 
-    s->rate = rate;
+    s->rate     = rate;
     s->duration = FFMAX(1, av_rescale_q(1, av_inv_q(rate), ctx->outputs[0]->time_base));
 }
 
 /* Whether one video's own rate may be that of pictures at these times. It is not that of a video
  * with gaps, as HR alone is. */
-static int fits_times(const int64_t *times, size_t nb, AVRational tb, AVRational rate) {
+static int fits_times(const int64_t *times, size_t nb, AVRational tb, AVRational rate)
+{
     int64_t step = INT64_MAX;
     double frames;
 
@@ -732,19 +502,20 @@ static int fits_times(const int64_t *times, size_t nb, AVRational tb, AVRational
 }
 
 /* Settles the rate by the times of the pictures held back for it. */
-static void settle_rate(AVFilterContext *ctx) {
+static void settle_rate(AVFilterContext *ctx)
+{
     TDSEnhanceContext *s = ctx->priv;
     const AVRational tb = ctx->outputs[0]->time_base;
     int64_t times[TDS_RATE_PICTURES];
     size_t nb = 0;
     AVFrame *frame;
-    tds_rational found = {25, 1};
+    tds_rational found = { 25, 1 };
     AVRational rate;
 
     while (nb < TDS_RATE_PICTURES && av_fifo_peek(s->held, &frame, 1, nb) >= 0)
         times[nb++] = frame->pts;
-    tds_frame_rate(times, nb, (tds_rational){tb.num, tb.den}, &found);
-    rate = (AVRational){found.num, found.den};
+    tds_frame_rate(times, nb, (tds_rational){ tb.num, tb.den }, &found);
+    rate = (AVRational){ found.num, found.den };
     if (s->pad_of[TDS_LR] < 0 &&
         fits_times(times, nb, tb, ff_filter_link(ctx->inputs[0])->frame_rate))
         rate = ff_filter_link(ctx->inputs[0])->frame_rate;
@@ -756,9 +527,10 @@ static void settle_rate(AVFilterContext *ctx) {
 
 /* Watches the output times: a rate that is too low makes programs drop frames, and times that
  * belong to two videos show as pictures that collide and gaps that follow. */
-static int watch_times(AVFilterContext *ctx, int64_t pts) {
+static int watch_times(AVFilterContext *ctx, int64_t pts)
+{
     TDSEnhanceContext *s = ctx->priv;
-    const AVRational tb = ctx->outputs[0]->time_base;
+    const AVRational tb  = ctx->outputs[0]->time_base;
     const int64_t before = s->prev_out, step = pts - before;
     const double seconds = step * av_q2d(tb);
     const int gap = step > s->duration + s->duration / 2;
@@ -770,14 +542,11 @@ static int watch_times(AVFilterContext *ctx, int64_t pts) {
     if (s->rate_given && !s->warned_rate && step + 1 < s->duration * 0.75) {
         s->warned_rate = 1;
         if (strcmp(s->rate_str, "auto"))
-            av_log(ctx, AV_LOG_WARNING,
-                   "The rate is given as %d/%d, but frames are only %g s "
+            av_log(ctx, AV_LOG_WARNING, "The rate is given as %d/%d, but frames are only %g s "
                    "apart: a program that follows the rate will drop some. Give rate=auto or the "
-                   "right rate.\n",
-                   s->rate.num, s->rate.den, seconds);
+                   "right rate.\n", s->rate.num, s->rate.den, seconds);
         else
-            av_log(ctx, AV_LOG_WARNING,
-                   "Frames are only %g s apart, and the container says %d/%d "
+            av_log(ctx, AV_LOG_WARNING, "Frames are only %g s apart, and the container says %d/%d "
                    "frames a second. Are the two videos parts of one TDS video? With two input "
                    "files give -copyts; if the source's rate varies, give rate=, or a program "
                    "that follows the rate will drop frames.\n",
@@ -787,19 +556,15 @@ static int watch_times(AVFilterContext *ctx, int64_t pts) {
         info.dropped_lr > 1 &&
         2 * info.dropped_lr >= s->count[TDS_STATUS_PASSED] + s->count[TDS_STATUS_REFINED]) {
         s->warned_pairing = 1;
-        av_log(ctx, AV_LOG_WARNING,
-               "The times of the two videos do not fit together: "
-               "%" PRId64 " LR frames have the time of an HR frame, and at %g s there is a gap of "
+        av_log(ctx, AV_LOG_WARNING, "The times of the two videos do not fit together: "
+               "%"PRId64" LR frames have the time of an HR frame, and at %g s there is a gap of "
                "%g s. With two input files give -copyts; else these are not parts of one TDS "
-               "video.\n",
-               info.dropped_lr, before * av_q2d(tb), seconds);
+               "video.\n", info.dropped_lr, before * av_q2d(tb), seconds);
     }
     if (gap && s->pad_of[TDS_LR] >= 0 && s->ended[TDS_LR] && before >= s->last_pts[TDS_LR]) {
         if (s->on_missing == ON_MISSING_ERROR) {
-            av_log(ctx, AV_LOG_ERROR,
-                   "The LR video has ended, and after %g s frames are missing; "
-                   "on_missing=enhance goes on without.\n",
-                   before * av_q2d(tb));
+            av_log(ctx, AV_LOG_ERROR, "The LR video has ended, and after %g s frames are missing; "
+                   "on_missing=enhance goes on without.\n", before * av_q2d(tb));
             return AVERROR_INVALIDDATA;
         }
         s->nb_gaps++;
@@ -810,7 +575,8 @@ static int watch_times(AVFilterContext *ctx, int64_t pts) {
 /* ---------------------------------------------------------------- pictures -- */
 
 /* Takes a frame of an input: to tds_times, and to those that wait for what it says. */
-static int take_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame) {
+static int take_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame)
+{
     TDSEnhanceContext *s = ctx->priv;
     AVFilterLink *inlink = ctx->inputs[s->pad_of[role]];
     const char *name = s->pad_of[TDS_LR] < 0 ? "input" : role == TDS_HR ? "HR" : "LR";
@@ -819,23 +585,20 @@ static int take_frame(AVFilterContext *ctx, tds_role role, AVFrame *frame) {
 
     if (frame->width != inlink->w || frame->height != inlink->h ||
         frame->format != inlink->format) {
-        av_log(ctx, AV_LOG_ERROR,
-               "The %s video changes from %dx%d %s to %dx%d %s in mid-stream; "
-               "one TDS video has one size. Decode the parts one by one.\n",
-               name, inlink->w, inlink->h, av_get_pix_fmt_name(inlink->format), frame->width,
-               frame->height, av_get_pix_fmt_name(frame->format));
+        av_log(ctx, AV_LOG_ERROR, "The %s video changes from %dx%d %s to %dx%d %s in mid-stream; "
+               "one TDS video has one size. Decode the parts one by one.\n", name,
+               inlink->w, inlink->h, av_get_pix_fmt_name(inlink->format),
+               frame->width, frame->height, av_get_pix_fmt_name(frame->format));
         ret = AVERROR(EINVAL);
         goto end;
     }
     if (frame->pts == AV_NOPTS_VALUE) {
-        av_log(ctx, AV_LOG_ERROR,
-               "An %s picture has no time stamp, so its place is not known. "
-               "Raw streams have none: let tds enhance read those.\n",
-               name);
+        av_log(ctx, AV_LOG_ERROR, "An %s picture has no time stamp, so its place is not known. "
+               "Raw streams have none: let tds enhance read those.\n", name);
         ret = AVERROR_INVALIDDATA;
         goto end;
     }
-    frame->pts = av_rescale_q(frame->pts, inlink->time_base, ctx->outputs[0]->time_base);
+    frame->pts       = av_rescale_q(frame->pts, inlink->time_base, ctx->outputs[0]->time_base);
     frame->time_base = ctx->outputs[0]->time_base;
     if (role == TDS_LR && frame->pts < s->skip_before)
         goto end;
@@ -866,7 +629,8 @@ end:
 }
 
 /* Sends the frame that an event is of. */
-static int send_frame(AVFilterContext *ctx, tds_role role, const tds_event *event) {
+static int send_frame(AVFilterContext *ctx, tds_role role, const tds_event *event)
+{
     TDSEnhanceContext *s = ctx->priv;
     AVFrame *frame = NULL, *known = NULL;
     tds_picture picture;
@@ -889,11 +653,11 @@ static int send_frame(AVFilterContext *ctx, tds_role role, const tds_event *even
 
     tds_picture_init(&picture);
     describe_picture(s, &picture, frame, sample_format(frame));
-    picture.pts = frame->pts;
+    picture.pts     = frame->pts;
     picture.corrupt = !!(frame->flags & AV_FRAME_FLAG_CORRUPT) || frame->decode_error_flags;
     if (s->use_strengths)
         picture.strength = event->strength;
-    picture.owner = frame;
+    picture.owner   = frame;
     picture.release = release_frame;
     result = tds_session_send(s->session, role, &picture);
     if (result != TDS_OK) {
@@ -915,10 +679,11 @@ end:
 }
 
 /* Says what the times of the inputs have shown, once. */
-static void say_times(AVFilterContext *ctx) {
+static void say_times(AVFilterContext *ctx)
+{
     TDSEnhanceContext *s = ctx->priv;
-    const char *notices = tds_times_notices(s->times);
-    const size_t before = s->said ? strlen(s->said) : 0;
+    const char *notices  = tds_times_notices(s->times);
+    const size_t before  = s->said ? strlen(s->said) : 0;
 
     if (!strcmp(notices, s->said ? s->said : ""))
         return;
@@ -931,7 +696,8 @@ static void say_times(AVFilterContext *ctx) {
 /* Output begins at start_time, input at a random access point before it. Groups that lie in between
  * as a whole are not worth the model's time: sends on only from the last HR frame that is not
  * after the start. Takes the frame; NULL at the end of the HR stream. */
-static int seek_hr(AVFilterContext *ctx, AVFrame *frame) {
+static int seek_hr(AVFilterContext *ctx, AVFrame *frame)
+{
     TDSEnhanceContext *s = ctx->priv;
     AVFilterLink *inlink = ctx->inputs[s->pad_of[TDS_HR]];
     AVFrame *first;
@@ -943,11 +709,12 @@ static int seek_hr(AVFilterContext *ctx, AVFrame *frame) {
         s->seek_frame = frame;
         return 0;
     }
-    s->seeking = 0;
-    first = s->seek_frame;
+    s->seeking    = 0;
+    first         = s->seek_frame;
     s->seek_frame = NULL;
     if (first) {
-        s->skip_before = av_rescale_q(first->pts, inlink->time_base, ctx->outputs[0]->time_base);
+        s->skip_before = av_rescale_q(first->pts, inlink->time_base,
+                                      ctx->outputs[0]->time_base);
         ret = take_frame(ctx, TDS_HR, first);
     }
     if (ret < 0)
@@ -957,7 +724,8 @@ static int seek_hr(AVFilterContext *ctx, AVFrame *frame) {
 
 /* LR frames keep coming while the HR stream is looked through, and must not pile up: those before
  * the last HR frame so far are of no use. */
-static int seek_lr(AVFilterContext *ctx) {
+static int seek_lr(AVFilterContext *ctx)
+{
     TDSEnhanceContext *s = ctx->priv;
     AVFilterLink *inlink = ctx->inputs[s->pad_of[TDS_LR]];
 
@@ -979,7 +747,8 @@ static int seek_lr(AVFilterContext *ctx) {
 
 /* Gives an LR frame's rebuilt picture what FFmpeg knows about the LR frame, and, where that says
  * nothing, what it knows about the HR frame before. */
-static int copy_lr_props(AVFilterContext *ctx, AVFrame *out, const AVFrame *lr) {
+static int copy_lr_props(AVFilterContext *ctx, AVFrame *out, const AVFrame *lr)
+{
     TDSEnhanceContext *s = ctx->priv;
     const AVFrame *hr = s->last_hr;
     int ret;
@@ -997,8 +766,8 @@ static int copy_lr_props(AVFilterContext *ctx, AVFrame *out, const AVFrame *lr) 
         av_frame_remove_side_data(out, size_side_data[i]);
     if (!out->sample_aspect_ratio.num)
         out->sample_aspect_ratio = hr && hr->sample_aspect_ratio.num
-                                       ? hr->sample_aspect_ratio
-                                       : ctx->outputs[0]->sample_aspect_ratio;
+                                 ? hr->sample_aspect_ratio
+                                 : ctx->outputs[0]->sample_aspect_ratio;
     if (!hr)
         return 0;
     if (out->color_range == AVCOL_RANGE_UNSPECIFIED)
@@ -1028,8 +797,9 @@ static int copy_lr_props(AVFilterContext *ctx, AVFrame *out, const AVFrame *lr) 
 
 /* Turns a picture from the engine into an output frame. *out stays NULL when the picture is not
  * to be output. Ends the picture in every case. */
-static int take_picture(AVFilterContext *ctx, tds_picture *picture, AVFrame **out) {
-    TDSEnhanceContext *s = ctx->priv;
+static int take_picture(AVFilterContext *ctx, tds_picture *picture, AVFrame **out)
+{
+    TDSEnhanceContext *s  = ctx->priv;
     AVFilterLink *outlink = ctx->outputs[0];
     const unsigned missing = picture->reason & (TDS_REASON_NO_FIRST | TDS_REASON_NO_LAST);
     AVFrame *hr = take_known(s, TDS_HR, picture->pts);
@@ -1048,7 +818,7 @@ static int take_picture(AVFilterContext *ctx, tds_picture *picture, AVFrame **ou
             goto end;
     } else if (picture->release == release_frame) {
         frame = picture->owner; /* from allocate_picture() */
-        picture->owner = NULL;
+        picture->owner   = NULL;
         picture->release = NULL;
     } else { /* one that was sent, again */
         frame = av_frame_clone(picture->owner);
@@ -1080,8 +850,8 @@ static int take_picture(AVFilterContext *ctx, tds_picture *picture, AVFrame **ou
     }
     if (s->first_out == AV_NOPTS_VALUE)
         s->first_out = picture->pts;
-    if (s->length > 0 && av_compare_ts(picture->pts - s->first_out, outlink->time_base, s->length,
-                                       AV_TIME_BASE_Q) >= 0) {
+    if (s->length > 0 && av_compare_ts(picture->pts - s->first_out, outlink->time_base,
+                                       s->length, AV_TIME_BASE_Q) >= 0) {
         s->drained = 1;
         goto end;
     }
@@ -1089,35 +859,32 @@ static int take_picture(AVFilterContext *ctx, tds_picture *picture, AVFrame **ou
     if (picture->status == TDS_STATUS_REPEATED && s->on_missing != ON_MISSING_ENHANCE) {
         if (s->on_missing == ON_MISSING_DROP)
             goto end;
-        av_log(ctx, AV_LOG_ERROR,
-               "The picture at %s s is missing; on_missing=enhance shows "
-               "another in its place.\n",
-               av_ts2timestr(picture->pts, &outlink->time_base));
+        av_log(ctx, AV_LOG_ERROR, "The picture at %s s is missing; on_missing=enhance shows "
+               "another in its place.\n", av_ts2timestr(picture->pts, &outlink->time_base));
         ret = AVERROR_INVALIDDATA;
         goto end;
     }
-    if (missing && s->pad_of[TDS_LR] >= 0 &&
-        (picture->status == TDS_STATUS_ENHANCED || picture->status == TDS_STATUS_UPSAMPLED)) {
+    if (missing && s->pad_of[TDS_LR] >= 0 && (picture->status == TDS_STATUS_ENHANCED ||
+                                              picture->status == TDS_STATUS_UPSAMPLED)) {
         const char *time = av_ts2timestr(picture->pts, &outlink->time_base);
 
         s->nb_missing++;
         if (s->on_missing == ON_MISSING_ERROR) {
-            av_log(ctx, AV_LOG_ERROR,
-                   "The LR picture at %s s has no HR picture %s it; "
-                   "on_missing=enhance goes on without.\n",
-                   time, missing & TDS_REASON_NO_FIRST ? "before" : "after");
+            av_log(ctx, AV_LOG_ERROR, "The LR picture at %s s has no HR picture %s it; "
+                   "on_missing=enhance goes on without.\n", time,
+                   missing & TDS_REASON_NO_FIRST ? "before" : "after");
             ret = AVERROR_INVALIDDATA;
             goto end;
         }
         if (s->on_missing == ON_MISSING_DROP)
             goto end;
     }
-    frame->pts = picture->pts;
+    frame->pts       = picture->pts;
     frame->time_base = outlink->time_base;
-    if ((ret = av_dict_set(&frame->metadata, "lavfi.tds.status", tds_status_name(picture->status),
-                           0)) < 0 ||
-        (ret = av_dict_set(&frame->metadata, "lavfi.tds.reason", reason[0] ? reason : "none", 0)) <
-            0)
+    if ((ret = av_dict_set(&frame->metadata, "lavfi.tds.status",
+                           tds_status_name(picture->status), 0)) < 0 ||
+        (ret = av_dict_set(&frame->metadata, "lavfi.tds.reason",
+                           reason[0] ? reason : "none", 0)) < 0)
         goto end;
     if (picture->status < FF_ARRAY_ELEMS(s->count))
         s->count[picture->status]++;
@@ -1131,7 +898,8 @@ end:
     return ret;
 }
 
-static int output_frame(AVFilterContext *ctx, AVFrame *frame) {
+static int output_frame(AVFilterContext *ctx, AVFrame *frame)
+{
     TDSEnhanceContext *s = ctx->priv;
     int ret;
 
@@ -1147,7 +915,8 @@ static int output_frame(AVFilterContext *ctx, AVFrame *frame) {
 }
 
 /* Takes what there is of one input. 1: it was a frame or the end; 0: there is nothing yet. */
-static int take_input(AVFilterContext *ctx, tds_role role) {
+static int take_input(AVFilterContext *ctx, tds_role role)
+{
     TDSEnhanceContext *s = ctx->priv;
     AVFilterLink *inlink = ctx->inputs[s->pad_of[role]];
     AVFrame *frame;
@@ -1174,7 +943,8 @@ static int take_input(AVFilterContext *ctx, tds_role role) {
 
 /* Gives the engine the next of one stream. 1: it got something; 0: its input has to come first,
  * and *inputs says which. */
-static int feed_stream(AVFilterContext *ctx, tds_role role, unsigned *inputs) {
+static int feed_stream(AVFilterContext *ctx, tds_role role, unsigned *inputs)
+{
     TDSEnhanceContext *s = ctx->priv;
     tds_event event;
     tds_result result = tds_times_next(s->times, role, &event);
@@ -1201,7 +971,8 @@ static int feed_stream(AVFilterContext *ctx, tds_role role, unsigned *inputs) {
 }
 
 /* Feeds the engine from the inputs it wants. 1: it got something; 0: asked upstream for more. */
-static int feed(AVFilterContext *ctx) {
+static int feed(AVFilterContext *ctx)
+{
     TDSEnhanceContext *s = ctx->priv;
     unsigned inputs = 0;
     int fed = 0, ret;
@@ -1240,37 +1011,33 @@ static int feed(AVFilterContext *ctx) {
     return fed ? 0 : AVERROR_BUG; /* neither gives nor wants */
 }
 
-static void report(AVFilterContext *ctx) {
+static void report(AVFilterContext *ctx)
+{
     TDSEnhanceContext *s = ctx->priv;
 
-    av_log(ctx, AV_LOG_VERBOSE,
-           "%" PRId64 " frames passed, %" PRId64 " enhanced, %" PRId64 " up-sampled, %" PRId64
-           " repeated, %" PRId64 " refined.\n",
-           s->count[TDS_STATUS_PASSED], s->count[TDS_STATUS_ENHANCED],
-           s->count[TDS_STATUS_UPSAMPLED], s->count[TDS_STATUS_REPEATED],
-           s->count[TDS_STATUS_REFINED]);
+    av_log(ctx, AV_LOG_VERBOSE, "%"PRId64" frames passed, %"PRId64" enhanced, %"PRId64
+           " up-sampled, %"PRId64" repeated, %"PRId64" refined.\n", s->count[TDS_STATUS_PASSED],
+           s->count[TDS_STATUS_ENHANCED], s->count[TDS_STATUS_UPSAMPLED],
+           s->count[TDS_STATUS_REPEATED], s->count[TDS_STATUS_REFINED]);
     if (s->nb_missing)
-        av_log(ctx, AV_LOG_WARNING,
-               "%" PRId64 " LR frames lacked the HR frame before or after them "
-               "(the HR video starts late, ends early or has a gap): %s.\n",
-               s->nb_missing,
+        av_log(ctx, AV_LOG_WARNING, "%"PRId64" LR frames lacked the HR frame before or after them "
+               "(the HR video starts late, ends early or has a gap): %s.\n", s->nb_missing,
                s->on_missing == ON_MISSING_DROP ? "dropped, as on_missing=drop says"
                                                 : "rebuilt with less quality");
     if (s->nb_gaps)
-        av_log(ctx, AV_LOG_WARNING,
-               "The LR video ends early, at %g s: after it there are only the "
-               "HR frames, with %" PRId64 " gaps between them.\n",
+        av_log(ctx, AV_LOG_WARNING, "The LR video ends early, at %g s: after it there are only the "
+               "HR frames, with %"PRId64" gaps between them.\n",
                s->last_pts[TDS_LR] * av_q2d(ctx->outputs[0]->time_base), s->nb_gaps);
     if (s->pad_of[TDS_LR] >= 0 &&
         s->count[TDS_STATUS_ENHANCED] + s->count[TDS_STATUS_UPSAMPLED] + s->nb_missing == 0 &&
         s->count[TDS_STATUS_PASSED] + s->count[TDS_STATUS_REFINED] > 1 && s->start == INT64_MIN)
-        av_log(ctx, AV_LOG_WARNING,
-               "No LR frame fell between two HR frames: the two videos are "
+        av_log(ctx, AV_LOG_WARNING, "No LR frame fell between two HR frames: the two videos are "
                "not the parts of one TDS video, or their times are lost.\n");
 }
 
-static int step(AVFilterContext *ctx) {
-    TDSEnhanceContext *s = ctx->priv;
+static int step(AVFilterContext *ctx)
+{
+    TDSEnhanceContext *s  = ctx->priv;
     AVFilterLink *outlink = ctx->outputs[0];
     AVFrame *frame;
     int ret;
@@ -1321,8 +1088,9 @@ static int step(AVFilterContext *ctx) {
     return 0;
 }
 
-static int activate(AVFilterContext *ctx) {
-    TDSEnhanceContext *s = ctx->priv;
+static int activate(AVFilterContext *ctx)
+{
+    TDSEnhanceContext *s  = ctx->priv;
     AVFilterLink *outlink = ctx->outputs[0];
     int ret = ff_outlink_get_status(outlink);
 
@@ -1347,7 +1115,8 @@ static int activate(AVFilterContext *ctx) {
  * cut of it, which is left to this filter since frames outside are references, what was added to
  * the file's times and how long it is, and the container's tag. A command and no options, so that
  * what the user gives stays apart from it. */
-static int know_input(AVFilterContext *ctx, const char *text) {
+static int know_input(AVFilterContext *ctx, const char *text)
+{
     TDSEnhanceContext *s = ctx->priv;
     char *end;
     const long pad = strtol(text, &end, 10);
@@ -1355,13 +1124,13 @@ static int know_input(AVFilterContext *ctx, const char *text) {
 
     if (end == text || pad < 0 || pad >= ctx->nb_inputs || s->session)
         return AVERROR(EINVAL);
-    source = &s->sources[pad];
-    source->known = 1;
-    source->start = strtoll(end, &end, 10);
+    source           = &s->sources[pad];
+    source->known    = 1;
+    source->start    = strtoll(end, &end, 10);
     source->duration = strtoll(end, &end, 10);
-    source->offset = strtoll(end, &end, 10);
-    source->first = strtoll(end, &end, 10);
-    source->length = strtoll(end, &end, 10);
+    source->offset   = strtoll(end, &end, 10);
+    source->first    = strtoll(end, &end, 10);
+    source->length   = strtoll(end, &end, 10);
     av_freep(&source->tag);
     end += strspn(end, " ");
     if (*end && !(source->tag = av_strdup(end)))
@@ -1371,22 +1140,23 @@ static int know_input(AVFilterContext *ctx, const char *text) {
 
 /* Of one video, the tag of a plain stream. One stream of a pair is a video like any other, and any
  * video may have a key of that name. */
-static av_cold int settle_plain(TDSEnhanceContext *s, const char *text,
-                                const AVFilterLink *inlink) {
+static av_cold int settle_plain(TDSEnhanceContext *s, const char *text, const AVFilterLink *inlink)
+{
     if (tds_tag_parse(text, strlen(text), "the video's container", &s->tag) == TDS_OK) {
         tds_tag_read(s->tag, &s->tagged);
         if (!s->tagged.lr_frames && s->tagged.width == inlink->w && s->tagged.height == inlink->h)
             return 0;
     }
     tds_tag_free(s->tag);
-    s->tag = NULL;
-    s->tagged = (tds_tag_values){0};
+    s->tag    = NULL;
+    s->tagged = (tds_tag_values){ 0 };
     return 0;
 }
 
 /* The cut and the tag: the user's; else those of the HR input, which say what is asked of the
  * whole, also where the two inputs are two files; else those of the LR input. */
-static av_cold int settle_source(AVFilterContext *ctx) {
+static av_cold int settle_source(AVFilterContext *ctx)
+{
     TDSEnhanceContext *s = ctx->priv;
     const Source *hr = &s->sources[s->pad_of[TDS_HR]];
     const Source *lr = s->pad_of[TDS_LR] < 0 ? hr : &s->sources[s->pad_of[TDS_LR]];
@@ -1394,7 +1164,7 @@ static av_cold int settle_source(AVFilterContext *ctx) {
     const char *text = s->container ? s->container : hr->tag ? hr->tag : lr->tag;
     tds_result result;
 
-    s->start = s->start_time;
+    s->start  = s->start_time;
     s->length = s->max_duration;
     if (cut->known && s->start == INT64_MIN && cut->start != AV_NOPTS_VALUE)
         s->start = cut->start;
@@ -1402,57 +1172,56 @@ static av_cold int settle_source(AVFilterContext *ctx) {
         s->length = cut->duration;
 
     tds_tag_free(s->tag);
-    s->tag = NULL;
-    s->tagged = (tds_tag_values){0};
+    s->tag    = NULL;
+    s->tagged = (tds_tag_values){ 0 };
     if (!text || !strcmp(text, "none"))
         return 0;
     if (s->pad_of[TDS_LR] < 0)
         return settle_plain(s, text, ctx->inputs[s->pad_of[TDS_HR]]);
-    result =
-        tds_tag_parse(text, strlen(text),
-                      s->container ? "the option container" : "the video's container", &s->tag);
+    result = tds_tag_parse(text, strlen(text), s->container ? "the option container"
+                                                            : "the video's container", &s->tag);
     if (result < 0) {
         av_log(ctx, AV_LOG_ERROR, "%s; container=none goes on without it.\n", tds_last_error());
         return AVERROR_INVALIDDATA;
     }
     tds_tag_read(s->tag, &s->tagged);
     if (s->tagged.scale != s->scale) {
-        av_log(ctx, AV_LOG_ERROR,
-               "The container says k = %d, and the sizes of the two videos say "
+        av_log(ctx, AV_LOG_ERROR, "The container says k = %d, and the sizes of the two videos say "
                "%d: they do not belong together, or not to this tag; container=none goes on "
-               "without it.\n",
-               s->tagged.scale, s->scale);
+               "without it.\n", s->tagged.scale, s->scale);
         return AVERROR_INVALIDDATA;
     }
     return 0;
 }
 
 /* Compares the inputs' times with the plan of the tag. */
-static av_cold int open_times(AVFilterContext *ctx) {
-    TDSEnhanceContext *s = ctx->priv;
-    const AVRational tb = ctx->outputs[0]->time_base;
-    const Source *hr = &s->sources[s->pad_of[TDS_HR]];
-    tds_times_settings settings = {.tag = s->tag, .unit = {tb.num, tb.den}};
+static av_cold int open_times(AVFilterContext *ctx)
+{
+    TDSEnhanceContext *s  = ctx->priv;
+    const AVRational tb   = ctx->outputs[0]->time_base;
+    const Source *hr      = &s->sources[s->pad_of[TDS_HR]];
+    tds_times_settings settings = { .tag = s->tag, .unit = { tb.num, tb.den } };
     tds_result result;
 
     for (int role = 0; role < 2; role++) {
         const int pad = FFMAX(s->pad_of[role], 0);
 
-        settings.clock[role] =
-            (tds_rational){ctx->inputs[pad]->time_base.num, ctx->inputs[pad]->time_base.den};
+        settings.clock[role] = (tds_rational){ ctx->inputs[pad]->time_base.num,
+                                               ctx->inputs[pad]->time_base.den };
     }
     /* A file as long as its plan is the whole of it, so that each frame's place is certain. */
     if (s->tag && s->tagged.times_known && hr->known && hr->first != AV_NOPTS_VALUE &&
         hr->length > 0) {
-        const AVRational unit = {s->tagged.time_base.num, s->tagged.time_base.den};
-        const AVRational frame = {s->tagged.rate.den, s->tagged.rate.num};
-        const int64_t start = av_rescale_q(s->tagged.start, unit, AV_TIME_BASE_Q);
-        const int64_t one = av_rescale_q(1, frame, AV_TIME_BASE_Q);
-        const int64_t length = av_rescale_q(s->tagged.end, unit, AV_TIME_BASE_Q) - start + one;
+        const AVRational unit  = { s->tagged.time_base.num, s->tagged.time_base.den };
+        const AVRational frame = { s->tagged.rate.den, s->tagged.rate.num };
+        const int64_t start    = av_rescale_q(s->tagged.start, unit, AV_TIME_BASE_Q);
+        const int64_t one      = av_rescale_q(1, frame, AV_TIME_BASE_Q);
+        const int64_t length   = av_rescale_q(s->tagged.end, unit, AV_TIME_BASE_Q) - start + one;
 
         if (FFABS(hr->length - length) < 3 * one) {
             settings.offset_known = 1;
-            settings.offset = av_rescale_q(hr->first - start + hr->offset, AV_TIME_BASE_Q, tb);
+            settings.offset       = av_rescale_q(hr->first - start + hr->offset,
+                                                 AV_TIME_BASE_Q, tb);
         }
     }
     tds_times_close(s->times);
@@ -1468,13 +1237,14 @@ static av_cold int open_times(AVFilterContext *ctx) {
 }
 
 /* Which input is HR: the larger one. */
-static av_cold int find_roles(AVFilterContext *ctx) {
+static av_cold int find_roles(AVFilterContext *ctx)
+{
     TDSEnhanceContext *s = ctx->priv;
     const AVFilterLink *hr, *lr;
 
     s->pad_of[TDS_HR] = 0;
     s->pad_of[TDS_LR] = -1;
-    s->scale = 1;
+    s->scale          = 1;
     if (ctx->nb_inputs == 1)
         return 0;
     s->pad_of[TDS_HR] = (int64_t)ctx->inputs[1]->w * ctx->inputs[1]->h >
@@ -1485,13 +1255,13 @@ static av_cold int find_roles(AVFilterContext *ctx) {
     lr = ctx->inputs[s->pad_of[TDS_LR]];
     s->scale = tds_scale_of(hr->w, hr->h, lr->w, lr->h);
     if (!s->scale) {
-        av_log(ctx, AV_LOG_ERROR,
-               "Videos of %dx%d and %dx%d are not the HR and LR parts of one "
+        av_log(ctx, AV_LOG_ERROR, "Videos of %dx%d and %dx%d are not the HR and LR parts of one "
                "TDS video: to %dx%d belongs %dx%d (k=2) or %dx%d (k=4). Choose the two streams "
                "with -filter_complex \"[0:v:0][0:v:1]tds_enhance\"; if this is no TDS file, tds "
                "encode makes one of it.\n",
-               hr->w, hr->h, lr->w, lr->h, hr->w, hr->h, tds_lr_size(hr->w, 2),
-               tds_lr_size(hr->h, 2), tds_lr_size(hr->w, 4), tds_lr_size(hr->h, 4));
+               hr->w, hr->h, lr->w, lr->h, hr->w, hr->h,
+               tds_lr_size(hr->w, 2), tds_lr_size(hr->h, 2),
+               tds_lr_size(hr->w, 4), tds_lr_size(hr->h, 4));
         return AVERROR(EINVAL);
     }
     return 0;
@@ -1499,7 +1269,8 @@ static av_cold int find_roles(AVFilterContext *ctx) {
 
 static av_cold int open_engine(AVFilterContext *ctx, const char *backend,
                                const tds_model_choice *choice, const char *device,
-                               enum AVPixelFormat sw_format) {
+                               enum AVPixelFormat sw_format)
+{
     TDSEnhanceContext *s = ctx->priv;
     const AVFilterLink *hr = ctx->inputs[s->pad_of[TDS_HR]];
     tds_settings settings;
@@ -1507,30 +1278,29 @@ static av_cold int open_engine(AVFilterContext *ctx, const char *backend,
     int ret;
 
     tds_default_settings(&settings);
-    settings.width = hr->w;
-    settings.height = hr->h;
-    settings.scale = s->scale;
-    settings.bit_depth = s->bit_depth;
-    settings.backend = backend;
-    settings.kind = s->pad_of[TDS_LR] < 0 ? TDS_KIND_PLAIN : TDS_KIND_PAIR;
-    settings.model = choice ? choice->path : NULL;
-    settings.hr_model = choice && choice->hr_path[0] ? choice->hr_path : NULL;
-    settings.causal = s->causal;
-    settings.strength = s->strength < 0 ? 1 : s->strength;
-    settings.device = device;
-    settings.precision = precision_names[s->precision];
-    settings.threads = ff_filter_get_nb_threads(ctx);
-    settings.max_batch = s->max_batch;
-    settings.hr_qp = s->hr_qp >= 0 || !s->tag ? s->hr_qp : s->tagged.hr_qp;
-    settings.lr_qp = s->lr_qp >= 0 || !s->tag ? s->lr_qp : s->tagged.lr_qp;
-    settings.output_memory = is_cuda(s) ? TDS_MEMORY_CUDA : TDS_MEMORY_HOST;
-    settings.output_layout = sw_format == AV_PIX_FMT_NV12 || sw_format == AV_PIX_FMT_P010LE
-                                 ? TDS_LAYOUT_SEMIPLANAR
-                                 : TDS_LAYOUT_PLANAR;
-    settings.allocate = allocate_picture;
+    settings.width            = hr->w;
+    settings.height           = hr->h;
+    settings.scale            = s->scale;
+    settings.bit_depth        = s->bit_depth;
+    settings.backend          = backend;
+    settings.kind             = s->pad_of[TDS_LR] < 0 ? TDS_KIND_PLAIN : TDS_KIND_PAIR;
+    settings.model            = choice ? choice->path : NULL;
+    settings.hr_model         = choice && choice->hr_path[0] ? choice->hr_path : NULL;
+    settings.causal           = s->causal;
+    settings.strength         = s->strength < 0 ? 1 : s->strength;
+    settings.device           = device;
+    settings.precision        = precision_names[s->precision];
+    settings.threads          = ff_filter_get_nb_threads(ctx);
+    settings.max_batch        = s->max_batch;
+    settings.hr_qp            = s->hr_qp >= 0 || !s->tag ? s->hr_qp : s->tagged.hr_qp;
+    settings.lr_qp            = s->lr_qp >= 0 || !s->tag ? s->lr_qp : s->tagged.lr_qp;
+    settings.output_memory    = is_cuda(s) ? TDS_MEMORY_CUDA : TDS_MEMORY_HOST;
+    settings.output_layout    = sw_format == AV_PIX_FMT_NV12 || sw_format == AV_PIX_FMT_P010LE
+                              ? TDS_LAYOUT_SEMIPLANAR : TDS_LAYOUT_PLANAR;
+    settings.allocate         = allocate_picture;
     settings.allocate_context = ctx;
-    settings.log = log_callback;
-    settings.log_context = ctx;
+    settings.log              = log_callback;
+    settings.log_context      = ctx;
 
     ret = cuda_push(ctx);
     if (ret < 0)
@@ -1540,14 +1310,13 @@ static av_cold int open_engine(AVFilterContext *ctx, const char *backend,
     return result < 0 ? tds_averror(result) : 0;
 }
 
-static av_cold int open_bicubic(AVFilterContext *ctx, enum AVPixelFormat sw_format) {
+static av_cold int open_bicubic(AVFilterContext *ctx, enum AVPixelFormat sw_format)
+{
     int ret;
 
     if (is_cuda(ctx->priv)) {
-        av_log(ctx, AV_LOG_ERROR,
-               "Without a model tds_enhance works on frames in host memory; put "
-               "hwdownload,format=%s before it.\n",
-               av_get_pix_fmt_name(sw_format));
+        av_log(ctx, AV_LOG_ERROR, "Without a model tds_enhance works on frames in host memory; put "
+               "hwdownload,format=%s before it.\n", av_get_pix_fmt_name(sw_format));
         return AVERROR(ENOSYS);
     }
     ret = open_engine(ctx, "bicubic", NULL, "cpu", sw_format);
@@ -1558,14 +1327,15 @@ static av_cold int open_bicubic(AVFilterContext *ctx, enum AVPixelFormat sw_form
 
 /* Chooses the model and opens the session with it. */
 static av_cold int open_with_model(AVFilterContext *ctx, const char *device,
-                                   enum AVPixelFormat sw_format) {
+                                   enum AVPixelFormat sw_format)
+{
     TDSEnhanceContext *s = ctx->priv;
     tds_model_request request = {
-        .model = s->model,
-        .sha256 = s->model_sha256,
-        .tag = s->tag,
-        .scale = s->scale,
-        .device = device,
+        .model     = s->model,
+        .sha256    = s->model_sha256,
+        .tag       = s->tag,
+        .scale     = s->scale,
+        .device    = device,
         .refine_hr = s->pad_of[TDS_LR] >= 0 &&
                      (s->hr == HR_REFINE || (s->hr == HR_AUTO && s->tagged.refine_hr)),
     };
@@ -1589,12 +1359,13 @@ static av_cold int open_with_model(AVFilterContext *ctx, const char *device,
 }
 
 /* Opens the session with the model that was asked for, or that is there, or without one. */
-static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_format) {
+static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_format)
+{
     TDSEnhanceContext *s = ctx->priv;
     const int explicit = s->model || s->model_sha256 || s->backend == BACKEND_TORCHSCRIPT ||
                          strcmp(s->device, "auto");
-    const int forgiving =
-        s->fallback == FALLBACK_BICUBIC || (s->fallback == FALLBACK_AUTO && !explicit);
+    const int forgiving = s->fallback == FALLBACK_BICUBIC ||
+                          (s->fallback == FALLBACK_AUTO && !explicit);
     const int plain = s->pad_of[TDS_LR] < 0;
     const int passes = plain && (s->strength == 0 || s->hr == HR_PASS ||
                                  (s->hr == HR_AUTO && s->tag && !s->tagged.refine_hr));
@@ -1623,15 +1394,11 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
             if (is_cuda(s)) /* what to do about it, open_bicubic says */
                 av_log(ctx, AV_LOG_ERROR, "%s\n", tds_last_error());
             else if (plain)
-                av_log(ctx, AV_LOG_WARNING,
-                       "%s. Frames pass as they are; backend=bicubic says "
-                       "that this is wanted.\n",
-                       tds_last_error());
+                av_log(ctx, AV_LOG_WARNING, "%s. Frames pass as they are; backend=bicubic says "
+                       "that this is wanted.\n", tds_last_error());
             else
-                av_log(ctx, AV_LOG_WARNING,
-                       "%s. LR frames are up-sampled by bicubic, without a "
-                       "model; backend=bicubic says that this is wanted.\n",
-                       tds_last_error());
+                av_log(ctx, AV_LOG_WARNING, "%s. LR frames are up-sampled by bicubic, without a "
+                       "model; backend=bicubic says that this is wanted.\n", tds_last_error());
             ret = open_bicubic(ctx, sw_format);
         }
     }
@@ -1639,15 +1406,16 @@ static av_cold int open_session(AVFilterContext *ctx, enum AVPixelFormat sw_form
         return ret;
 
     if (tds_session_info(s->session, &info) == TDS_OK)
-        av_log(ctx, AV_LOG_VERBOSE, "%s%s%s, %s, %s\n", info.backend, info.model_name[0] ? " " : "",
-               info.model_name, info.device, info.precision);
+        av_log(ctx, AV_LOG_VERBOSE, "%s%s%s, %s, %s\n", info.backend,
+               info.model_name[0] ? " " : "", info.model_name, info.device, info.precision);
     return 0;
 }
 
-static av_cold int config_output(AVFilterLink *outlink) {
+static av_cold int config_output(AVFilterLink *outlink)
+{
     AVFilterContext *ctx = outlink->src;
     TDSEnhanceContext *s = ctx->priv;
-    FilterLink *outl = ff_filter_link(outlink);
+    FilterLink *outl     = ff_filter_link(outlink);
     const AVFilterLink *hr, *lr;
     enum AVPixelFormat sw_format;
     int ret;
@@ -1661,18 +1429,16 @@ static av_cold int config_output(AVFilterLink *outlink) {
     hr = ctx->inputs[s->pad_of[TDS_HR]];
     lr = s->pad_of[TDS_LR] < 0 ? hr : ctx->inputs[s->pad_of[TDS_LR]];
     if (hr != lr && s->scale == 1 && !s->tag)
-        av_log(ctx, AV_LOG_WARNING,
-               "Both videos are %dx%d, which makes them a TDS video with "
+        av_log(ctx, AV_LOG_WARNING, "Both videos are %dx%d, which makes them a TDS video with "
                "k = 1, or no HR and LR at all; if so, choose the two streams with -filter_complex "
-               "\"[0:v:0][0:v:1]tds_enhance\".\n",
-               hr->w, hr->h);
+               "\"[0:v:0][0:v:1]tds_enhance\".\n", hr->w, hr->h);
 
-    outlink->w = hr->w;
-    outlink->h = hr->h;
-    outlink->colorspace = hr->colorspace;
+    outlink->w         = hr->w;
+    outlink->h         = hr->h;
+    outlink->colorspace  = hr->colorspace;
     outlink->color_range = hr->color_range;
-    outlink->sample_aspect_ratio =
-        hr->sample_aspect_ratio.num ? hr->sample_aspect_ratio : lr->sample_aspect_ratio;
+    outlink->sample_aspect_ratio = hr->sample_aspect_ratio.num ? hr->sample_aspect_ratio
+                                                               : lr->sample_aspect_ratio;
     /* A unit that holds both inputs' times exactly. */
     outlink->time_base = av_gcd_q(hr->time_base, lr->time_base, INT_MAX, AV_TIME_BASE_Q);
 
@@ -1693,10 +1459,8 @@ static av_cold int config_output(AVFilterLink *outlink) {
         s->bit_depth = 10;
         break;
     default:
-        av_log(ctx, AV_LOG_ERROR,
-               "CUDA frames of %s are not supported; yuv420p, nv12 and p010 "
-               "are.\n",
-               av_get_pix_fmt_name(sw_format));
+        av_log(ctx, AV_LOG_ERROR, "CUDA frames of %s are not supported; yuv420p, nv12 and p010 "
+               "are.\n", av_get_pix_fmt_name(sw_format));
         return AVERROR(EINVAL);
     }
 
@@ -1705,20 +1469,18 @@ static av_cold int config_output(AVFilterLink *outlink) {
     if (strcmp(s->rate_str, "auto")) {
         ret = av_parse_video_rate(&s->rate, s->rate_str);
         if (ret < 0) {
-            av_log(ctx, AV_LOG_ERROR,
-                   "'%s' is no frame rate; give one as 25 or 30000/1001, or "
-                   "auto.\n",
-                   s->rate_str);
+            av_log(ctx, AV_LOG_ERROR, "'%s' is no frame rate; give one as 25 or 30000/1001, or "
+                   "auto.\n", s->rate_str);
             return ret;
         }
     } else if (s->tag)
-        s->rate = (AVRational){s->tagged.rate.num, s->tagged.rate.den};
+        s->rate = (AVRational){ s->tagged.rate.num, s->tagged.rate.den };
     s->rate_given = s->rate.num > 0;
-    outl->frame_rate = s->rate.num > 0 ? s->rate : (AVRational){1, 0};
+    outl->frame_rate  = s->rate.num > 0 ? s->rate : (AVRational){ 1, 0 };
     if (s->rate.num > 0)
         use_rate(ctx, s->rate);
 
-    s->seeking = s->start != INT64_MIN;
+    s->seeking     = s->start != INT64_MIN;
     s->skip_before = INT64_MIN;
 
     /* Format negotiation may configure a link again. */
@@ -1730,16 +1492,21 @@ static av_cold int config_output(AVFilterLink *outlink) {
     if (ret < 0)
         return ret;
     s->input_ended[TDS_LR] = s->pad_of[TDS_LR] < 0;
-    av_log(ctx, AV_LOG_VERBOSE, "HR %dx%d on input %d, LR %dx%d on input %d, k=%d, %d bit\n", hr->w,
-           hr->h, s->pad_of[TDS_HR], lr->w, lr->h, s->pad_of[TDS_LR], s->scale, s->bit_depth);
+    av_log(ctx, AV_LOG_VERBOSE, "HR %dx%d on input %d, LR %dx%d on input %d, k=%d, %d bit\n",
+           hr->w, hr->h, s->pad_of[TDS_HR], lr->w, lr->h, s->pad_of[TDS_LR], s->scale,
+           s->bit_depth);
     return 0;
 }
 
 static int query_formats(const AVFilterContext *ctx, AVFilterFormatsConfig **cfg_in,
-                         AVFilterFormatsConfig **cfg_out) {
+                         AVFilterFormatsConfig **cfg_out)
+{
     static const enum AVPixelFormat formats[] = {
-        AV_PIX_FMT_YUV420P, AV_PIX_FMT_YUVJ420P, AV_PIX_FMT_NV12, AV_PIX_FMT_YUV420P10LE,
-        AV_PIX_FMT_P010LE,  AV_PIX_FMT_CUDA,     AV_PIX_FMT_NONE};
+        AV_PIX_FMT_YUV420P, AV_PIX_FMT_YUVJ420P, AV_PIX_FMT_NV12,
+        AV_PIX_FMT_YUV420P10LE, AV_PIX_FMT_P010LE,
+        AV_PIX_FMT_CUDA,
+        AV_PIX_FMT_NONE
+    };
     AVFilterFormats *spaces = ff_all_color_spaces();
     AVFilterFormats *ranges = ff_all_color_ranges();
     int ret;
@@ -1759,18 +1526,20 @@ static int query_formats(const AVFilterContext *ctx, AVFilterFormatsConfig **cfg
 }
 
 static int process_command(AVFilterContext *ctx, const char *cmd, const char *arg, char *res,
-                           int res_len, int flags) {
+                           int res_len, int flags)
+{
     if (!strcmp(cmd, "input"))
         return know_input(ctx, arg);
     return ff_filter_process_command(ctx, cmd, arg, res, res_len, flags);
 }
 
-static av_cold int init(AVFilterContext *ctx) {
+static av_cold int init(AVFilterContext *ctx)
+{
     TDSEnhanceContext *s = ctx->priv;
 
     /* Runs twice in one run of ffmpeg (to learn the pads, to build the graph): no model here. */
     for (int i = 0; i < s->nb_inputs; i++) {
-        AVFilterPad pad = {.type = AVMEDIA_TYPE_VIDEO};
+        AVFilterPad pad = { .type = AVMEDIA_TYPE_VIDEO };
         int ret;
 
         pad.name = av_asprintf("input%d", i);
@@ -1782,7 +1551,7 @@ static av_cold int init(AVFilterContext *ctx) {
     }
     for (int i = 0; i < 2; i++) {
         s->last_pts[i] = AV_NOPTS_VALUE;
-        s->known[i] = av_fifo_alloc2(16, sizeof(AVFrame *), AV_FIFO_FLAG_AUTO_GROW);
+        s->known[i]   = av_fifo_alloc2(16, sizeof(AVFrame *), AV_FIFO_FLAG_AUTO_GROW);
         s->waiting[i] = av_fifo_alloc2(16, sizeof(AVFrame *), AV_FIFO_FLAG_AUTO_GROW);
         if (!s->known[i] || !s->waiting[i])
             return AVERROR(ENOMEM);
@@ -1790,13 +1559,14 @@ static av_cold int init(AVFilterContext *ctx) {
     s->held = av_fifo_alloc2(TDS_RATE_PICTURES, sizeof(AVFrame *), AV_FIFO_FLAG_AUTO_GROW);
     if (!s->held)
         return AVERROR(ENOMEM);
-    s->rate = (AVRational){0, 1};
+    s->rate     = (AVRational){ 0, 1 };
     s->first_out = s->prev_out = AV_NOPTS_VALUE;
-    s->end_pts = AV_NOPTS_VALUE;
+    s->end_pts  = AV_NOPTS_VALUE;
     return 0;
 }
 
-static av_cold void uninit(AVFilterContext *ctx) {
+static av_cold void uninit(AVFilterContext *ctx)
+{
     TDSEnhanceContext *s = ctx->priv;
     size_t waiting = 0;
 
@@ -1804,10 +1574,8 @@ static av_cold void uninit(AVFilterContext *ctx) {
         waiting += (s->known[i] ? av_fifo_can_read(s->known[i]) : 0) +
                    (s->waiting[i] ? av_fifo_can_read(s->waiting[i]) : 0);
     if (waiting && !s->closed && s->session)
-        av_log(ctx, AV_LOG_VERBOSE,
-               "%zu frames were waiting when the filter was closed before "
-               "its end.\n",
-               waiting);
+        av_log(ctx, AV_LOG_VERBOSE, "%zu frames were waiting when the filter was closed before "
+               "its end.\n", waiting);
     if (s->session) {
         if (cuda_push(ctx) >= 0) {
             tds_session_close(s->session);
@@ -1835,36 +1603,35 @@ static av_cold void uninit(AVFilterContext *ctx) {
 
 static const AVFilterPad tds_enhance_outputs[] = {
     {
-        .name = "default",
-        .type = AVMEDIA_TYPE_VIDEO,
+        .name         = "default",
+        .type         = AVMEDIA_TYPE_VIDEO,
         .config_props = config_output,
     },
 };
 
-#define DESCRIPTION                                                                                \
-    NULL_IF_CONFIG_SMALL("Rebuild a TDS video (key frames at full size and small "                 \
-                         "frames between them), or enhance any video.")
+#define DESCRIPTION NULL_IF_CONFIG_SMALL("Rebuild a TDS video (key frames at full size and small " \
+                                         "frames between them), or enhance any video.")
 
 /* 7.1 has all fields in AVFilter, 8 and later the public ones in FFFilter.p. */
 #if LIBAVFILTER_VERSION_MAJOR >= 11
 const FFFilter ff_vf_tds_enhance = {
-    .p.name = "tds_enhance",
+    .p.name        = "tds_enhance",
     .p.description = DESCRIPTION,
-    .p.priv_class = &tds_enhance_class,
-    .p.inputs = NULL,
-    .p.flags = AVFILTER_FLAG_DYNAMIC_INPUTS,
+    .p.priv_class  = &tds_enhance_class,
+    .p.inputs      = NULL,
+    .p.flags       = AVFILTER_FLAG_DYNAMIC_INPUTS,
 #else
 const AVFilter ff_vf_tds_enhance = {
-    .name = "tds_enhance",
-    .description = DESCRIPTION,
-    .priv_class = &tds_enhance_class,
-    .inputs = NULL,
-    .flags = AVFILTER_FLAG_DYNAMIC_INPUTS,
+    .name          = "tds_enhance",
+    .description   = DESCRIPTION,
+    .priv_class    = &tds_enhance_class,
+    .inputs        = NULL,
+    .flags         = AVFILTER_FLAG_DYNAMIC_INPUTS,
 #endif
-    .priv_size = sizeof(TDSEnhanceContext),
-    .init = init,
-    .uninit = uninit,
-    .activate = activate,
+    .priv_size     = sizeof(TDSEnhanceContext),
+    .init          = init,
+    .uninit        = uninit,
+    .activate      = activate,
     .process_command = process_command,
     FILTER_OUTPUTS(tds_enhance_outputs),
     FILTER_QUERY_FUNC2(query_formats),
