@@ -253,7 +253,7 @@ def test_measure_and_raw_streams(tmp_path: Path, small: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"qp": 32.5}, {"qp": "32"}, {"qp": True}, {"group": "5"}, {"codec": "av1"},
+        {"qp": 32.5}, {"qp": "32"}, {"qp": True}, {"group": "5"}, {"codec": "vp9"},
         {"scene_cut": "10"}, {"preset": 3}, {"scale": 3}, {"intra_period": 0},
         {"model": "../x", "model_sha256": "0" * 64}, {"model": "x", "model_sha256": "zz"},
     ],

@@ -104,6 +104,14 @@ def sha256_of_all(paths: Iterable[str | os.PathLike[str]]) -> str:
     return state.hexdigest()
 
 
+def sha256_of_parts(parts: Iterable[bytes]) -> str:
+    """Of bytes one after the other."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()
+
+
 def sha256_of_text(text: str) -> str:
     """64 hex digits, of what names a piece of work: the key of its result in a cache."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -192,8 +192,9 @@ def test_a_plain_stream_is_enhanced_whole_by_a_model_for_k_1(clips, tmp_path):
 def test_whole_stream_is_what_tds_encode_and_measure_find(outcome, clips, tmp_path):
     """The same pair through the product's own commands gives the same bits and PSNR."""
     result = tds.encode(
-        clips / "clip0.mkv", tmp_path / "p.mp4", codec="hevc", preset="ultrafast", qp=36, plan="tds"
-    )
+        clips / "clip0.mkv", tmp_path / "p.mp4", codec="hevc", preset="ultrafast", qp=36,
+        plan="tds", boundaries="independent", lr_qp_offset=0,
+    )  # fmt: skip
     all_frames = measure(
         str(clips / "clip0.mkv"), result, enhance=tds.EnhanceSettings(backend="bicubic")
     )

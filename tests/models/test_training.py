@@ -568,7 +568,7 @@ def test_a_network_for_another_k_starts_from_what_fits():
 
 def test_hypotheses_share_what_was_learned_for_one():
     torch.manual_seed(0)
-    full = {"preset": "fast", "scale": 2, "full_search": True}
+    full = {"preset": "fast", "scale": 2, "full_search": True, "settle": []}
     small = build_network(full)
     for p in small.parameters():
         torch.nn.init.normal_(p, std=0.1)

@@ -269,9 +269,9 @@ SHARED, INDEPENDENT = Boundaries.SHARED, Boundaries.INDEPENDENT
             {"frames": 25, "lead": True},
             {},
             "10 HR pictures make 12 to 15 LR in groups of 5 with independent boundaries, and 16 "
-            "came; is --lead missing?",
+            "came; is `lead=True` missing?",
         ),
-        ({"frames": 23}, {"group": 7}, "20 to 25 LR in groups of 7.* and 13 came; is it --group 5"),
+        ({"frames": 23}, {"group": 7}, "20 to 25 LR in groups of 7.* and 13 came; is it `group` 5"),
         (
             {"frames": 21, "boundaries": SHARED},
             {},

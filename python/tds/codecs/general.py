@@ -97,7 +97,7 @@ class GeneralEncoder(FFmpegEncoder):
     @classmethod
     def input_pix_fmt(cls, settings: StreamSettings) -> str:
         known = cls.facts().pix_fmts
-        wanted = ("yuv420p", "nv12") if settings.bit_depth == 8 else ("yuv420p10le", "p010le")
+        wanted = (settings.pix_fmt, "nv12" if settings.bit_depth == 8 else "p010le")
         for form in wanted:
             if not known or form in known:
                 return form

@@ -7,7 +7,6 @@ restart: in all-intra anywhere, at scene cuts first; in RA after each intra peri
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from ..codecs import Config
 from ..container.metadata import MAX_FRAMES
 from ..encoder import EncodeSettings
 from ..errors import InputError
+from ..files import sha256_of_parts
 from ..media.pictures import FilterChain, down_sample, scene_score
 from ..media.planar import Plane, picture_bytes, planes_in
 from ..media.sources import VideoSource
@@ -60,10 +60,7 @@ class Segment:
 
     def digest(self) -> str:
         """Of all pictures."""
-        state = hashlib.sha256()
-        for frame in self.frames:
-            state.update(frame.full)
-        return state.hexdigest()
+        return sha256_of_parts(frame.full for frame in self.frames)
 
 
 def segments(
