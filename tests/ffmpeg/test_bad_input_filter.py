@@ -176,9 +176,9 @@ def test_size_that_changes(
                              *tools.ANNEX_B["hevc"], piece)  # fmt: skip
                 out.write(piece.read_bytes())
     joined = tmp_path / "joined.mkv"
+    later = "setts=pts=PTS+0.05/TB:dts=DTS+0.05/TB"
     ffmpeg("-r", 10, "-i", raw[0], "-r", 15, "-i", raw[1], "-map", 0, "-map", 1,
-           "-c", "copy",
-           "-bsf:v:1", "setts=pts=PTS+0.05/TB:dts=DTS+0.05/TB", "-strict", "-2", joined)  # fmt: skip
+           "-c", "copy", "-bsf:v:1", later, "-strict", "-2", joined)  # fmt: skip
     ran = ffmpeg("-i", joined, route, BICUBIC, *NULL, status=None)
     assert f"The {which} video changes from" in ran.log
 
