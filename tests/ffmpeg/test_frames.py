@@ -80,10 +80,14 @@ def test_two_files(ffmpeg: Program, coded: Coded, halves: tuple[Path, Path]) -> 
         assert got == want
 
 
-def test_two_files_shifted_apart_are_put_right(ffmpeg: Program, halves: tuple[Path, Path]) -> None:
-    """Without -copyts ffmpeg moves each file's first frame to 0, which is said."""
-    ran = ffmpeg("-i", halves[0], "-i", halves[1], "-filter_complex", BICUBIC, "-f", "null", "-")
+def test_two_files_shifted_apart_are_put_right(
+    ffmpeg: Program, coded: Coded, halves: tuple[Path, Path]
+) -> None:
+    """Without -copyts ffmpeg moves each file's first frame to 0."""
+    apart = ("-i", halves[0], "-i", halves[1], "-filter_complex", BICUBIC)
+    ran = ffmpeg(*apart, "-f", "null", "-")
     assert "0.040 s too early against those of HR; they are moved back" in ran.log
+    assert ffmpeg.frames(*apart) == decoded(coded(codec="hevc", config="ai").path)
 
 
 @pytest.mark.parametrize("route", ["-vf", "-filter_complex"])

@@ -132,9 +132,9 @@ class FFmpegEncoder(EncoderAdapter):
         return arguments + more
 
     @classmethod
-    @abstractmethod
     def input_pix_fmt(cls, settings: StreamSettings) -> str:
         """The format the encoder takes; FFmpeg converts to it."""
+        return settings.pix_fmt
 
     @classmethod
     def version(cls) -> str:

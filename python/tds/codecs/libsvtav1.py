@@ -25,10 +25,6 @@ class LibSVTAV1(FFmpegEncoder):
         return 1, 63
 
     @classmethod
-    def input_pix_fmt(cls, settings: StreamSettings) -> str:
-        return settings.pix_fmt
-
-    @classmethod
     def codec_arguments(cls, settings: StreamSettings) -> list[str]:
         s = settings
         rate = ["-crf", f"{s.crf:g}"] if s.crf is not None else ["-qp", str(s.qp)]

@@ -24,10 +24,6 @@ class LibX264(FFmpegEncoder):
         return 0, 51
 
     @classmethod
-    def input_pix_fmt(cls, settings: StreamSettings) -> str:
-        return settings.pix_fmt
-
-    @classmethod
     def codec_arguments(cls, settings: StreamSettings) -> list[str]:
         s = settings
         structure = {

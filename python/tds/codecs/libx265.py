@@ -26,10 +26,6 @@ class LibX265(FFmpegEncoder):
         return 0, 51
 
     @classmethod
-    def input_pix_fmt(cls, settings: StreamSettings) -> str:
-        return settings.pix_fmt
-
-    @classmethod
     def codec_arguments(cls, settings: StreamSettings) -> list[str]:
         s = settings
         # x265's own offsets between frame types, as every user of it has them: an I picture is

@@ -135,6 +135,14 @@ def window(x: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(x, [1, n], 1, [0, radius], count_include_pad=False)
 
 
+def slopes() -> Tensor:
+    """``[2, 1, 3, 3]``: weights of a convolution that gives the slopes along x and along y."""
+    weights = torch.zeros(2, 1, 3, 3)
+    weights[0, 0, 1, 0] = weights[1, 0, 0, 1] = -0.5
+    weights[0, 0, 1, 2] = weights[1, 0, 2, 1] = 0.5
+    return weights
+
+
 class LeastSquares(nn.Module):
     """Steps of Lucas and Kanade (1981) over windows of ``2 radius + 1`` samples.
 
@@ -146,10 +154,7 @@ class LeastSquares(nn.Module):
         super().__init__()
         self.radius = radius
         self.times = times
-        slope = torch.zeros(2, 1, 3, 3)
-        slope[0, 0, 1, 0] = slope[1, 0, 0, 1] = -0.5
-        slope[0, 0, 1, 2] = slope[1, 0, 2, 1] = 0.5
-        self.register_buffer("slope", slope, persistent=False)
+        self.register_buffer("slope", slopes(), persistent=False)
 
     def forward(
         self, target: Tensor, reference: Tensor, flow: Tensor, grid: tuple[Tensor, Tensor]
@@ -189,10 +194,7 @@ class Settle(nn.Module):
             raise ValueError("a flow settles by one step or more; radii are its windows")
         self.radii = list(radii)
         self.cell = CELL
-        slope = torch.zeros(2, 1, 3, 3)
-        slope[0, 0, 1, 0] = slope[1, 0, 0, 1] = -0.5
-        slope[0, 0, 1, 2] = slope[1, 0, 2, 1] = 0.5
-        self.register_buffer("slope", slope, persistent=False)
+        self.register_buffer("slope", slopes(), persistent=False)
 
     def forward(self, target: Tensor, references: Tensor, flow: Tensor) -> Tensor:
         """Luma ``[B, 1, H, W]`` and ``[R B, 1, H, W]``, a flow ``[R B, 2, H/4, W/4]`` in cells

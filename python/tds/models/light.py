@@ -127,16 +127,19 @@ class LightEnhancer(nn.Module):
         both = torch.cat([luma, luma], 0)
         references = torch.cat([first[2], last[2]], 0)
         flow = self.motion(both, references)
+        if self.settles:
+            many = self.cell // self.scale  # LR samples a side of a cell
+            cells = F.avg_pool2d(flow, many) * (1.0 / many)
+            # As below: the reference loses what the target cannot show.
+            settled = self.settle(self.up(luma), self.up(references), cells)
+            return [finer(settled, self.cell)]
         full = F.interpolate(flow, scale_factor=k, mode="bilinear", align_corners=False) * k
-        if not self.full_search and not self.settles:
+        if not self.full_search:
             return [full]
         up = self.up(luma)
+        up = torch.cat([up, up], 0)
         # The reference loses what the target cannot show, or it would be matched to noise.
         low = self.up(references)
-        if self.settles:
-            cells = F.avg_pool2d(full, self.cell) * (1.0 / self.cell)
-            return [finer(self.settle(up, low, cells), self.cell)]
-        up = torch.cat([up, up], 0)
         if self.hypotheses == 1:
             return [self.refine_full.refine(up, low, full, 1, 1)]
         position = side[:, 2:3, None, None].float()
