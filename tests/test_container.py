@@ -254,6 +254,12 @@ def test_info_tells_what_is_in_a_file(coded: Coded) -> None:
     assert "decodes whole" in text and "N = 5, independent boundaries, 5 groups" in text
 
 
+def test_info_counts_groups_of_one_size_together(coded: Coded) -> None:
+    """The first one of a scene stands apart in the tag, where groups share their boundaries."""
+    path = coded(config="ai", boundaries="shared").path
+    assert "6 groups (6 of 5 frames)" in tools.tds("info", path).stdout
+
+
 def test_info_tells_the_model_a_file_names(tmp_path: Path, small: Path) -> None:
     here = next(m for m in models.available(2) if m.name == "fast")
     for digest, words in ((None, "installed here"), ("ab" * 32, "not installed here")):

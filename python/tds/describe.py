@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 from .arrivals import Arrivals
@@ -98,7 +99,11 @@ def _of_metadata(m: Metadata | None) -> dict[str, Any]:
             "group": m.group,
             "boundaries": m.boundaries.value,
             "groups": sum(n for _, n in m.groups),
-            "sizes": [[abs(size), n] for size, n in m.groups],
+            # The first group of a scene is of a sign of its own, not of another size.
+            "sizes": [
+                [size, sum(n for _, n in runs)]
+                for size, runs in groupby(m.groups, lambda run: abs(run[0]))
+            ],
         },
         "config": m.config,
         "qp": {"hr": m.hr_qp, "lr": m.lr_qp},
