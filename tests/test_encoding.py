@@ -25,7 +25,7 @@ import tds
 import tools
 from tds.container.annexb import write_annexb
 from tds.encoding import tries
-from tds.encoding.auto import pick
+from tds.encoding.auto import Measured, Pair, _against_plain, pick
 from tds.encoding.choosing import (
     Group,
     at_equal_quality,
@@ -102,13 +102,49 @@ def test_lambda_is_the_slope_between_two_qps():
 
 
 def test_bits_are_compared_at_equal_quality():
-    """Half the bits at twice the error is where a curve with such a slope has its own point."""
-    plain = (1000, 500)
-    assert at_equal_quality(*plain, *plain, 0.5) == 1
-    assert at_equal_quality(500, 1000, *plain, 0.5) == pytest.approx(1)
-    assert at_equal_quality(500, 600, *plain, 0.5) == pytest.approx(0.6)
-    assert at_equal_quality(1000, 400, *plain, 0.25) == pytest.approx(0.8**2)  # a flatter curve
-    assert at_equal_quality(1000, 400, *plain, 0.0) < 1  # and where none is known
+    """With those of the plain stream's curve, straight in logarithms between its points."""
+    curve = [(1.5, 0.6), (0.5, 2.0), (0.4, 4.0)]
+    assert at_equal_quality(1, 1, curve) == 1
+    for bits, error in curve:
+        assert at_equal_quality(bits, error, curve) == pytest.approx(1)
+    assert at_equal_quality(0.5, 2**0.5, curve) == pytest.approx(0.5 / 0.5**0.5)
+    assert at_equal_quality(0.45, 3, curve) > 1  # where the curve by its tangent has 0.33
+    assert at_equal_quality(0.32, 8, curve) == pytest.approx(1)  # beyond: as before
+    assert at_equal_quality(1, 0, curve) < 0.01
+
+
+def test_points_of_the_curve_that_tell_nothing_are_passed_over():
+    """An encoder at the end of its QPs, or at bits that hardly depend on them."""
+    known = [(1.5, 0.6), (0.5, 2.0)]
+    odd = [(1.0, 1.0), (1.4, 0.7), (1.6, 0.7), (0.6, 0.9), (1.1, 3.0), (0.5, 2.0)]
+    assert at_equal_quality(0.5, 1.5, [*known, *odd]) == at_equal_quality(0.5, 1.5, known)
+    assert at_equal_quality(1, 0.5, []) == at_equal_quality(1, 0.5, [(1.0, 1.0)]) < 1
+
+
+def _measured(bits: int, error: int, pairs: list[tuple[int, int]]) -> Measured:
+    """A segment of three frames, with a pair for each step of lambda."""
+    ways: list[Any] = [
+        {"groups": [(0, 2)], "bits": [0, b, 0], "errors": [0, e, 0]} for b, e in pairs
+    ]
+    record: Any = {
+        "slope": 1.0,
+        "curve": [(2.0, 0.5), (0.5, 2.0), (0.25, 4.0)],
+        "bits": [0, bits, 0],
+        "passed": [0, error, 0],
+        "enhanced": [0, error, 0],
+        "pairs": {str(tries.LR(2, 3)): ways},
+    }
+    return Measured((0, 1, 2), False, Path(), record)
+
+
+def test_segments_are_compared_as_one_video():
+    """Two that are each nearly the plain stream's equal, at qualities far from each other, cost
+    more than a plain stream of one quality between."""
+    far = _measured(1000, 1000, [(250, 3900)])
+    near = _measured(1000, 1000, [(2000, 490)])
+    pair = Pair(tries.LR(2, 3), 0)
+    assert _against_plain([far], pair, 0) < 1 and _against_plain([near], pair, 0) < 1
+    assert _against_plain([far, near], pair, 0) > 1.2
 
 
 def test_of_equal_strengths_the_strongest_is_taken():

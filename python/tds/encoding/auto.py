@@ -36,8 +36,8 @@ from ..media.opening import ffmpeg_name
 from ..media.planar import Plane, planes_of
 from ..media.sources import VideoSource
 from ..plan import Boundaries, Plan, Role, run_lengths
-from .choosing import at_equal_quality, strongest
-from .measured import FULL, Measuring, PairRecord, SegmentRecord, lr_name, lr_settings
+from .choosing import STEPS, at_equal_quality, strongest
+from .measured import FULL, Measuring, SegmentRecord, WayRecord, lr_name, lr_settings
 from .rebuilding import Enhancers, Rebuilder, enhanced_errors
 from .segments import Segment, segments
 from .tries import LR, Tries, tries_of
@@ -46,6 +46,16 @@ _log = logging.getLogger("tds.encoding")
 
 PLAIN = "one stream"
 """The name of that choice, beside str(LR)."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A way to code the whole video as a pair. step: of STEPS of lambda, in all segments: each at
+    its own would trade quality between segments at different prices."""
+
+    lr: LR
+    step: int
+
 
 _WORTH = 0.005
 
@@ -64,32 +74,31 @@ class Measured:
     def own(self) -> range:
         return range(int(self.lead), len(self.times))
 
-    def pair(self, lr: LR) -> PairRecord:
+    def way(self, pair: Pair) -> WayRecord:
         """As measured; of a segment that is too short for LR pictures: all of them are HR."""
         pairs = self.record["pairs"]
-        if str(lr) in pairs:
-            return pairs[str(lr)]
+        if str(pair.lr) in pairs:
+            return pairs[str(pair.lr)][pair.step]
         passed = self.record["passed"]
         return {
             "groups": [(0, 1)] if len(self.times) > 1 else [],
             "bits": [0] * len(passed),
             "errors": list(passed),
-            "by_group": {},
         }
 
-    def hr(self, lr: LR) -> list[int]:
+    def hr(self, pair: Pair) -> list[int]:
         """Places of the segment's own HR pictures."""
-        places = {0, *(last for _, last in self.pair(lr)["groups"])}
+        places = {0, *(last for _, last in self.way(pair)["groups"])}
         return [i for i in self.own if i in places]
 
-    def totals(self, lr: LR | None) -> tuple[int, int]:
+    def totals(self, pair: Pair | None) -> tuple[int, int]:
         """Bits and squared error of the segment's own frames; None: of one stream."""
         bits = self.record["bits"]
-        if lr is None:
+        if pair is None:
             return sum(bits[i] for i in self.own), sum(self.record["enhanced"][i] for i in self.own)
-        pair, hr = self.pair(lr), set(self.hr(lr))
-        spent = sum(bits[i] if i in hr else pair["bits"][i] for i in self.own)
-        return spent, sum(pair["errors"][i] for i in self.own)
+        way, hr = self.way(pair), set(self.hr(pair))
+        spent = sum(bits[i] if i in hr else way["bits"][i] for i in self.own)
+        return spent, sum(way["errors"][i] for i in self.own)
 
 
 @dataclass(frozen=True)
@@ -237,23 +246,28 @@ class Auto:
     # -- the file ------------------------------------------------------------
 
     def _assemble(self, done: Sequence[Measured]) -> Coded:
-        costs: dict[LR | None, float] = {None: self._against_plain(done, None, 0)}
+        costs: dict[Pair | None, float] = {None: _against_plain(done, None, 0)}
         for lr in self._measuring.tries.lr:
-            if len(run_lengths(_groups(done, lr))) > MAX_RUNS:
-                continue  # more than a tag holds
             paths = [m.folder / lr_name(lr) for m in done]
             headers = next((header_bits(path) for path in paths if path.is_file()), None)
-            if headers is not None and any(any(m.pair(lr)["bits"]) for m in done):
-                costs[lr] = self._against_plain(done, lr, headers)
+            for pair in (Pair(lr, step) for step in range(len(STEPS))):
+                if headers is None or not any(any(m.way(pair)["bits"]) for m in done):
+                    continue
+                if len(run_lengths(_groups(done, pair))) <= MAX_RUNS:  # else more than a tag holds
+                    costs[pair] = _against_plain(done, pair, headers)
         # A pair that saves next to nothing is not worth its second stream.
-        best = min(costs, key=lambda lr: costs[lr] + (0.0 if lr is None else _WORTH))
+        best = min(costs, key=lambda pair: costs[pair] + (0.0 if pair is None else _WORTH))
         times = [m.times[i] for m in done for i in m.own]
         restarts = [m.times[m.own[0]] for m in done]
         if self._settings.config is Config.AI:
             restarts = restarts[:1]
         metadata = metadata_of(self.video, self._settings, times)
-        for choice, cost in costs.items():
-            _log.info("%s: %.2f %% of the plain stream's bits", choice or PLAIN, 100 * cost)
+        tried: dict[str, float] = {}
+        for way, cost in costs.items():
+            name = PLAIN if way is None else str(way.lr)
+            tried[name] = min(tried.get(name, cost), cost)
+        for name, cost in tried.items():
+            _log.info("%s: %.2f %% of the plain stream's bits", name, 100 * cost)
         if best is None:
             coded = self._one_stream(done, times, restarts, metadata)
         else:
@@ -261,23 +275,12 @@ class Auto:
         coded.choice = Choice(
             self._settings.effort,
             self._measuring.enhancers.name,
-            {str(lr or PLAIN): round(100 * cost, 2) for lr, cost in costs.items()},
-            PLAIN if best is None else str(best),
+            {name: round(100 * cost, 2) for name, cost in tried.items()},
+            PLAIN if best is None else str(best.lr),
             *_told(done, best, coded.metadata),
         )
         coded.metadata = replace(coded.metadata, choice=_for_tag(coded.choice))
         return coded
-
-    @staticmethod
-    def _against_plain(done: Sequence[Measured], lr: LR | None, more: int) -> float:
-        """Bits of all segments at equal quality, the plain stream's being 1."""
-        totals = [m.totals(lr) for m in done]
-        bits, error = (sum(column) for column in zip(*totals, strict=True))
-        own = [(m.record, i) for m in done for i in m.own]
-        plain_bits = sum(r["bits"][i] for r, i in own)
-        slope = sum(r["slope"] * r["bits"][i] for r, i in own) / plain_bits
-        plain_error = sum(r["passed"][i] for r, i in own)
-        return at_equal_quality(bits + more, error, plain_bits, plain_error, slope)
 
     def _one_stream(
         self,
@@ -301,7 +304,7 @@ class Auto:
     def _pair(
         self,
         done: Sequence[Measured],
-        lr: LR,
+        pair: Pair,
         times: list[int],
         restarts: list[int],
         metadata: Metadata,
@@ -309,29 +312,29 @@ class Auto:
         parts: dict[Role, list[CodedSegment]] = {role: [] for role in Role}
         shown: dict[Role, list[int]] = {role: [] for role in Role}
         for index, m in enumerate(done):
-            hr = m.hr(lr)
+            hr = m.hr(pair)
             low = [i for i in m.own if i not in hr]
             for role, name, places, offset in (
                 (Role.HR, FULL, hr, 0),
-                (Role.LR, lr_name(lr), low, 1),
+                (Role.LR, lr_name(pair.lr), low, 1),
             ):
                 if places:
                     part = f"{role.value}-{index:05d}.mp4"
                     picked = [i - offset for i in places]
                     parts[role].append(self._part(m, name, picked, part))
                     shown[role] += [m.times[i] for i in places]
-        settings = lr_settings(self._settings, lr)
-        groups = _groups(done, lr)
+        settings = lr_settings(self._settings, pair.lr)
+        groups = _groups(done, pair)
         sizes = [abs(size) for size in groups if abs(size) > 2]
         metadata = replace(
             metadata,
-            scale=lr.scale,
+            scale=pair.lr.scale,
             lr_qp=-1 if metadata.hr_qp < 0 else settings.lr_qp,
             group=min(max(set(sizes), key=sizes.count), 65),
             boundaries=Boundaries.SHARED,
             groups=tuple(run_lengths(groups)),
-            model_sha256=self.enhancers.hashes[lr.scale],
-            refine_hr=lr.refine,
+            model_sha256=self.enhancers.hashes[pair.lr.scale],
+            refine_hr=pair.lr.refine,
         )
         streams = {role: CodedStream(parts[role], shown[role]) for role in Role}
         return Coded(streams[Role.HR], streams[Role.LR], metadata, restarts, settings=settings)
@@ -385,7 +388,7 @@ class Auto:
         error, plain_error = (
             sum(frame[key] for frame in frames) for key in ("error", "plain_error")
         )
-        cost = at_equal_quality(1, error, 1, plain_error, 0)
+        cost = at_equal_quality(1, error / max(1, plain_error), ())
         coded.choice = Choice(
             self._settings.effort,
             self.enhancers.name,
@@ -409,12 +412,31 @@ def _source_luma(video: VideoSource) -> Iterator[Plane]:
         yield planes_of(full(frame))[0].copy()
 
 
-def _groups(done: Sequence[Measured], lr: LR) -> list[int]:
+def _against_plain(done: Sequence[Measured], pair: Pair | None, more: int) -> float:
+    """Bits of all segments, and ``more``, at equal quality, the plain stream's being 1."""
+    bits, error = (sum(column) for column in zip(*(m.totals(pair) for m in done), strict=True))
+    plain = [
+        (sum(m.record["bits"][i] for i in m.own), sum(m.record["passed"][i] for i in m.own))
+        for m in done
+    ]
+    plain_bits, plain_error = (max(1, sum(column)) for column in zip(*plain, strict=True))
+    # One point a QP, of all segments at that QP.
+    curve = [
+        (
+            sum(b * point[0] for (b, _), point in zip(plain, points, strict=True)) / plain_bits,
+            sum(e * point[1] for (_, e), point in zip(plain, points, strict=True)) / plain_error,
+        )
+        for points in zip(*(m.record["curve"] for m in done), strict=True)
+    ]
+    return at_equal_quality((bits + more) / plain_bits, error / plain_error, curve)
+
+
+def _groups(done: Sequence[Measured], pair: Pair) -> list[int]:
     """As the tag has them, with shared boundaries: sizes, below 0 where the first HR picture is not
     the group before's."""
     sizes: list[int] = []
     for m in done:
-        own = [last - first + 1 for first, last in m.pair(lr)["groups"]]
+        own = [last - first + 1 for first, last in m.way(pair)["groups"]]
         if not m.lead:
             own = [-own[0], *own[1:]] if own else [-1]
         sizes += own
@@ -422,7 +444,7 @@ def _groups(done: Sequence[Measured], lr: LR) -> list[int]:
 
 
 def _told(
-    done: Sequence[Measured], lr: LR | None, metadata: Metadata
+    done: Sequence[Measured], pair: Pair | None, metadata: Metadata
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What a Choice tells of segments and frames."""
     parts: list[dict[str, Any]] = []
@@ -431,21 +453,21 @@ def _told(
     for m in done:
         r = m.record
         parts.append({"first": len(frames), "frames": len(m.own), "slope": r["slope"]})
-        pair = m.pair(lr) if lr is not None else None
-        hr = set(m.hr(lr)) if lr is not None else set(m.own)
+        way = m.way(pair) if pair is not None else None
+        hr = set(m.hr(pair)) if pair is not None else set(m.own)
         size = {}
-        for first, last in pair["groups"] if pair is not None else ():
+        for first, last in way["groups"] if way is not None else ():
             size.update(dict.fromkeys(range(first, last + 1), last - first + 1))
         for i in m.own:
             halves = strengths[len(frames)] if strengths else 2 * (i not in hr)
             whole = {0: r["passed"][i], 1: r["enhanced"][i], 2: r["enhanced"][i]}
             frames.append(
                 {
-                    "role": "plain" if pair is None else "HR" if i in hr else "LR",
+                    "role": "plain" if way is None else "HR" if i in hr else "LR",
                     "group": size.get(i, 1),
                     "strength": halves / 2,
-                    "bits": r["bits"][i] if pair is None or i in hr else pair["bits"][i],
-                    "error": whole[halves] if pair is None else pair["errors"][i],
+                    "bits": r["bits"][i] if way is None or i in hr else way["bits"][i],
+                    "error": whole[halves] if way is None else way["errors"][i],
                     "plain_bits": r["bits"][i],
                     "plain_error": r["passed"][i],
                 }

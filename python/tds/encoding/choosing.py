@@ -8,6 +8,7 @@ cheapest way along their groups from one end of a segment to the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -67,24 +68,45 @@ def slope_between(
     return error / bits if bits > 0 and error > 0 else otherwise
 
 
-STEPS = (1.0, 2**0.5, 2.0, 2 * 2**0.5)
+STEPS = (1.0, 2**0.5, 2.0, 2 * 2**0.5, 4.0)
 """Of lambda, at which ways are looked for: a pair is far from the plain stream's point on its
 curve, which is steeper where fewer bits are spent."""
 
-# How much faster bits fall than errors rise, in logarithms, where no slope is known.
-_USUAL = 0.9
+Curve = Sequence[tuple[float, float]]
+"""The plain stream's (bits, squared error) at some QPs, against those at the QP that is asked for;
+(1, 1), that one's own point, need not be among them."""
+
+# By which power bits fall as errors rise: where nothing was measured, and the least and the most
+# beyond what was.
+_USUAL, _LEAST, _MOST = 0.9, 0.3, 2.0
 
 
-def at_equal_quality(
-    bits: float, error: float, plain_bits: float, plain_error: float, slope: float
-) -> float:
-    """Bits against those of the plain stream at the same squared error; 1: as many. slope: lambda
-    at the plain stream's point, through which its curve is taken to be straight in logarithms."""
-    ratio = bits / plain_bits
-    if error <= 0 or plain_error <= 0:
-        return ratio
-    exponent = plain_error / (slope * plain_bits) if slope > 0 else _USUAL
-    return float(ratio * (error / plain_error) ** min(max(exponent, 0.3), 2.0))
+def at_equal_quality(bits: float, error: float, curve: Curve) -> float:
+    """Bits against those of the plain stream at the same squared error; 1: as many. bits, error:
+    against those of the plain stream as it is. The curve is straight in logarithms between its
+    points, and goes on as between the last two."""
+    return bits / _bits_at(max(error, 1e-9), curve)
+
+
+def _bits_at(error: float, curve: Curve) -> float:
+    finer, coarser = [(1.0, 1.0)], [(1.0, 1.0)]
+    # A finer QP that costs no more, or is no better, tells nothing.
+    for b, e in sorted(curve, key=lambda point: point[1]):
+        if b < coarser[-1][0] and e > coarser[-1][1]:
+            coarser.append((b, e))
+    for b, e in sorted(curve, key=lambda point: -point[1]):
+        if b > finer[-1][0] and 0 < e < finer[-1][1]:
+            finer.append((b, e))
+    points = [*finer[:0:-1], *coarser]
+    if len(points) == 1:
+        return float(error**-_USUAL)
+    at = next((i for i, (_, e) in enumerate(points[1:-1], 1) if error <= e), len(points) - 1)
+    (b0, e0), (b1, e1) = points[at - 1], points[at]
+    power = math.log(b0 / b1) / math.log(e1 / e0)
+    if not e0 <= error <= e1:
+        power = min(max(power, _LEAST), _MOST)
+    b, e = (b0, e0) if error < e1 else (b1, e1)
+    return float(b * (error / e) ** -power)
 
 
 def strongest(errors: Sequence[Sequence[int]]) -> list[int]:

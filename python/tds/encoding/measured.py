@@ -22,7 +22,6 @@ from ..plan import Role
 from .choosing import (
     STEPS,
     Group,
-    at_equal_quality,
     cheapest,
     slope_between,
     strongest,
@@ -35,35 +34,35 @@ from .tries import LR, Tries
 FULL = "full.mp4"
 """The segment's full-size stream, in its folder."""
 
-_SLOPE_STEP = 2  # QPs to either side at which the plain stream's slope is measured
-_SLOPE_EVERY = 8  # frames of which one is coded for it
+_CURVE_STEPS = (-3, 3, 6)  # QPs off the one asked for at which the plain stream's curve is measured
+_CURVE_EVERY = 8  # frames of which one is coded for it
 
 
-class PairRecord(TypedDict):
-    """The best pair of one way to code LR. groups: first and last place of each. bits: of the LR
-    stream, by place, 0 where it is HR. errors: squared luma errors by place, of the segment's own
-    frames. by_group: D + lambda R of each uniform N."""
+class WayRecord(TypedDict):
+    """One pair. groups: first and last place of each. bits: of the LR stream, by place, 0 where it
+    is HR. errors: squared luma errors by place, of the segment's own frames."""
 
     groups: list[tuple[int, int]]
     bits: list[int]
     errors: list[int]
-    by_group: dict[str, float]
 
 
 class SegmentRecord(TypedDict):
     """What a segment's candidates cost. All lists are by place, a lead included.
 
-    slope: lambda, squared error a bit. bits: of the full-size stream. passed: squared luma errors
-    of its pictures as decoded; enhanced: as made better by ``strengths`` (halves). by_strength:
-    summed, of the segment's own frames, by halves. pairs: by str(LR)."""
+    slope: lambda, squared error a bit. curve: of the plain stream, from the finest QP on. bits: of
+    the full-size stream. passed: squared luma errors of its pictures as decoded; enhanced: as made
+    better by ``strengths`` (halves). by_strength: summed, of the segment's own frames, by halves.
+    pairs: by str(LR), the one with the least D + lambda R at each of STEPS of lambda."""
 
     slope: float
+    curve: list[tuple[float, float]]
     bits: list[int]
     passed: list[int]
     enhanced: list[int]
     strengths: list[int]
     by_strength: list[int]
-    pairs: dict[str, PairRecord]
+    pairs: dict[str, list[WayRecord]]
 
 
 def lr_name(lr: LR) -> str:
@@ -155,15 +154,16 @@ class _SegmentWork:
         errors = list(enhanced_errors(self._rebuilder, zip(self._source, decoded, strict=True)))
         passed = [e.passed for e in errors]
         enhanced, strengths = self._strengths(decoded, [e.by_halves for e in errors])
-        slope = 0.0
-        pairs: dict[str, PairRecord] = {}
+        slope, curve = 0.0, [(1.0, 1.0)] * len(_CURVE_STEPS)
+        pairs: dict[str, list[WayRecord]] = {}
         if self._measuring.tries.lr:
-            slope = self._slope(bits, passed)
+            slope, curve = self._curve(bits, passed)
         if len(self._segment.frames) > 2:
             for lr in self._measuring.tries.lr:
-                pairs[str(lr)] = self._pair(lr, slope, bits, passed, decoded)
+                pairs[str(lr)] = self._pairs(lr, slope, bits, passed, decoded)
         return {
             "slope": slope,
+            "curve": curve,
             "bits": bits,
             "passed": passed,
             "enhanced": enhanced,
@@ -195,15 +195,17 @@ class _SegmentWork:
                 best[i] = min(passed, whole)
         return best, halves
 
-    def _slope(self, bits: Sequence[int], passed: Sequence[int]) -> float:
-        """Of the plain stream at the segment, between neighbouring QPs, of some of its frames."""
+    def _curve(
+        self, bits: Sequence[int], passed: Sequence[int]
+    ) -> tuple[float, list[tuple[float, float]]]:
+        """lambda and the curve of the plain stream at the segment, of some of its frames."""
         settings = self._measuring.settings
         stream = settings.stream(self._video, None)
-        places = range(0, len(self._segment.frames), _SLOPE_EVERY)
+        places = range(0, len(self._segment.frames), _CURVE_EVERY)
         pictures = [self._segment.frames[i].full for i in places]
         points = []
-        for step in (-_SLOPE_STEP, _SLOPE_STEP):
-            path = self._code(_coarser(stream, step, settings.adapter()), "slope.mp4", pictures)
+        for step in _CURVE_STEPS:
+            path = self._code(_coarser(stream, step, settings.adapter()), "curve.mp4", pictures)
             decoded = decode_all(path, len(pictures))
             error = sum(
                 squared_error(self._source[i], planes_of(frame)[0])
@@ -211,18 +213,19 @@ class _SegmentWork:
             )
             points.append((sum(packet_bits(path)), error))
             path.unlink()
-        here = sum(bits[i] for i in places), sum(passed[i] for i in places)
-        otherwise = here[1] / max(1, here[0])  # which is about what encoders show
-        return slope_between(points[0], points[1], otherwise)
+        here = max(1, sum(bits[i] for i in places)), max(1, sum(passed[i] for i in places))
+        otherwise = here[1] / here[0]  # which is about what encoders show
+        slope = slope_between(points[0], points[1], otherwise)
+        return slope, [(b / here[0], e / here[1]) for b, e in points]
 
-    def _pair(
+    def _pairs(
         self,
         lr: LR,
         slope: float,
         bits: Sequence[int],
         passed: Sequence[int],
         decoded: Sequence[VideoFrame],
-    ) -> PairRecord:
+    ) -> list[WayRecord]:
         length = len(self._segment.frames) - 1
         settings = lr_settings(self._measuring.settings, lr)
         stream = settings.stream(self._video, Role.LR)
@@ -234,23 +237,22 @@ class _SegmentWork:
         frames = [None, *decode_all(path, length - 1), None]
         lr_qp = -1 if settings.crf is not None else stream.qp
 
+        def rebuild(hr: set[int]) -> dict[int, int]:
+            """Squared error by place."""
+            sent_hr = [Sent(i, decoded[i]) for i in sorted(hr)]
+            sent_lr = [Sent(i, f) for i, f in enumerate(frames) if f is not None and i not in hr]
+            return {
+                picture.pts: squared_error(self._source[picture.pts], picture.planes[0])
+                for picture in self._rebuilder.pair(lr.scale, lr_qp, sent_hr, sent_lr, lr.refine)
+            }
+
         groups: dict[tuple[int, int], Group] = {}
         found: dict[tuple[int, int], dict[int, int]] = {}
-        by_group: dict[str, float] = {}
         for n in (2, *self._measuring.tries.groups):
             ends = uniform(length, n)
             hr = {0, *(last for _, last in ends)}
-            made: dict[int, int] = {}
-            if n > 2 or lr.refine:
-                sent_hr = [Sent(i, decoded[i]) for i in sorted(hr)]
-                sent_lr = [
-                    Sent(i, f) for i, f in enumerate(frames) if f is not None and i not in hr
-                ]
-                for picture in self._rebuilder.pair(lr.scale, lr_qp, sent_hr, sent_lr, lr.refine):
-                    made[picture.pts] = squared_error(self._source[picture.pts], picture.planes[0])
-            else:
-                made = dict(enumerate(passed))
-            cost = 0.0
+            rebuilt = n > 2 or lr.refine
+            made = rebuild(hr) if rebuilt else dict(enumerate(passed))
             for first, last in ends:
                 own = range(first + 1, last + 1)
                 group = Group(
@@ -259,7 +261,6 @@ class _SegmentWork:
                     sum(made[i] for i in own),
                     sum(bits[i] if i in hr else lr_bits[i] for i in own),
                 )
-                cost += group.cost(slope)
                 # A short last group of a larger N is also one of a smaller.
                 known = groups.get((first, last))
                 if known is None or group.cost(slope) < known.cost(slope):
@@ -267,34 +268,25 @@ class _SegmentWork:
                     found[first, last] = {i: made[i] for i in own}
                 if first == 0 and not self._segment.lead:
                     found[first, last][0] = made[0]
-            by_group[str(n)] = cost
-        plain = sum(bits[1:]), sum(passed[1:])
-
-        def saved(way: Sequence[Group]) -> float:
-            spent, error = sum(g.bits for g in way), sum(g.distortion for g in way)
-            return at_equal_quality(spent, error, *plain, slope)
-
-        ways = [cheapest(length, groups.values(), slope * step) for step in STEPS]
-        way = min(ways, key=saved)
-        hr = {0, *(group.last for group in way)}
-        errors = [0] * (length + 1)
-        for group in way:
-            for i, error in found[group.first, group.last].items():
-                errors[i] = error
-        if lr.refine:  # whose HR pictures see both groups that they are of
-            sent_hr = [Sent(i, decoded[i]) for i in sorted(hr)]
-            sent_lr = [Sent(i, f) for i, f in enumerate(frames) if f is not None and i not in hr]
-            for picture in self._rebuilder.pair(lr.scale, lr_qp, sent_hr, sent_lr, True):
-                if picture.pts in self._segment.own:
-                    errors[picture.pts] = squared_error(
-                        self._source[picture.pts], picture.planes[0]
-                    )
-        return {
-            "groups": [(group.first, group.last) for group in way],
-            "bits": [0 if i in hr else b for i, b in enumerate(lr_bits)],
-            "errors": errors,
-            "by_group": by_group,
-        }
+        ways: list[WayRecord] = []
+        for step in STEPS:
+            way = cheapest(length, groups.values(), slope * step)
+            hr = {0, *(group.last for group in way)}
+            ends = [(group.first, group.last) for group in way]
+            if ways and ways[-1]["groups"] == ends:
+                ways.append(ways[-1])
+                continue
+            errors = [0] * (length + 1)
+            for group in way:
+                for i, error in found[group.first, group.last].items():
+                    errors[i] = error
+            if lr.refine:  # whose HR pictures see both groups that they are of
+                made = rebuild(hr)
+                for i in self._segment.own:
+                    errors[i] = made[i]
+            spent = [0 if i in hr else b for i, b in enumerate(lr_bits)]
+            ways.append({"groups": ends, "bits": spent, "errors": errors})
+        return ways
 
 
 def _coarser(stream: StreamSettings, step: int, adapter: type[EncoderAdapter]) -> StreamSettings:
