@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""tds decode, tds enhance, the filter and the C example say the same of one file, whatever was
-done to it. What they say is the table of docs/doors.md; with TDS_WRITE_DOCS=1 this writes it."""
+"""tds decode, tds enhance, the filter and a C program (docs/examples/pair.c) say the same of one
+file, whatever was done to it. What they say is the table of docs/doors.md; with TDS_WRITE_DOCS=1
+this writes it."""
 
 from __future__ import annotations
 
@@ -99,28 +100,49 @@ def two_files(path: Path, folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """docs/examples/enhance.c, which pairs raw files in groups of one size."""
+    """docs/examples/pair.c, a program with a decoder of its own."""
     native = Path(native_dir())
-    program = tmp_path_factory.mktemp("example") / "enhance"
+    program = tmp_path_factory.mktemp("example") / "pair"
     subprocess.run(
-        ["cc", ROOT / "docs/examples/enhance.c", "-o", program, f"-I{ROOT / 'csrc/include'}",
+        ["cc", "-Wall", "-Werror", ROOT / "docs/examples/pair.c", "-o", program,
+         f"-I{ROOT / 'csrc/include'}",
          f"-L{native / 'lib'}", "-ltds", f"-Wl,-rpath,{native / 'lib'}"],
         check=True,
     )  # fmt: skip
     return program
 
 
-def of_example(program: Path, source: Path, folder: Path, *model: Path) -> Answer:
-    """What it makes of the two tracks as raw files; rate and model are the caller's."""
-    for track, name in enumerate(("hr", "lr")):
-        tools.ffmpeg("-i", source, "-map", f"0:v:{track}", "-fps_mode", "passthrough", "-f",
-                     "rawvideo", folder / f"{name}.yuv")  # fmt: skip
-    names = [folder / f"{name}.yuv" for name in ("hr", "lr", "out")]
-    subprocess.run([program, "128", "72", "2", "5", *names, *model], check=True)
-    data, size = names[2].read_bytes(), 128 * 72 * 3 // 2
+def of_example(
+    program: Path, source: Path, folder: Path, *model: str, refusal: str = REFUSAL
+) -> Answer | str:
+    """What it makes of the two tracks, their times and the tag."""
+    arguments: list[Path | str] = []
+    for track in (0, 1):
+        raw, times = folder / f"{track}.yuv", folder / f"{track}.txt"
+        one = ("-map", f"0:v:{track}", "-fps_mode", "passthrough")
+        tools.ffmpeg("-copyts", "-i", source, *one, raw, *one, "-enc_time_base", "filter",
+                     "-f", "framecrc", times)  # fmt: skip
+        arguments += [raw, times]
+    with av.open(str(source)) as file:
+        text = next((v for k, v in file.metadata.items() if k.lower() == "tds"), None)
+    if text:
+        (folder / "tag.json").write_text(text)
+    whole = folder / "example.yuv"
+    ran = subprocess.run(
+        [program, *arguments, folder / "tag.json" if text else "-", whole, *model],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if ran.returncode:
+        assert ran.returncode == 1 and refusal in ran.stderr, ran.stderr
+        return "refused"
+    said = re.fullmatch(r"(\d+) frames, (\d+/\d+) a second, (\S+)\n", ran.stdout)
+    assert said, ran.stdout
+    data, size = whole.read_bytes(), 128 * 72 * 3 // 2
     pictures = [data[at : at + size] for at in range(0, len(data), size)]
     digests = [hashlib.md5(picture).hexdigest() for picture in pictures]
-    return Answer(len(digests), Fraction(25), "fast" if model else "", "".join(digests))
+    assert len(digests) == int(said[1])
+    name = "" if said[3] == "bicubic" else said[3]
+    return Answer(len(digests), Fraction(said[2]), name, "".join(digests))
 
 
 def of_three_doors(ffmpeg: Program, path: Path, folder: Path) -> Answer | str:
@@ -154,8 +176,7 @@ def test_all_doors_give_the_same_and_the_page_says_it(
                 path = folder / f"x{suffix}"
                 tools.ffmpeg(*before, "-i", source, "-map", 0, "-c", "copy", *after, *tag, path)
                 answer = of_three_doors(ffmpeg, path, folder)
-                if kind == "AI" and "-t" not in after:  # groups of one size, and all of them
-                    assert of_example(example, path, folder) == answer, name
+                assert of_example(example, path, folder, "bicubic") == answer, name
                 row.append(str(answer))
         rows.append(f"| {name} | {' | '.join(row)} |")
     begin, end = "<!-- made by tests/ffmpeg/test_doors.py -->", "<!-- end -->"
@@ -172,7 +193,7 @@ def test_all_doors_enhance_by_the_same_model(
     tmp_path: Path, ffmpeg: Program, coded: Coded, example: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that the tag names, with what else it tells the model (QPs); where it is gone, the
-    one that is asked for, as the C example is, which reads no tag."""
+    one that is asked for."""
     archive = tmp_path / "fast-k2.pt"
     archive.symlink_to(models.find("fast", 2).path)
     monkeypatch.setenv("TDS_MODEL_PATH", str(tmp_path))
@@ -191,16 +212,18 @@ def test_all_doors_enhance_by_the_same_model(
         copy = folder / "x.mp4"
         copy.symlink_to(path)
         answers.append(of_filter(ffmpeg, copy, filter, TDS_MODEL_PATH=str(tmp_path)))
-        assert answers == answers[:1] * 3
+        answers.append(of_example(example, path, folder, *([model] if model else [])))
+        assert answers == answers[:1] * 4
         found[path] = answers[0]
-    assert of_example(example, bare, tmp_path, archive) == found[bare]
     assert {a.model for a in found.values()} == {"fast"}
     assert {a.frames for a in found.values()} == {25}
     plain = of_decoder(tds.decode(bare, settings=BICUBIC_SETTINGS))
     assert len({a.digest for a in (*found.values(), plain)}) == 3
 
 
-def test_all_doors_refuse_the_same(tmp_path: Path, ffmpeg: Program, coded: Coded) -> None:
+def test_all_doors_refuse_the_same(
+    tmp_path: Path, ffmpeg: Program, coded: Coded, example: Path
+) -> None:
     source = coded(codec="hevc", config="ai").path
     with av.open(str(source)) as file:
         tag = json.loads(file.metadata["tds"])
@@ -219,3 +242,4 @@ def test_all_doors_refuse_the_same(tmp_path: Path, ffmpeg: Program, coded: Coded
             tds.enhance(*two_files(path, tmp_path))
         done = ffmpeg("-i", path, "-vf", BICUBIC, "-f", "null", "-", status=None)
         assert says in done.log
+        assert of_example(example, path, tmp_path, "bicubic", refusal=says) == "refused"
