@@ -113,6 +113,17 @@ def test_least_squares_stays_where_there_is_nothing_to_see() -> None:
     assert torch.allclose(solved, flow, atol=1e-4)
 
 
+def test_mixed_precision_solves_for_motion_in_float32() -> None:
+    """Along an edge the determinant is next to nothing: of slopes in halves it is zero."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    luma = (((x + y) % 16 - 8).abs() * 0.1)[None, None]
+    flow = torch.zeros(1, 2, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        solved = LeastSquares(3, 2)(luma, luma.roll(1, 3), flow, grid_of(luma))
+        settled = Settle([2, 2])(luma, luma.roll(1, 3), flow[:, :, :16, :16])
+    assert solved.isfinite().all() and settled.isfinite().all()
+
+
 def smooth_scene(height: int, width: int, right: float) -> Tensor:
     """``[1, 1, H, W]``, the same scene moved to the right by so many samples."""
     y = torch.arange(height, dtype=torch.float32)[:, None]

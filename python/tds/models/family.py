@@ -125,7 +125,7 @@ class Match(nn.Module):
     def forward(self, cost: Tensor) -> Tensor:
         """``[B, n, h, w]`` -> ``[B, 2, h, w]``, x and y in samples of that level."""
         weight = torch.softmax((cost + self.away.float()) * -self.sharpness, 1)  # type: ignore[operator]
-        return F.conv2d(weight, self.steps.float())  # type: ignore[arg-type]
+        return F.conv2d(weight, self.steps.float()).float()  # type: ignore[arg-type]
 
 
 def window(x: Tensor, radius: int) -> Tensor:
@@ -161,7 +161,8 @@ class LeastSquares(nn.Module):
     ) -> Tensor:
         """``[B, 1, h, w]`` twice and a flow -> a better flow, float32."""
         padded = F.pad(target, [1, 1, 1, 1], mode="replicate")
-        g = F.conv2d(padded, self.slope.float())  # type: ignore[arg-type]
+        # What mixed precision makes of it is brought back: determinants of halves are below zero.
+        g = F.conv2d(padded, self.slope.float()).float()  # type: ignore[arg-type]
         tensor = window(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), self.radius)
         # (1/255)^2 is 1.5e-5: a flat window stays where its neighbours are.
         squares = tensor[:, 0:2] + 2e-5
@@ -201,7 +202,7 @@ class Settle(nn.Module):
         -> a better flow, float32."""
         grid = grid_of(target)
         padded = F.pad(target, [1, 1, 1, 1], mode="replicate")
-        g = F.conv2d(padded, self.slope.float())  # type: ignore[arg-type]
+        g = F.conv2d(padded, self.slope.float()).float()  # type: ignore[arg-type]
         many = references.shape[0] // target.shape[0]
         tensor = F.avg_pool2d(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), self.cell)
         tensor = torch.cat([tensor] * many, 0)
