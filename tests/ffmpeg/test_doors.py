@@ -42,10 +42,10 @@ CASES: dict[str, tuple[tuple[object, ...], tuple[object, ...], str]] = {
     "the same in Matroska": (("-ss", 0.4), ("-t", 0.8), ".mkv"),
     "the same, fragmented": (("-ss", 0.4), ("-t", 0.8, *FRAGMENTS), ".mp4"),
 }
-PAIRS: dict[str, dict[str, Any]] = {
-    "AI": {"config": "ai"},
-    "RA": {"config": "ra", "boundaries": "shared", "intra_period": 8},
-}
+PAIRS: tuple[dict[str, Any], ...] = (  # the columns of the table, AI and RA
+    {"config": "ai"},
+    {"config": "ra", "boundaries": "shared", "intra_period": 8},
+)
 REFUSAL = "do not tell where each really begins"
 BICUBIC_SETTINGS = tds.EnhanceSettings("bicubic")
 
@@ -168,7 +168,7 @@ def test_all_doors_give_the_same_and_the_page_says_it(
     rows = []
     for name, (before, after, suffix) in CASES.items():
         row = []
-        for kind, options in PAIRS.items():
+        for options in PAIRS:
             source = coded(codec="hevc", **options).path
             for tag in ((), NO_TAG):
                 folder = tmp_path / f"{len(rows)}{len(row)}"
