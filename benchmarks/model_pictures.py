@@ -26,8 +26,8 @@ import numpy as np
 from PIL import Image
 
 import tds
-from tds.container.mp4 import CodedStream
-from tds.encoder import code_plain
+from tds.container.writing import CodedStream
+from tds.encoding.streams import code_plain
 from tds.measuring.comparison import side_by_side
 from tds.measuring.measure import decode_segments, source_planes
 from tds.media.planar import planes_of

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 import tds
 import tools
 from tds.codecs.ffmpeg_program import FFmpegEncoder
-from tds.encoder import EncodeSettings, code_plain
+from tds.encoding.settings import EncodeSettings
+from tds.encoding.streams import code_plain
 from tds.measuring.measure import source_planes
 from tds.media.planar import planes_of as planes
 from tds.media.sources import VideoSource

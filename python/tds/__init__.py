@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from .codecs import Codec, Config
-    from .container.mp4 import PairedFile
+    from .container.paired import PairedFile
     from .decoder import Decoder, EnhanceSettings, decode
     from .display import Colors
-    from .encoder import EncodeResult, EncodeSettings, encode
+    from .encoder import EncodeResult, encode
     from .enhancing import enhance
     from .errors import (
         ExternalError,
@@ -47,10 +47,11 @@ if TYPE_CHECKING:
 # Loaded when first used, so that `import tds` and `tds --help` are quick.
 _HOME = {
     **dict.fromkeys(("Codec", "Config"), "codecs"),
-    "PairedFile": "container.mp4",
+    "PairedFile": "container.paired",
     **dict.fromkeys(("Decoder", "EnhanceSettings", "decode"), "decoder"),
     "Colors": "display",
-    **dict.fromkeys(("EncodeResult", "EncodeSettings", "encode"), "encoder"),
+    **dict.fromkeys(("EncodeResult", "encode"), "encoder"),
+    "EncodeSettings": "encoding.settings",
     "enhance": "enhancing",
     **dict.fromkeys(
         (
@@ -107,7 +108,7 @@ def open(path: Source, allow_truncated: bool = False) -> PairedFile:
 
     Raises InputError (a ValueError) or MissingError (a FileNotFoundError) with a
     sentence when it is not such a file."""
-    from .container.mp4 import PairedFile
+    from .container.paired import PairedFile
 
     return PairedFile(path, allow_truncated)
 

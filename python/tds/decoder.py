@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 
 from ._tds import Tag
 from .arrivals import Arrivals
-from .container.mp4 import PairedFile, is_one_stream
+from .container.paired import PairedFile, is_one_stream
 from .display import Colors, batch, page_table, png, tensors
 from .errors import ExternalError, InputError, MissingError, worded
 from .media.objects import NamedSource, Source

@@ -10,7 +10,7 @@ from typing import Any
 
 from .arrivals import Arrivals
 from .container.metadata import Metadata, container_tag
-from .container.mp4 import Packets, PairedFile, Track, plain_track
+from .container.paired import Packets, PairedFile, Track, plain_track
 from .media.opening import open_container
 from .pair import Lost, Pair
 from .plain import PlainStream
@@ -48,7 +48,7 @@ def describe(
 def describe_one_stream(
     path: str, decode: bool, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """The same of a file with one stream and its tag (container.mp4.is_one_stream)."""
+    """The same of a file with one stream and its tag (container.paired.is_one_stream)."""
     stream = PlainStream(path)
     try:
         track, packets = plain_track(path)

@@ -17,7 +17,7 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from .container.metadata import Hints
-from .container.mp4 import PairedFile
+from .container.paired import PairedFile
 from .container.times import rescale
 from .errors import InputError
 from .media.decoding import frames

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..container.mp4 import PairedFile, is_one_stream
+from ..container.paired import PairedFile, is_one_stream
 from ..decoder import Decoder, decoder_of
 from ..plain import PlainStream
 from ..sinks import Origin

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..codecs import Codec, Config
 from ..container.annexb import is_sidecar
-from ..encoder import EFFORTS, MODEL, OF_PAIRS, EncodeResult, encode
+from ..encoder import EncodeResult, encode
+from ..encoding.settings import EFFORTS, MODEL, OF_PAIRS
 from ..errors import InputError
 from ..files import check_output, whole_file
 from ..measuring.measure import check_measurable, measure, table

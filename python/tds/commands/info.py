@@ -7,7 +7,7 @@ import argparse
 import json
 from typing import Any
 
-from ..container.mp4 import PairedFile, is_one_stream
+from ..container.paired import PairedFile, is_one_stream
 from ..describe import describe, describe_one_stream
 from ._progress import progress_bar
 from ._text import printable

@@ -23,7 +23,7 @@ from ..media.opening import ffmpeg_name
 from ..plan import Role
 from .forms import form_of
 from .metadata import Metadata
-from .mp4 import CodedStream, write_paired
+from .writing import CodedStream, write_paired
 
 _FILTERS = {c: f"{c}_mp4toannexb" for c in ("vvc", "hevc", "h264")}
 _SUFFIXES = {"vvc": ".266", "hevc": ".265", "h264": ".264"}

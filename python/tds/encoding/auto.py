@@ -27,8 +27,7 @@ from .._tds import MAX_RUNS
 from ..codecs import Config
 from ..codecs.base import CodedSegment
 from ..container.metadata import Metadata
-from ..container.mp4 import CodedStream, add_video
-from ..encoder import MODEL, Coded, EncodeSettings, Progress, code_one_stream, metadata_of
+from ..container.writing import CodedStream, add_video
 from ..errors import InputError, MissingError
 from ..evaluation.cache import Cache, Job, write_record
 from ..measuring.measure import decode_segments, sizes_in_display_order
@@ -40,6 +39,8 @@ from .choosing import STEPS, at_equal_quality, strongest
 from .measured import FULL, Measuring, SegmentRecord, WayRecord, lr_name, lr_settings
 from .rebuilding import Enhancers, Rebuilder, enhanced_errors
 from .segments import Segment, segments
+from .settings import MODEL, EncodeSettings
+from .streams import Coded, Progress, code_one_stream, metadata_of
 from .tries import LR, Tries, tries_of
 
 _log = logging.getLogger("tds.encoding")

@@ -13,7 +13,6 @@ import av
 from av.video.frame import VideoFrame
 
 from ..codecs import EncoderAdapter, StreamSettings
-from ..encoder import EncodeSettings
 from ..errors import ExternalError
 from ..media.opening import ffmpeg_name
 from ..media.planar import planes_of
@@ -29,6 +28,7 @@ from .choosing import (
 )
 from .rebuilding import Enhancers, Rebuilder, Sent, decode_all, enhanced_errors, squared_error
 from .segments import Segment
+from .settings import EncodeSettings
 from .tries import LR, Tries
 
 FULL = "full.mp4"

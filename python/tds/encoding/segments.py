@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from ..codecs import Config
 from ..container.metadata import MAX_FRAMES
-from ..encoder import EncodeSettings
 from ..errors import InputError
 from ..files import sha256_of_parts
 from ..media.pictures import FilterChain, down_sample, scene_score
 from ..media.planar import Plane, picture_bytes, planes_in
 from ..media.sources import VideoSource
+from .settings import EncodeSettings
 
 AI_FRAMES = 32
 """Frames of an all-intra segment at most: twice the steps of the largest N."""

@@ -28,9 +28,10 @@ from .. import _tds
 from ..codecs import ADAPTERS, Codec, Config, StreamSettings
 from ..codecs.base import CodedSegment
 from ..container.metadata import Hints
-from ..container.mp4 import CodedStream
+from ..container.writing import CodedStream
 from ..decoder import Decoder, EnhanceSettings
-from ..encoder import EncodeSettings, StreamCoder
+from ..encoding.settings import EncodeSettings
+from ..encoding.streams import StreamCoder
 from ..errors import ExternalError
 from ..files import sha256_of, sha256_of_all
 from ..measuring.comparison import residual_map, rgb_image

@@ -20,10 +20,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ..container.mp4 import PairedFile
+from ..container.paired import PairedFile
 from ..container.times import rescale
 from ..decoder import Decoder, EnhanceSettings, decode
-from ..encoder import Progress
+from ..encoding.streams import Progress
 from ..enhancing import enhance
 from ..errors import InputError
 from ..files import whole_file

@@ -19,9 +19,10 @@ import av
 from rich.console import Console
 from rich.table import Table
 
-from ..container.mp4 import CodedStream
+from ..container.writing import CodedStream
 from ..decoder import Decoder, EnhanceSettings, decode
-from ..encoder import EncodeResult, Progress, code_plain
+from ..encoder import EncodeResult
+from ..encoding.streams import Progress, code_plain
 from ..errors import ExternalError, InputError
 from ..media.decoding import frames
 from ..media.opening import STANDARD_INPUT, RawFormat, ffmpeg_name, is_read_once
