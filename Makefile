@@ -14,7 +14,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help venv install demo wheel ffmpeg test test-cpp test-python lint format docs docs-site \
 	test-torch test-wheel bench \
-	sanitize clean
+	sanitize fuzz clean
 
 help:
 	@echo "make demo      build everything, then code, decode, enhance and compare the bundled clip"
@@ -27,6 +27,7 @@ help:
 	@echo "make lint      ruff, mypy, stubtest, shellcheck, clang-format, clang-tidy, the site of the docs"
 	@echo "make bench     the benchmarks, side by side (minutes)"
 	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make fuzz SECONDS=600   every parser and the engine with inputs made at random (clang)"
 	@echo "make format    lay the code out as lint wants it"
 	@echo "make docs      what docs/ and share/ have that is made of the code: tables, schemas, manual page"
 	@echo "make docs-site the documentation as a site, in build/site"
@@ -119,6 +120,11 @@ sanitize: venv
 		-DPython_EXECUTABLE=$(abspath $(BIN))/python >/dev/null
 	$(BIN)/cmake --build build/asan
 	$(BIN)/ctest --test-dir build/asan --output-on-failure
+
+# All targets together, for so long; what it finds is in build/fuzz/found.
+SECONDS ?= 600
+fuzz: install
+	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
 
 clean:
 	rm -rf build dist out $(VENV)

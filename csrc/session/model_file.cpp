@@ -165,7 +165,7 @@ std::vector<char> read_model_bytes(const std::string &path) {
     std::vector<char> data;
     size_t used = 0;
     while (!std::feof(file.get()) && !std::ferror(file.get())) {
-        data.resize(used + (used < (1 << 20) ? (1 << 20) : used));
+        data.resize(used + (used < (1 << 16) ? (1 << 16) : used));
         used += std::fread(data.data() + used, 1, data.size() - used, file.get());
     }
     if (std::ferror(file.get())) { // a folder opens, and fails here

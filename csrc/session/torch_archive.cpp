@@ -25,8 +25,8 @@ constexpr const char *kAgain = ": the file is damaged, fetch it or export the mo
 struct Value {
     enum class Kind { other, integer, text, type, storage, tuple };
     Kind kind = Kind::other;
-    int64_t number = 0; // integer; type: bytes an element; storage: elements
-    std::string text{};
+    int64_t number = 0;      // integer; type: bytes an element; storage: elements
+    std::string_view text{}; // of the pickle: however often it is said, it is there once
     std::shared_ptr<const std::vector<Value>> items{};
     int depth = 0; // of tuples
 };
@@ -112,11 +112,11 @@ class Pickle {
         return value;
     }
 
-    void push(Value::Kind kind = Value::Kind::other, int64_t n = 0, std::string text = {}) {
+    void push(Value::Kind kind = Value::Kind::other, int64_t n = 0, std::string_view text = {}) {
         Value value;
         value.kind = kind;
         value.number = n;
-        value.text = std::move(text);
+        value.text = text;
         stack_.push_back(std::move(value));
     }
 
@@ -212,7 +212,7 @@ class Pickle {
                                    static_cast<uint64_t>(items[1].number), &size)) {
             fail();
         }
-        storage_(items[2].text, size);
+        storage_(std::string(items[2].text), size);
         push(Value::Kind::storage, items[4].number);
     }
 
@@ -275,7 +275,7 @@ class Pickle {
             break;
         case 'X': {
             const std::string_view text = bytes(number(4));
-            push(Kind::text, 0, std::string(text));
+            push(Kind::text, 0, text);
             break;
         }
         case ')':
@@ -404,7 +404,8 @@ void TorchArchive::check_tensors(const std::string &pickle, const std::string &f
 void TorchArchive::check() const {
     for (const Zip::Entry &entry : zip_.entries()) {
         if (!intact(entry)) {
-            throw std::runtime_error("its record " + entry.name.substr(folder_.size()) +
+            const bool own = entry.name.compare(0, folder_.size(), folder_) == 0;
+            throw std::runtime_error("its record " + entry.name.substr(own ? folder_.size() : 0) +
                                      " does not have the checksum it should have" + kAgain);
         }
     }

@@ -13,6 +13,9 @@ constexpr uint64_t kEndLocatorSize = 20;
 constexpr uint64_t kEnd64Size = 56;
 constexpr uint64_t kDirectorySize = 46; // of a directory entry without its names
 constexpr uint64_t kLocalSize = 30;     // of an entry's own header, likewise
+// Tensors are stored; what is deflated is code, of which a large model has some MB. Deflate stands
+// for a thousand times its size, and what claims more than this is no model.
+constexpr uint64_t kMostDeflated = uint64_t{64} << 20;
 
 // Eight tables, so that eight bytes take one step: the weights of a model are megabytes.
 std::array<std::array<uint32_t, 256>, 8> crc_tables() {
@@ -143,8 +146,8 @@ bool Zip::read_entry(uint64_t &at) {
         }
     }
     const bool deflated = method == 8;
-    if ((method != 0 && !deflated) || (!deflated && packed != size) || !fits(local, kLocalSize) ||
-        number(local, 4) != 0x04034b50) {
+    if ((method != 0 && !deflated) || (deflated ? size > kMostDeflated : packed != size) ||
+        !fits(local, kLocalSize) || number(local, 4) != 0x04034b50) {
         return false;
     }
     const uint64_t begin = local + kLocalSize + number(local + 26, 2) + number(local + 28, 2);

@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace {
@@ -286,6 +287,37 @@ TEST("a pickle changed anywhere, its checksum made to fit, is read or refused, n
     CHECK(!with_tensor("\x80\x02" + std::string(1000000, '(') + ".", 24).empty());
     CHECK_EQ(with_tensor("\x80\x02)" + std::string(1000000, '\x85') + ".", 24), "");
     CHECK(!with_tensor("\x80\x02)r\xff\xff\xff\xff.", 24).empty());
+}
+
+TEST("what a file claims, or says often, costs no memory") {
+    const auto peak = [] {
+        rusage usage{};
+        getrusage(RUSAGE_SELF, &usage);
+        return usage.ru_maxrss; // kB
+    };
+    // A megabyte of text, remembered, then said a thousand times more.
+    std::string again = "\x80\x02(X" + std::string("\0\0\x10\0", 4) + std::string(1 << 20, 't');
+    again += std::string("q\0", 2);
+    for (int i = 0; i < 1000; i++) {
+        again += std::string("h\0", 2);
+    }
+    const long before = peak();
+    CHECK_EQ(with_tensor(again + "t.", 24), "");
+    CHECK(peak() - before < 200000);
+    // A deflated record of four gigabytes.
+    std::string bytes = zip_archive(archive(kWhole));
+    const size_t entry = bytes.rfind("m/code/a.py") - 46;
+    bytes[entry + 10] = 8;
+    bytes.replace(entry + 24, 4, "\xfe\xff\xff\xff");
+    CHECK(refusal(bytes).find("not a TorchScript archive") != std::string::npos);
+}
+
+TEST("a damaged record outside the archive's own folder is named") {
+    auto entries = archive(kWhole);
+    entries.emplace_back("a", "whole");
+    std::string bytes = zip_archive(entries);
+    bytes[bytes.find("awhole") + 1] = 'W';
+    CHECK(refusal(bytes).find("its record a does not have the checksum") != std::string::npos);
 }
 
 TEST("a model for another k, or with another hash, opens no session") {

@@ -17,11 +17,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from .errors import InputError, MissingError
+from .yaml_values import yaml_values
 
 T = TypeVar("T")
 
@@ -41,11 +41,11 @@ def load(
     if not path.is_file():
         raise MissingError(f"{path}: there is no such configuration")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        where = getattr(e, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where else ""
-        raise InputError(f"{path} is not YAML{line}") from e
+        values = yaml_values(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as e:
+        raise InputError(f"{path} is not YAML") from e
+    except ValueError as e:
+        raise InputError(f"{path} {e}") from e
     if not isinstance(values, dict):
         raise InputError(f"{path} is not a list of KEY: VALUE")
     if change is not None:
@@ -59,6 +59,9 @@ def check(values: dict[str, Any], kind: type[T], where: str) -> T:
         # As JSON, whose arrays and strings also stand for tuples, paths and enumerations: then
         # exactly what the schema says is taken.
         text = json.dumps(values, default=str)
+    except (ValueError, TypeError, RecursionError) as e:
+        raise InputError(f"{where}: it has keys that are no text, or holds itself") from e
+    try:
         return TypeAdapter(kind).validate_json(text)
     except ValidationError as e:
         raise InputError(f"{where}: {_sentence(e, kind)}") from e
@@ -73,16 +76,18 @@ def override(values: dict[str, Any], settings: Iterable[str]) -> None:
         *sections, last = key.split(".")
         place: Any = values
         try:
+            value = yaml_values(text)
+        except ValueError:
+            raise InputError(f"--set {setting}: the value is not YAML") from None
+        try:
             for section in sections:
                 if isinstance(place, list):
                     place = place[int(section)]
                 else:
                     place = place.setdefault(section, {})
-            place[int(last) if isinstance(place, list) else last] = yaml.safe_load(text)
+            place[int(last) if isinstance(place, list) else last] = value
         except (AttributeError, IndexError, TypeError, ValueError):
             raise InputError(f"--set {setting}: the configuration has no such place") from None
-        except yaml.YAMLError:
-            raise InputError(f"--set {setting}: the value is not YAML") from None
 
 
 def schema(kind: type[Any], title: str) -> dict[str, Any]:

@@ -121,8 +121,11 @@ class PictureSender {
               int bit_depth, int64_t picture_order_count = INT64_MIN, bool corrupt = false) {
         if (address.empty())
             return true;
-        if (!open())
+        if (!open()) {
+            if (error_.empty())
+                error_ = "the stream has ended: no picture can be sent after its end";
             return false;
+        }
         if (width < 2 || height < 2 || width % 2 || height % 2 || bit_depth < 8 || bit_depth > 16)
             return fail("a picture of " + number(width) + "x" + number(height) + ", " +
                         number(bit_depth) +

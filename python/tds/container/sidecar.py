@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from .._tds import MAX_TAG
 from ..errors import InputError, MissingError
 from ..files import whole_file
+from ..yaml_values import yaml_values
 from .metadata import Metadata
 
 
@@ -34,22 +34,9 @@ def read_sidecar(path: Path) -> Metadata:
         try:
             value = json.loads(text)
         except json.JSONDecodeError:
-            value = _from_yaml(text)
+            value = yaml_values(text, aliases=False)
         # As JSON once more: YAML has values, dates for one, that the metadata has not.
         plain = json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as e:
         raise InputError(f"{path} is neither JSON nor YAML of plain values") from e
     return Metadata.from_json(plain, str(path))
-
-
-def _from_yaml(text: str) -> Any:
-    import yaml  # slow to load, and nearly all sidecars are the JSON that write_sidecar wrote
-
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            # A few that name each other would be gigabytes, written out.
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError("it has aliases")
-        return yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        raise ValueError(str(e)) from e

@@ -183,8 +183,16 @@ def open_part(path: str, start: int) -> InputContainer:
 
 
 def video_streams(container: InputContainer) -> list[VideoStream]:
-    """Its video streams, in order; cover pictures, which FFmpeg also calls video, are none."""
-    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    """Its video streams, in order; cover pictures, which FFmpeg also calls video, are none, nor
+    is what FFmpeg has no decoder for. Raises InputError where that is all there is."""
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    known = [s for s in videos if s.codec_context is not None]
+    if videos and not known:
+        raise InputError(
+            f"{container.name.removeprefix('file:')}: its video is in a codec that FFmpeg has no "
+            "decoder for, or its header is damaged"
+        )
+    return known
 
 
 def choose_video(path: str, container: InputContainer, track: int | None) -> VideoStream:

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A sample of what `make fuzz` runs of the Python targets, and every input that ended one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import python_targets
+from python_targets import TARGETS
+
+FOUND = Path(__file__).resolve().parent / "found"
+REPRODUCERS = sorted(p for name in TARGETS for p in (FOUND / name).glob("*"))
+
+
+@pytest.mark.parametrize("path", REPRODUCERS, ids=lambda p: f"{p.parent.name}-{p.name}")
+def test_what_once_ended_a_target_ends_in_a_sentence(path: Path) -> None:
+    TARGETS[path.parent.name].check(path.read_bytes())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_changed_inputs_are_read_or_refused_in_a_sentence(name: str) -> None:
+    assert python_targets.run(name, runs=150) == 150
