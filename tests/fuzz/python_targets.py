@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from tds import cli, configuration
 from tds.container.metadata import Metadata
-from tds.container.mp4 import PairedFile, is_one_stream
+from tds.container.paired import PairedFile, is_one_stream
 from tds.container.sidecar import read_sidecar
 from tds.errors import TDSError
 from tds.plan import Role
