@@ -120,7 +120,7 @@ def test_mixed_precision_solves_for_motion_in_float32() -> None:
     flow = torch.zeros(1, 2, 64, 64)
     with torch.autocast("cpu", torch.bfloat16):
         solved = LeastSquares(3, 2)(luma, luma.roll(1, 3), flow, grid_of(luma))
-        settled = Settle([2, 2])(luma, luma.roll(1, 3), flow[:, :, :16, :16])
+        settled = Settle([2, 2])(luma, luma.roll(1, 3), flow[:, :, :16, :16], grid_of(luma))
     assert solved.isfinite().all() and settled.isfinite().all()
 
 
@@ -136,7 +136,7 @@ def smooth_scene(height: int, width: int, right: float) -> Tensor:
 def test_a_flow_settles_to_a_part_of_a_sample() -> None:
     target, reference = smooth_scene(64, 96, 0.0), smooth_scene(64, 96, 1.3)
     flow = torch.zeros(1, 2, 16, 24)
-    found = 4.0 * Settle([2, 2])(target, reference, flow)[0, :, 3:-3, 3:-3]
+    found = 4.0 * Settle([2, 2])(target, reference, flow, grid_of(target))[0, :, 3:-3, 3:-3]
     assert (found[0] - 1.3).abs().max() < 0.1
     assert found[1].abs().max() < 0.1
 
@@ -149,7 +149,7 @@ def test_a_flow_that_fits_already_stays() -> None:
     reference[..., 48:] = torch.rand(1, 1, 64, 48)
     flow = torch.zeros(1, 2, 16, 24)
     flow[:, 0] = 0.5
-    settled = Settle([2, 2])(target, reference, flow)
+    settled = Settle([2, 2])(target, reference, flow, grid_of(target))
     assert (settled - flow)[..., 3:-3, 3:10].abs().max() < 0.02
     fits = [
         float((warp(reference, finer(f, 4), grid_of(target)) - target).abs().mean())

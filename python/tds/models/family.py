@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tds.models.motion import gradient
 from tds.models.resample import luma_of, pack
 
 CELL = 4  # luma samples a side of what one position of the network stands for
@@ -67,9 +68,10 @@ def grid_of(like: Tensor) -> tuple[Tensor, Tensor]:
     ys = torch.linspace(-1.0, 1.0, height, dtype=torch.float32, device=like.device)
     xs = torch.linspace(-1.0, 1.0, width, dtype=torch.float32, device=like.device)
     places = torch.stack([xs[None, :].expand(height, width), ys[:, None].expand(height, width)])
-    wide = torch.full([1, 1, 1, 1], 2.0 / max(width - 1, 1), device=like.device)
-    high = torch.full([1, 1, 1, 1], 2.0 / max(height - 1, 1), device=like.device)
-    return places[None], torch.cat([wide, high], 1)
+    # Both widths in one operation that copies nothing from the host.
+    wide, high = 2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)
+    unit = torch.linspace(wide, high, 2, dtype=torch.float32, device=like.device)
+    return places[None], unit.view(1, 2, 1, 1)
 
 
 def warp(picture: Tensor, flow: Tensor, grid: tuple[Tensor, Tensor], cubic: bool = False) -> Tensor:
@@ -128,19 +130,34 @@ class Match(nn.Module):
         return F.conv2d(weight, self.steps.float()).float()  # type: ignore[arg-type]
 
 
-def window(x: Tensor, radius: int) -> Tensor:
-    """The mean of a window of ``2 radius + 1`` samples each way; at edges of what there is."""
-    n = 2 * radius + 1
-    x = F.avg_pool2d(x, [n, 1], 1, [radius, 0], count_include_pad=False)
-    return F.avg_pool2d(x, [1, n], 1, [0, radius], count_include_pad=False)
+class Window(nn.Module):
+    """Means over windows of ``2 radius + 1`` samples each way; at edges over what there is."""
 
+    def __init__(self, radius: int) -> None:
+        super().__init__()
+        self.radius = radius
+        # Ones, which every precision has; the division is float32.
+        self.register_buffer(
+            "box", torch.ones(1, 1, 2 * radius + 1, 2 * radius + 1), persistent=False
+        )
 
-def slopes() -> Tensor:
-    """``[2, 1, 3, 3]``: weights of a convolution that gives the slopes along x and along y."""
-    weights = torch.zeros(2, 1, 3, 3)
-    weights[0, 0, 1, 0] = weights[1, 0, 0, 1] = -0.5
-    weights[0, 0, 1, 2] = weights[1, 0, 2, 1] = 0.5
-    return weights
+    def parts(self, like: Tensor) -> Tensor:
+        """``[1, 1, h, w]``: what one sample of a window counts, for ``forward``."""
+        ones = torch.ones([1, 1, like.shape[2], like.shape[3]], device=like.device)
+        return torch.reciprocal(self.sums(ones))
+
+    def sums(self, x: Tensor) -> Tensor:
+        many = x.shape[1]
+        # A channel at a time: several times as fast on a CPU as pooling windows that overlap.
+        box = self.box.float().expand(many, 1, -1, -1)  # type: ignore[operator]
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return F.conv2d(x, box, padding=self.radius, groups=many)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv2d(x, box, padding=self.radius, groups=many)
+
+    def forward(self, x: Tensor, parts: Tensor) -> Tensor:
+        """``[B, C, h, w]``, float32 -> the same."""
+        return self.sums(x) * parts
 
 
 class LeastSquares(nn.Module):
@@ -152,29 +169,27 @@ class LeastSquares(nn.Module):
 
     def __init__(self, radius: int, times: int) -> None:
         super().__init__()
-        self.radius = radius
         self.times = times
-        self.register_buffer("slope", slopes(), persistent=False)
+        self.window = Window(radius)
 
     def forward(
         self, target: Tensor, reference: Tensor, flow: Tensor, grid: tuple[Tensor, Tensor]
     ) -> Tensor:
         """``[B, 1, h, w]`` twice and a flow -> a better flow, float32."""
-        padded = F.pad(target, [1, 1, 1, 1], mode="replicate")
-        # What mixed precision makes of it is brought back: determinants of halves are below zero.
-        g = F.conv2d(padded, self.slope.float()).float()  # type: ignore[arg-type]
-        tensor = window(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), self.radius)
+        g = gradient(target)
+        parts = self.window.parts(target)
+        tensor = self.window(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), parts)
         # (1/255)^2 is 1.5e-5: a flat window stays where its neighbours are.
         squares = tensor[:, 0:2] + 2e-5
         crossed = tensor[:, 2:3]
-        scale = 1.0 / (squares[:, 0:1] * squares[:, 1:2] - crossed * crossed)
+        scale = torch.reciprocal(squares[:, 0:1] * squares[:, 1:2] - crossed * crossed)
         straight = squares.flip(1) * scale
         crossed = crossed * scale
         for _ in range(self.times):
             error = target - warp(reference, flow, grid)
-            mean = window(torch.cat([error, flow], 1), self.radius)
+            mean = self.window(torch.cat([error, flow], 1), parts)
             error = error - 0.9 * mean[:, :1] + (g * (flow - mean[:, 1:])).sum(1, keepdim=True)
-            v = window(g * error, self.radius)
+            v = self.window(g * error, parts)
             step = straight * v - crossed * v.flip(1)
             flow = mean[:, 1:] + step.clamp(-2.0, 2.0)
         return flow
@@ -193,29 +208,50 @@ class Settle(nn.Module):
         super().__init__()
         if not radii:
             raise ValueError("a flow settles by one step or more; radii are its windows")
-        self.radii = list(radii)
         self.cell = CELL
-        self.register_buffer("slope", slopes(), persistent=False)
+        self.radii = list(radii)
+        self.windows = nn.ModuleList([Window(radius) for radius in radii])
+        self.fit = Window(1)
 
-    def forward(self, target: Tensor, references: Tensor, flow: Tensor) -> Tensor:
-        """Luma ``[B, 1, H, W]`` and ``[R B, 1, H, W]``, a flow ``[R B, 2, H/4, W/4]`` in cells
-        -> a better flow, float32."""
-        grid = grid_of(target)
-        padded = F.pad(target, [1, 1, 1, 1], mode="replicate")
-        g = F.conv2d(padded, self.slope.float()).float()  # type: ignore[arg-type]
+    def cells(self, x: Tensor) -> Tensor:
+        """Means of cells: ``[..., C, H, W]`` -> ``[B, C, H/4, W/4]``, all before C in B."""
+        n, c, h, w = self.cell, x.shape[-3], x.shape[-2], x.shape[-1]
+        x = x.reshape(-1, c, h // n, n, w).sum(3)
+        return x.view(-1, c, h // n, w // n, n).sum(4) * (1.0 / (n * n))
+
+    def off(
+        self, target: Tensor, references: Tensor, flow: Tensor, grid: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """By how much references moved by a flow in luma samples miss the target:
+        ``[R, B, 1, H, W]``."""
+        b, h, w = target.shape[0], target.shape[2], target.shape[3]
+        fine = F.interpolate(
+            flow, scale_factor=float(self.cell), mode="bilinear", align_corners=False
+        )
+        return target - warp(references, fine, grid).view(-1, b, 1, h, w)
+
+    def forward(
+        self, target: Tensor, references: Tensor, flow: Tensor, grid: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Luma ``[B, 1, H, W]`` and ``[R B, 1, H, W]``, a flow ``[R B, 2, H/4, W/4]`` in cells and
+        ``grid_of(target)`` -> a better flow, float32."""
+        g = gradient(target)
         many = references.shape[0] // target.shape[0]
-        tensor = F.avg_pool2d(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), self.cell)
+        tensor = self.cells(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1))
         tensor = torch.cat([tensor] * many, 0)
-        target = torch.cat([target] * many, 0)
-        g = torch.cat([g] * many, 0)
         start = flow * float(self.cell)
-        off = target - warp(references, finer(flow, self.cell), grid)
-        before = off
+        before = self.off(target, references, start, grid)
+        off = before
         moved = start
-        for radius in self.radii:
-            pulled = F.avg_pool2d(g * off, self.cell) + tensor[:, 0:2] * moved
+        parts = tensor
+        last = 0
+        for window in self.windows:
+            if window.radius != last:
+                parts = window.parts(tensor)  # type: ignore[operator]
+                last = int(window.radius)  # type: ignore[arg-type]
+            pulled = self.cells(g * off) + tensor[:, 0:2] * moved
             pulled = pulled + tensor[:, 2:3] * moved.flip(1)
-            sums = window(torch.cat([pulled, moved, tensor], 1), radius)
+            sums = window(torch.cat([pulled, moved, tensor], 1), parts)
             mean = sums[:, 2:4]
             squares = sums[:, 4:6] + 2e-5  # as in LeastSquares
             crossed = sums[:, 6:7]
@@ -223,11 +259,12 @@ class Settle(nn.Module):
             step = squares.flip(1) * v - crossed * v.flip(1)
             step = step / (squares[:, 0:1] * squares[:, 1:2] - crossed * crossed)
             moved = mean + step.clamp(-4.0, 4.0)
-            off = target - warp(references, finer(moved * (1.0 / self.cell), self.cell), grid)
-        fits = window(F.avg_pool2d(torch.cat([before.abs(), off.abs()], 1), self.cell), 1)
+            off = self.off(target, references, moved, grid)
+        fits = self.cells(torch.cat([before.abs(), off.abs()], 2))
+        fits = self.fit(fits, self.fit.parts(fits))
         # A difference of 1 of 255 decides nearly wholly.
         better = torch.sigmoid((fits[:, 0:1] - fits[:, 1:2]) * 1000.0)
-        return (start + better * (moved - start)) * (1.0 / self.cell)
+        return torch.lerp(start, moved, better) * (1.0 / self.cell)
 
 
 class Refine(nn.Module):
@@ -438,8 +475,9 @@ class FamilyEnhancer(nn.Module):
         has settled."""
         full = luma_of(references).float()
         # Not learned through: the loss of the motion teaches what comes before.
-        flow = self.settle(luma_of(target).float(), full, flow.detach())
-        luma = warp(full, finer(flow, 4), grid_of(full), True)
+        grid = grid_of(full)
+        flow = self.settle(luma_of(target).float(), full, flow.detach(), grid)
+        luma = warp(full, finer(flow, 4), grid, True)
         chroma = warp(references[:, 4:6], finer(flow, 2), grid_of(references))
         return pack(luma, chroma)
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tds.models.family import FusionBlock, Settle, finer
+from tds.models.family import FusionBlock, Settle, finer, grid_of
 from tds.models.motion import MotionSearch, StraightSearch, warp, window_sum
 from tds.models.resample import BicubicDown, BicubicUp, luma_of, pack
 
@@ -131,7 +131,8 @@ class LightEnhancer(nn.Module):
             many = self.cell // self.scale  # LR samples a side of a cell
             cells = F.avg_pool2d(flow, many) * (1.0 / many)
             # As below: the reference loses what the target cannot show.
-            settled = self.settle(self.up(luma), self.up(references), cells)
+            up = self.up(luma)
+            settled = self.settle(up, self.up(references), cells, grid_of(up))
             return [finer(settled, self.cell)]
         full = F.interpolate(flow, scale_factor=k, mode="bilinear", align_corners=False) * k
         if not self.full_search:

@@ -76,12 +76,12 @@ def warp(picture: Tensor, flow: Tensor, cubic: bool = False) -> Tensor:
     return moved.to(picture.dtype)
 
 
-def _gradient(x: Tensor) -> Tensor:
+def gradient(x: Tensor) -> Tensor:
     """``[B, 1, h, w]`` -> ``[B, 2, h, w]``: central differences, x and y."""
     p = F.pad(x, [1, 1, 1, 1], mode="replicate")
-    gx = (p[:, :, 1:-1, 2:] - p[:, :, 1:-1, :-2]) * 0.5
-    gy = (p[:, :, 2:, 1:-1] - p[:, :, :-2, 1:-1]) * 0.5
-    return torch.cat([gx, gy], 1)
+    gx = p[:, :, 1:-1, 2:] - p[:, :, 1:-1, :-2]
+    gy = p[:, :, 2:, 1:-1] - p[:, :, :-2, 1:-1]
+    return torch.cat([gx, gy], 1) * 0.5
 
 
 def _neighbours(flow: Tensor, distance: int) -> list[Tensor]:
@@ -197,7 +197,7 @@ class MotionSearch(nn.Module):
     ) -> Tensor:
         height, width = target.shape[2], target.shape[3]
         r = self.radius
-        g = _gradient(target)
+        g = gradient(target)
         tensor = window_sum(torch.cat([g * g, g[:, 0:1] * g[:, 1:2]], 1), r)
         # (1/255)^2 is 1.5e-5.
         inverse_x, inverse_y = _inverse(tensor, 2e-5)
@@ -313,7 +313,7 @@ class StraightSearch(nn.Module):
                 b = b + better * (moved_b - b)
         # Three equations for the step s, with g the gradient: target - a = g back s,
         # b - target = g on s, b - a = g (back + on) s.
-        g = _gradient((a + b) * 0.5)
+        g = gradient((a + b) * 0.5)
         both = back + on
         n = back * back + on * on + both * both
         errors = torch.cat([target - a, b - target, b - a], 1)
