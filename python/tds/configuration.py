@@ -113,7 +113,8 @@ def _sentence(error: ValidationError, kind: type[Any]) -> str:
     faults = error.errors(include_url=False)
     unknown = [f for f in faults if f["type"] in ("unexpected_keyword_argument", "extra_forbidden")]
     fault = (unknown or faults)[0]
-    loc = [p for p in fault["loc"] if not _is_branch(p)]
+    loc = [p for p in fault["loc"][:-1] if not _is_branch(p)]
+    loc += [p for p in fault["loc"][-1:] if unknown or not _is_branch(p)]  # a key may be anything
     name = _dotted(loc)
     if unknown:
         known = [key for key, _, _ in _keys(_section(kind, loc[:-1]))]

@@ -255,8 +255,9 @@ TARGETS = {
 }  # fmt: skip
 
 
-def run(name: str, runs: int, seconds: float = 0) -> int:
-    """Runs a target with this many inputs, or for so long; how many there were."""
+def run(name: str, runs: int, seconds: float = 0, first: int = 0) -> int:
+    """Runs a target with this many inputs, or for so long; how many there were. first: of the
+    seeds of what is random."""
     target = TARGETS[name]
     count, begun = 0, time.monotonic()
 
@@ -274,10 +275,10 @@ def run(name: str, runs: int, seconds: float = 0) -> int:
 
         check()
 
-    part = 0
+    part = first
     while count < runs if runs else time.monotonic() - begun < seconds:
         part += 1
-        many(min(1000, runs - count) if runs else 1000, int(time.time()) + part)
+        many(min(1000, runs - count) if runs else 1000, part)
     return count
 
 
@@ -287,4 +288,4 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60, help="where no runs are given")
     arguments = parser.parse_args()
-    print(run(arguments.name, arguments.runs, arguments.seconds))
+    print(run(arguments.name, arguments.runs, arguments.seconds, int(time.time())))
