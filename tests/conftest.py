@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,21 @@ def coded(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         return made[key]
 
     return make
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[str]:
+    """The address of a local Ray cluster of two nodes of one processor each."""
+    ray = tools.require_ray()
+    from ray.cluster_utils import Cluster
+
+    # Nodes of one machine share its memory; a store of the smallest size each will do.
+    node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
+    local = Cluster(initialize_head=True, head_node_args=node)
+    local.add_node(num_cpus=1, object_store_memory=100 << 20)
+    yield local.address
+    ray.shutdown()
+    local.shutdown()
 
 
 @pytest.fixture(scope="session", params=forms.GRID, ids="-".join)

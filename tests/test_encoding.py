@@ -7,10 +7,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +23,8 @@ import tds
 import tools
 from tds.container.annexb import write_annexb
 from tds.encoding import tries
-from tds.encoding.auto import Measured, Pair, _against_plain, pick
+from tds.encoding.auto import pick
+from tds.encoding.candidates import Measured, Pair, against_plain
 from tds.encoding.choosing import (
     Group,
     at_equal_quality,
@@ -143,8 +142,8 @@ def test_segments_are_compared_as_one_video():
     far = _measured(1000, 1000, [(250, 3900)])
     near = _measured(1000, 1000, [(2000, 490)])
     pair = Pair(tries.LR(2, 3), 0)
-    assert _against_plain([far], pair, 0) < 1 and _against_plain([near], pair, 0) < 1
-    assert _against_plain([far, near], pair, 0) > 1.2
+    assert against_plain([far], pair, 0) < 1 and against_plain([near], pair, 0) < 1
+    assert against_plain([far, near], pair, 0) > 1.2
 
 
 def test_of_equal_strengths_the_strongest_is_taken():
@@ -389,27 +388,28 @@ def test_what_is_read_once_is_measured_too(small: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------ long jobs --
 
 
-def test_a_job_that_was_killed_goes_on_where_it_was(
+def test_a_job_that_is_killed_again_and_again_goes_on_where_it_was(
     scenes: Path, measured: tds.EncodeResult, tmp_path: Path
 ) -> None:
+    """As each segment begins: of those before nothing is done again."""
     out = tmp_path / "o.mp4"
-    state = tmp_path / "o.mp4.tds-state"
-    command = [sys.executable, "-m", "tds", "encode", str(scenes), str(out), "-q", "--effort", "1"]
-    command += ["--workers", "1", "--qp", "37", "--codec", "hevc", "--preset", "ultrafast"]
-    command += ["--model", "fast"]
-    process = subprocess.Popen(command)
-    deadline = time.monotonic() + 120
-    while not list(state.glob("segment/*/*/record.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = {p: p.stat().st_mtime_ns for p in state.glob("segment/*/*/record.json")}
-    assert done and not out.exists()
-    later = subprocess.run([*command, "--overwrite"], capture_output=True, text=True, check=False)
-    assert later.returncode == 0, later.stderr
+    command = [sys.executable, "-m", "tds", "encode", str(scenes), str(out), "--overwrite"]
+    command += ["--progress", "none", "-vv", "--effort", "1", "--workers", "1", "--qp", "37"]
+    command += ["--codec", "hevc", "--preset", "ultrafast", "--model", "fast"]
+    for last in range(4):
+        said = []
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                said += re.findall(r"segment (\d) .*: (done before|begins)", line)
+                if (str(last), "begins") in said:
+                    process.kill()
+        kept = [(str(i), "done before") for i in range(last - 1)]
+        assert sorted(said) == kept + [(str(i), "begins") for i in (last - 1, last) if 0 <= i < 3]
+        assert out.exists() == (last == 3)
+    assert process.returncode == 0
     assert out.read_bytes() == measured.path.read_bytes()
-    assert not state.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
 
 
 def test_a_job_that_was_ended_says_that_it_goes_on(

@@ -14,6 +14,7 @@ from typing import Any
 import av
 import imageio_ffmpeg
 import numpy as np
+import pytest
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 # The filter by name: FFmpeg's raw muxers take a first length of 256 to 511 bytes for a start
@@ -284,3 +285,12 @@ def window_model(path: Path, scale: int = 1, name: str = "window", version: str 
     }  # fmt: skip
     torch.jit.save(scripted, str(path), _extra_files={"tds.json": json.dumps(metadata)})
     return path
+
+
+def require_ray() -> Any:
+    """Ray; skips what calls it where that is not installed."""
+    return pytest.importorskip(
+        "ray",
+        reason="Ray is not installed (it is large, so not among what tests need): pip install "
+        "'tds-codec[ray]', then pytest tests/evaluation/test_ray.py tests/test_encode_ray.py",
+    )

@@ -36,7 +36,8 @@ from .options import EncodeOptions
 from .plan import Plan, Role
 
 if TYPE_CHECKING:
-    from .encoding.auto import Choice
+    from .encoding.candidates import Choice
+    from .evaluation.execution import RayExecutor
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def encode(
     overwrite: bool = False,
     format: str | None = None,
     workers: int | None = None,
+    ray: str | None = None,
     progress: Progress | None = None,
     on_notice: Callable[[str], None] | None = None,
     **options: Unpack[EncodeOptions],
@@ -83,7 +85,8 @@ def encode(
     does); with the suffix .json or .yaml a sidecar, beside which the two raw streams go
     (container.annexb.raw_paths), which only Plan.TDS has. on_notice: called with each of the
     result's notices as soon as it is known: what does not come along, before any picture is coded.
-    workers: segments that are measured at once (None: one a core, 4 at most). What is measured lies
+    workers: segments that are measured at once (None: one a core, 4 at most). ray: address of a Ray
+    cluster, or "auto", whose processors measure them instead. What is measured lies
     in a folder beside the output, NAME.tds-state, until the file is written: the same call goes on
     from it after one that was ended. settings, or its fields as keywords (``codec="vvc"``,
     ``qp=32``, ...); a keyword that says what a pair is like (``group``, ``boundaries``, ``scale``,
@@ -99,6 +102,11 @@ def encode(
     settings = make_settings(settings, **options)
     if workers is not None and workers < 1:
         raise InputError(f"there is one worker or more, not {workers}")
+    if ray is not None and not settings.measures:
+        raise InputError(
+            f"a plan {settings.plan.value} that measures nothing has nothing for a Ray cluster to "
+            "do; leave --ray out"
+        )
     named = NamedSource(source)
     path = named.path
     check_output(output, overwrite, [path])
@@ -125,11 +133,17 @@ def encode(
                 f"{settings.plan.value} asks for; name an output with the suffix .mp4 or .mkv, or "
                 "give --plan tds"
             )
+    cluster = None
+    if ray is not None:
+        from .evaluation.execution import RayExecutor
+
+        cluster = RayExecutor(ray)
     tell = on_notice or (lambda notice: None)
     with (
         contextlib.closing(named),
         State(Path(output), lambda notice: tell(worded(notice))) as state,
-        whole_file(output, overwrite) as beside,
+        # In the state's folder what a killed run leaves goes with it.
+        whole_file(output, overwrite, state.folder if settings.measures else None) as beside,
         VideoSource(path, raw, video_track) as video,
     ):
         if video.is_pair and video_track is None:
@@ -145,7 +159,7 @@ def encode(
             again = None if is_read_once(path) else lambda: VideoSource(path, raw, video_track)
             at_once = workers or min(4, os.cpu_count() or 1)
             job = _Job(
-                *(video, again, settings, state, Path(folder), at_once, progress),
+                *(video, again, settings, state, Path(folder), at_once, cluster, progress),
                 lambda notice: tell(worded(notice)),
             )
             coded = job.code()
@@ -197,14 +211,14 @@ class _Job:
     state: State
     folder: Path
     workers: int
+    cluster: RayExecutor | None
     progress: Progress | None
     on_notice: Callable[[str], None]
     notices: list[str] = field(default_factory=list)
 
     def code(self) -> Coded:
         settings = self.settings
-        fixed = settings.plan is Plan.PLAIN_ENHANCED and settings.strength is not None
-        if settings.plan in (Plan.TDS, Plan.PLAIN) or fixed:
+        if not settings.measures and settings.plan is not Plan.AUTO:
             return self._as_told(settings)
         from .encoding.auto import Auto, find_enhancers
 
@@ -217,7 +231,7 @@ class _Job:
             self._tell(f"nothing can be measured: {e}; the video is coded by a fixed plan")
             plan = Plan.TDS if intra else Plan.PLAIN
             return self._as_told(replace(settings, plan=plan, strength=None))
-        if settings.effort == 0 and settings.plan is Plan.AUTO:
+        if not settings.measures:
             plan, strength = (Plan.TDS, None) if intra else (Plan.PLAIN_ENHANCED, 1.0)
             told = replace(settings, plan=plan, strength=strength, model=enhancers.name)
             return self._as_told(with_model(told))
@@ -229,6 +243,7 @@ class _Job:
             self.folder,
             self.again,
             self.workers,
+            self.cluster,
             self.progress,
             self._tell,
         ).code()

@@ -15,8 +15,12 @@ from .errors import MissingError, OutputError, OutputExistsError, TDSError
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
+def whole_file(
+    path: str | os.PathLike[str], overwrite: bool, inside: Path | None = None
+) -> Iterator[Path]:
     """A fresh, empty file beside ``path`` to write to; renamed to it on success, else removed.
+
+    inside: a folder on the same disk to have it in instead, which is made where it is not there.
 
     Its name ends as ``path``'s does, since that tells writers the format, and cannot be
     guessed: in a folder that others write to, nobody can have put a link there.
@@ -31,7 +35,9 @@ def whole_file(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
         return
     beside = None
     try:
-        beside = _fresh_beside(target)
+        if inside is not None:
+            inside.mkdir(exist_ok=True)
+        beside = _fresh(target, inside or target.parent)
         yield beside
         os.replace(beside, target)
         beside = None
@@ -54,13 +60,13 @@ _REFUSED = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 _NAME_MAX = 255  # bytes, of every usual file system
 
 
-def _fresh_beside(target: Path) -> Path:
+def _fresh(target: Path, folder: Path) -> Path:
     """Made here and now, for this process alone (O_EXCL: never what is there, no link)."""
     token = secrets.token_hex(8)
     # A name that is nearly too long leaves no room for more.
     room = _NAME_MAX - len(os.fsencode(f"..{token}.part{target.suffix}"))
     stem = os.fsdecode(os.fsencode(target.stem)[: max(0, room)])
-    beside = target.with_name(f".{stem}.{token}.part{target.suffix}")
+    beside = folder / f".{stem}.{token}.part{target.suffix}"
     os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     return beside
 

@@ -14,24 +14,7 @@ from tds.evaluation.execution import LocalExecutor, RayExecutor, _run_there, lef
 from tds.evaluation.graph import build, examine_clips, find_enhancers
 from tds.evaluation.run import evaluate
 
-ray = pytest.importorskip(
-    "ray",
-    reason="Ray is not installed (it is large, so not among what tests need): "
-    "pip install 'tds-codec[ray]', then pytest tests/evaluation/test_ray.py",
-)
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    from ray.cluster_utils import Cluster
-
-    # Nodes of one machine share its memory; a store of the smallest size each will do.
-    node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
-    local = Cluster(initialize_head=True, head_node_args=node)
-    local.add_node(num_cpus=1, object_store_memory=100 << 20)
-    yield local.address
-    ray.shutdown()
-    local.shutdown()
+ray = tools.require_ray()
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +40,8 @@ def _without_speed(points):
     return [{k: v for k, v in p.items() if k != "fps"} for p in points]
 
 
-def test_two_nodes_find_what_one_machine_finds(cluster, evaluation, tmp_path):
-    there = evaluate(evaluation, Cache(tmp_path / "ray"), RayExecutor(cluster))
+def test_two_nodes_find_what_one_machine_finds(ray_cluster, evaluation, tmp_path):
+    there = evaluate(evaluation, Cache(tmp_path / "ray"), RayExecutor(ray_cluster))
     here = evaluate(evaluation, Cache(tmp_path / "local"), LocalExecutor(1))
     assert _without_speed(there.results.points) == _without_speed(here.results.points)
     assert there.results.bd == here.results.bd
@@ -67,7 +50,7 @@ def test_two_nodes_find_what_one_machine_finds(cluster, evaluation, tmp_path):
     assert not ray.is_initialized()
 
 
-def test_both_nodes_are_used(cluster, evaluation, tmp_path):
+def test_both_nodes_are_used(ray_cluster, evaluation, tmp_path):
     """Two jobs at once: a node has one processor, so each does one of them."""
 
     def where(*arguments):
@@ -76,7 +59,7 @@ def test_both_nodes_are_used(cluster, evaluation, tmp_path):
     graph = build(evaluation, examine_clips(evaluation), find_enhancers(evaluation))
     cache = Cache(tmp_path / "cache")
     jobs = [job for job in left_to_do(graph.jobs, cache) if not job.inputs][:2]
-    executor = RayExecutor(cluster)
+    executor = RayExecutor(ray_cluster)
     assert executor.slots == 2
     executor.start(cache, graph.files)
     executor._task = ray.remote(num_cpus=1)(where)
@@ -89,14 +72,14 @@ def test_both_nodes_are_used(cluster, evaluation, tmp_path):
     assert len({(cache.path(job) / "node").read_text() for job in jobs}) == 2
 
 
-def test_a_job_that_fails_there_is_told_here(cluster, evaluation, tmp_path):
+def test_a_job_that_fails_there_is_told_here(ray_cluster, evaluation, tmp_path):
     graph = build(evaluation, examine_clips(evaluation), find_enhancers(evaluation))
     wrong = tmp_path / "wrong.mkv"
     wrong.write_bytes(b"no video")
     files = dict.fromkeys(graph.files, wrong)
     cache = Cache(tmp_path / "cache")
     with pytest.raises(ExternalError, match="not a video file"):
-        RayExecutor(cluster).run(left_to_do(graph.jobs, cache)[:1], cache, files, print)
+        RayExecutor(ray_cluster).run(left_to_do(graph.jobs, cache)[:1], cache, files, print)
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence():

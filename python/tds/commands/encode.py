@@ -153,6 +153,11 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         help="parts of the video that are measured at once (default: one a core, 4 at most)",
     )
+    group.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="measure on a Ray cluster instead: its address, or auto",
+    )
     p.set_defaults(func=run)
 
 
@@ -212,6 +217,7 @@ def run(args: argparse.Namespace) -> int:
             model=args.model,
             strength=None if args.strength == "measure" else float(args.strength),
             workers=args.workers,
+            ray=args.ray,
             **plan,
         )
     if not args.quiet:

@@ -6,7 +6,8 @@
 The encoder that measures, behind ``--plan auto`` and ``plain-enhanced``. ``tries``: what is tried
 at which effort. ``segments``: the parts of a video that are chosen for by themselves.
 ``rebuilding``: what a player makes of a candidate, and its error. ``choosing``: the best of what
-was measured, in numbers alone. ``measured``: one segment, coded and measured. ``auto``: all of
-them, and the file's streams. ``state``: what is kept of a job that ended early. ``report``: the
+was measured, in numbers alone. ``measured``: one segment, coded and measured. ``workers``: many of
+them at once. ``candidates``: what the whole file would be. ``auto``: all of it, and the file's
+streams. ``state``: what is kept of a job that ended early. ``report``: the
 page of what was tried and chosen.
 """

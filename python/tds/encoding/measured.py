@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -13,7 +14,7 @@ import av
 from av.video.frame import VideoFrame
 
 from ..codecs import EncoderAdapter, StreamSettings
-from ..errors import ExternalError
+from ..errors import InputError
 from ..media.opening import ffmpeg_name
 from ..media.planar import planes_of
 from ..media.sources import VideoSource
@@ -29,6 +30,7 @@ from .choosing import (
 from .rebuilding import Enhancers, Rebuilder, Sent, decode_all, enhanced_errors, squared_error
 from .segments import Segment
 from .settings import EncodeSettings
+from .streams import told_qp
 from .tries import LR, Tries
 
 FULL = "full.mp4"
@@ -77,63 +79,72 @@ def lr_settings(settings: EncodeSettings, lr: LR) -> EncodeSettings:
 
 @dataclass(frozen=True)
 class Measuring:
-    """All that is the same for every segment. threads: of a model. stop: set when the work is to
-    end soon."""
+    """All that is the same for every segment; it can be sent to another machine.
+
+    full, lr: how the full-size stream and those of LR are coded. encoder: its fingerprint."""
 
     settings: EncodeSettings
+    full: StreamSettings
+    lr: Mapping[LR, StreamSettings]
     tries: Tries
     enhancers: Enhancers
-    threads: int
-    stop: threading.Event
+    encoder: str
 
-    def rebuilder(self, video: VideoSource) -> Rebuilder:
-        """For one thread. QPs are what the tag will tell."""
-        qp = -1 if self.settings.crf is not None else self.settings.qp
-        size = (video.width, video.height)
-        return Rebuilder(size, video.bit_depth, self.enhancers, qp, self.threads, self.stop)
+    @classmethod
+    def of(
+        cls, video: VideoSource, settings: EncodeSettings, tries: Tries, enhancers: Enhancers
+    ) -> Measuring:
+        """Without LR streams that the encoder cannot code at this size."""
+        lr = {}
+        for way in tries.lr:
+            with contextlib.suppress(InputError):
+                lr[way] = lr_settings(settings, way).stream(video, Role.LR)
+        full = settings.stream(video, None)
+        possible = replace(tries, lr=tuple(lr), groups=tries.groups if lr else ())
+        return cls(settings, full, lr, possible, enhancers, settings.adapter().fingerprint())
+
+    def rebuilder(self, threads: int, stop: threading.Event) -> Rebuilder:
+        """For one thread; the model has ``threads``. QPs are what the tag will tell."""
+        size, depth = (self.full.width, self.full.height), self.full.bit_depth
+        qp = told_qp(self.full, self.settings.codec)
+        return Rebuilder(size, depth, self.enhancers, qp, threads, stop)
 
     def describe(self) -> dict[str, Any]:
         """What determines the record of a segment, beside its pictures and the models."""
-        settings = {k: v for k, v in asdict(self.settings).items() if k not in _NO_MATTER}
         return {
-            "settings": {k: str(v) for k, v in settings.items()},
+            "full": str(self.full),
+            "lr": [str(stream) for stream in self.lr.values()],
+            "strength": self.settings.strength,
             "tries": asdict(self.tries),
-            "encoder": self.settings.adapter().fingerprint(),
+            "encoder": self.encoder,
         }
 
-    def measure(
-        self, video: VideoSource, segment: Segment, rebuilder: Rebuilder, folder: Path
-    ) -> SegmentRecord:
+    def measure(self, segment: Segment, rebuilder: Rebuilder, folder: Path) -> SegmentRecord:
         """Codes into ``folder`` and measures."""
-        return _SegmentWork(self, video, segment, rebuilder, folder).record()
-
-
-_NO_MATTER = ("effort", "plan", "model_sha256")
+        return _SegmentWork(self, segment, rebuilder, folder).record()
 
 
 class _SegmentWork:
     def __init__(
         self,
         measuring: Measuring,
-        video: VideoSource,
         segment: Segment,
         rebuilder: Rebuilder,
         folder: Path,
     ) -> None:
-        self._measuring, self._video, self._segment = measuring, video, segment
+        self._measuring, self._segment = measuring, segment
+        self._adapter = measuring.settings.adapter()
         self._rebuilder, self._folder = rebuilder, folder
-        self._source = segment.luma(video)
+        self._source = segment.luma(measuring.full)
 
     # -- coding --------------------------------------------------------------
 
     def _code(self, settings: StreamSettings, name: str, pictures: Sequence[bytes]) -> Path:
-        adapter = self._measuring.settings.adapter()
         path = self._folder / name
-        encoder = adapter(settings, path)
+        encoder = self._adapter(settings, path)
         try:
             for picture in pictures:
-                if self._measuring.stop.is_set():
-                    raise ExternalError("the work was ended")
+                self._rebuilder.check()
                 encoder.write(picture)
             encoder.finish()
         except BaseException:
@@ -147,8 +158,7 @@ class _SegmentWork:
     # -- measuring -----------------------------------------------------------
 
     def record(self) -> SegmentRecord:
-        settings = self._measuring.settings
-        path = self._code(settings.stream(self._video, None), FULL, self._full())
+        path = self._code(self._measuring.full, FULL, self._full())
         bits = packet_bits(path)
         decoded = decode_all(path, len(self._segment.frames))
         errors = list(enhanced_errors(self._rebuilder, zip(self._source, decoded, strict=True)))
@@ -199,13 +209,12 @@ class _SegmentWork:
         self, bits: Sequence[int], passed: Sequence[int]
     ) -> tuple[float, list[tuple[float, float]]]:
         """lambda and the curve of the plain stream at the segment, of some of its frames."""
-        settings = self._measuring.settings
-        stream = settings.stream(self._video, None)
         places = range(0, len(self._segment.frames), _CURVE_EVERY)
         pictures = [self._segment.frames[i].full for i in places]
         points = []
         for step in _CURVE_STEPS:
-            path = self._code(_coarser(stream, step, settings.adapter()), "curve.mp4", pictures)
+            stream = _coarser(self._measuring.full, step, self._adapter)
+            path = self._code(stream, "curve.mp4", pictures)
             decoded = decode_all(path, len(pictures))
             error = sum(
                 squared_error(self._source[i], planes_of(frame)[0])
@@ -227,15 +236,14 @@ class _SegmentWork:
         decoded: Sequence[VideoFrame],
     ) -> list[WayRecord]:
         length = len(self._segment.frames) - 1
-        settings = lr_settings(self._measuring.settings, lr)
-        stream = settings.stream(self._video, Role.LR)
+        stream = self._measuring.lr[lr]
         path = self._folder / lr_name(lr)
         if not path.is_file():
             smaller = [frame.smaller[lr.scale] for frame in self._segment.frames[1:-1]]
             self._code(stream, lr_name(lr), smaller)
         lr_bits = [0, *packet_bits(path), 0]
         frames = [None, *decode_all(path, length - 1), None]
-        lr_qp = -1 if settings.crf is not None else stream.qp
+        lr_qp = told_qp(stream, self._measuring.settings.codec)
 
         def rebuild(hr: set[int]) -> dict[int, int]:
             """Squared error by place."""

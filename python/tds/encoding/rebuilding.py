@@ -54,6 +54,16 @@ class Enhancers:
     hashes: Mapping[int, str] = field(default_factory=dict)
     code: tuple[str, ...] = ()
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What determines what they make of pictures."""
+        return (*self.hashes.values(), *self.code)
+
+    @property
+    def paths(self) -> set[str]:
+        """Of all archives."""
+        return {self.plain, *self.pairs.values()} | ({self.hr} if self.hr else set())
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -116,8 +126,7 @@ class Rebuilder:
     ) -> Iterator[Picture]:
         session.flush()
         while not session.ended:
-            if self._stop.is_set():
-                raise ExternalError("the work was ended")
+            self.check()
             for role in ("hr", "lr"):
                 if role not in session.wants:
                     continue
@@ -133,6 +142,11 @@ class Rebuilder:
                     )
                     assert taken, "a session that wants a stream takes a picture of it"
             yield from session
+
+    def check(self) -> None:
+        """Raises ExternalError where the work is to end soon."""
+        if self._stop.is_set():
+            raise ExternalError("the work was ended")
 
     def close(self) -> None:
         for session in self._sessions.values():

@@ -13,7 +13,7 @@ from ..container.metadata import Metadata
 from ..measuring.psnr import IDENTICAL
 
 if TYPE_CHECKING:
-    from .auto import Choice
+    from .candidates import Choice
 
 _WIDTH, _HEIGHT, _LEFT = 960, 180, 56  # of a drawing, and where its time begins
 _MOST = 800  # points of a curve; of longer videos each is the mean of some frames

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ..codecs import Config
+from ..codecs import Config, StreamSettings
 from ..container.metadata import MAX_FRAMES
 from ..errors import InputError
 from ..files import sha256_of_parts
@@ -47,14 +47,18 @@ class Segment:
     lead: bool
 
     @property
+    def label(self) -> str:
+        return f"segment {self.index} ({len(self.own)} frames)"
+
+    @property
     def own(self) -> range:
         """Places in ``frames`` of those that are the segment's own."""
         return range(int(self.lead), len(self.frames))
 
-    def luma(self, video: VideoSource) -> list[Plane]:
-        """Of every frame's source."""
+    def luma(self, stream: StreamSettings) -> list[Plane]:
+        """Of every frame's source. stream: the full-size one."""
         return [
-            planes_in(frame.full, video.width, video.height, video.bit_depth)[0]
+            planes_in(frame.full, stream.width, stream.height, stream.bit_depth)[0]
             for frame in self.frames
         ]
 

@@ -185,6 +185,13 @@ class EncodeSettings:
         return adapter
 
     @property
+    def measures(self) -> bool:
+        """Whether candidates are measured to choose among them."""
+        if self.plan is Plan.AUTO:
+            return self.effort > 0
+        return self.plan is Plan.PLAIN_ENHANCED and self.strength is None
+
+    @property
     def lr_qp(self) -> int:
         """Fixed QP of LR, which is none that the encoder has not."""
         return min(self.qp + self.lr_qp_offset, self.adapter().qp_range()[1])
@@ -255,8 +262,7 @@ def make_settings(
 def with_model(settings: EncodeSettings) -> EncodeSettings:
     """With the hash of the model that is named, and the model that the plan cannot do without. What
     is measured finds its own."""
-    measures = settings.plan is Plan.PLAIN_ENHANCED and settings.strength is None
-    if settings.plan is Plan.AUTO or measures:
+    if settings.plan is Plan.AUTO or settings.measures:
         return settings
     if settings.plan is Plan.PLAIN:
         if settings.model is not None:

@@ -22,7 +22,7 @@ from ..plan import Boundaries, Plan, Planned, Planner, Role, run_lengths
 from .settings import EncodeSettings
 
 if TYPE_CHECKING:
-    from .auto import Choice
+    from .candidates import Choice
 
 _ENCODER_TEXT = 200  # characters that a tag has for it
 
@@ -113,7 +113,7 @@ def code_streams(
     metadata = replace(
         metadata_of(video, settings, times),
         scale=settings.scale,
-        lr_qp=_told_qp(lr_settings, settings.codec),
+        lr_qp=told_qp(lr_settings, settings.codec),
         group=settings.group,
         boundaries=settings.boundaries,
         groups=tuple(run_lengths(planner.groups)),
@@ -132,7 +132,7 @@ def metadata_of(video: VideoSource, settings: EncodeSettings, times: Sequence[in
         bit_depth=video.bit_depth,
         codec=settings.codec.value,
         config=settings.config.value,
-        hr_qp=_told_qp(settings.stream(video, Role.HR), settings.codec),
+        hr_qp=told_qp(settings.stream(video, Role.HR), settings.codec),
         lr_qp=-1,
         group=settings.group,
         boundaries=Boundaries.INDEPENDENT,
@@ -178,7 +178,7 @@ def code_one_stream(
     return Coded(coded, None, metadata, restarts)
 
 
-def _told_qp(stream: StreamSettings, codec: Codec) -> int:
+def told_qp(stream: StreamSettings, codec: Codec) -> int:
     """For the tag, by which models know how coarse a stream is; -1: not known. AV1's QPs are of
     another scale, and encoders do not agree on it (SVT-AV1's 32 is about HEVC's 22)."""
     return -1 if stream.crf is not None or codec is Codec.AV1 else stream.qp

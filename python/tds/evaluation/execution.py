@@ -208,7 +208,24 @@ class RayExecutor(Executor):
             except (ConnectionError, ValueError, RuntimeError) as e:
                 raise ExternalError(f"no Ray cluster answers at {self._address} ({e})") from e
         self.slots = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self._task = ray.remote(num_cpus=1, max_retries=1)(_run_there)
+        self._task = self.task(_run_there)
+
+    def task(self, function: Callable[..., Any]) -> Any:
+        """``.remote(...)`` of it runs the function on a node; ``result`` waits for it."""
+        return self._ray.remote(num_cpus=1, max_retries=1)(function)
+
+    def put(self, value: Any) -> Any:
+        """The value in the object store, for any number of tasks."""
+        return self._ray.put(value)
+
+    def result(self, handle: Any) -> Any:
+        """Raises ExternalError in words of what went wrong on the node, or with the cluster."""
+        try:
+            return self._ray.get(handle)
+        except self._ray.exceptions.RayTaskError as e:
+            raise ExternalError(str(e.cause if getattr(e, "cause", None) else e)) from e
+        except self._ray.exceptions.RayError as e:
+            raise ExternalError(f"Ray: {e}") from e
 
     def start(self, cache: Cache, files: dict[str, Path]) -> None:
         self._cache, self._files = cache, files
@@ -216,13 +233,13 @@ class RayExecutor(Executor):
 
     def _ref(self, key: str, make: Callable[[], Any]) -> Any:
         if key not in self._refs:
-            self._refs[key] = self._ray.put(make())
+            self._refs[key] = self.put(make())
         return self._refs[key]
 
     def submit(self, job: Job[Any]) -> Any:
         names = list(job.inputs)
         folders = [
-            self._ref(x.key, lambda x=x: _pack(self._cache.path(x)))  # type: ignore[misc]
+            self._ref(x.key, lambda x=x: pack(self._cache.path(x)))  # type: ignore[misc]
             for x in job.inputs.values()
         ]
         files = [
@@ -236,14 +253,9 @@ class RayExecutor(Executor):
         return list(self._ray.wait(handles, num_returns=1)[0])
 
     def finish(self, handle: Any, job: Job[Any]) -> None:
-        try:
-            packed = self._ray.get(handle)
-        except self._ray.exceptions.RayTaskError as e:
-            raise ExternalError(str(e.cause if getattr(e, "cause", None) else e)) from e
-        except self._ray.exceptions.RayError as e:
-            raise ExternalError(f"Ray: {e}") from e
+        packed = self.result(handle)
         with self._cache.making(job) as out:
-            _unpack(packed, out)
+            unpack(packed, out)
 
     def stop(self, at_once: bool = False) -> None:
         self._refs.clear()
@@ -264,11 +276,11 @@ def _answers(address: str) -> None:
         ) from e
 
 
-def _pack(folder: Path) -> dict[str, bytes]:
+def pack(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
 
 
-def _unpack(packed: dict[str, bytes], folder: Path) -> None:
+def unpack(packed: dict[str, bytes], folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name, data in packed.items():
         (folder / name).write_bytes(data)
@@ -289,11 +301,11 @@ def _run_there(
         for name in ("out", "scratch"):
             (top / name).mkdir()
         for name, packed in zip(names, folders, strict=True):
-            _unpack(packed, top / name)
+            unpack(packed, top / name)
         place = {}
         for sha, suffix, content in zip(hashes, suffixes, files, strict=True):
             place[sha] = top / f"{uuid.uuid4().hex}{suffix}"
             place[sha].write_bytes(content)
         inputs = {name: top / name for name in names}
         run(kind, spec, Place(place, inputs, top / "scratch", 1), top / "out")
-        return _pack(top / "out")
+        return pack(top / "out")
