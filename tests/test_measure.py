@@ -122,6 +122,8 @@ def test_the_demo_makes_its_table_and_its_picture(tmp_path: Path, small: Path) -
         *("--backend", "bicubic", "--video-track", 1),
     )
     assert "built-in bicubic" in done.stdout and "kbit" in done.stdout
+    # Nothing was enhanced: no row says so, and none stands there twice.
+    assert "enhanced" not in done.stdout and "both (HR + LR, bicubic)" in done.stdout
     assert tds.open(tmp_path / "out" / "demo.mp4").scale == 2
     with av.open(str(tmp_path / "out" / "demo.png")) as picture:
         frame = next(picture.decode(video=0))

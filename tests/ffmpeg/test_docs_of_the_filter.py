@@ -17,7 +17,7 @@ import tools
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BLOCK = re.search(
-    r"The tests run every line.*?```sh\n(.*?)```", (ROOT / "docs/ffmpeg.md").read_text(), re.S
+    r"of_the_filter.py runs.*?```sh\n(.*?)```", (ROOT / "docs/ffmpeg.md").read_text(), re.S
 )
 assert BLOCK
 COMMANDS = BLOCK[1].splitlines()

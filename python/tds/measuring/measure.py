@@ -194,17 +194,21 @@ def table(m: Measurement) -> str:
         kbit = "" if bits is None else f"{bits / 1000:.1f}"
         t.add_row(name, str(frames), kbit, f"{p.luma:.2f}", f"{p.chroma:.2f}")
 
+    enhanced = not m.model.startswith("bicubic")
     if m.lr_enhanced.y:
         row("HR frames", len(m.hr.y), m.hr_bits, m.hr)
         row("LR frames, bicubic", len(m.lr_bicubic.y), m.lr_bits, m.lr_bicubic)
-        row("LR frames, enhanced", len(m.lr_enhanced.y), m.lr_bits, m.lr_enhanced)
+        if enhanced:
+            row("LR frames, enhanced", len(m.lr_enhanced.y), m.lr_bits, m.lr_enhanced)
         anchor_lr = (len(m.anchor_lr.y), m.anchor_lr_bits, m.anchor_lr)
         row("the same frames in the plain stream", *anchor_lr)
         t.add_section()
-        row("both (HR + LR, enhanced)", len(m.pair.y), m.hr_bits + m.lr_bits, m.pair)
+        both = f"both (HR + LR, {'enhanced' if enhanced else 'bicubic'})"
+        row(both, len(m.pair.y), m.hr_bits + m.lr_bits, m.pair)
     else:
         row("one stream, as coded", len(m.hr_coded.y), m.hr_bits, m.hr_coded)
-        row("one stream, enhanced", len(m.hr.y), m.hr_bits, m.hr)
+        if enhanced:
+            row("one stream, enhanced", len(m.hr.y), m.hr_bits, m.hr)
     row("plain stream (anchor)", len(m.anchor.y), m.anchor_bits, m.anchor)
     console = Console(width=100)
     with console.capture() as captured:
@@ -213,5 +217,6 @@ def table(m: Measurement) -> str:
     return captured.get() + (
         f"Whole stream: {100 * (ratio - 1):+.1f} % bits at {m.pair.luma - m.anchor.luma:+.2f} dB "
         f"luma against the plain stream of the same settings.\n"
-        f"Decoding: {m.bicubic_fps:.1f} frames/s with bicubic, {m.fps:.1f} with {m.model}."
+        f"Decoding: {m.bicubic_fps:.1f} frames/s with bicubic"
+        + (f", {m.fps:.1f} with {m.model}." if enhanced else ".")
     )
