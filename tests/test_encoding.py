@@ -29,6 +29,7 @@ from tds.encoding.choosing import (
     Group,
     at_equal_quality,
     cheapest,
+    climb,
     slope_between,
     strongest,
     uniform,
@@ -93,6 +94,16 @@ def test_groups_end_with_the_segment():
     assert uniform(10, 5) == [(0, 4), (4, 8), (8, 10)]
     assert uniform(2, 17) == [(0, 2)]
     assert uniform(0, 5) == []
+
+
+def test_sizes_are_tried_as_far_as_they_get_better():
+    def tried(**costs: float) -> list[int]:
+        return list(climb((3, 5, 9, 17), 5, lambda n: costs[f"n{n}"]))
+
+    assert tried(n5=2, n9=3, n3=1) == [5, 9, 3]
+    assert tried(n5=2, n9=1, n17=3) == [5, 9, 17]
+    assert tried(n5=3, n9=2, n17=1) == [5, 9, 17]
+    assert list(climb((5,), 5, lambda n: 1.0)) == [5]
 
 
 def test_lambda_is_the_slope_between_two_qps():

@@ -9,7 +9,7 @@ cheapest way along their groups from one end of a segment to the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -57,6 +57,23 @@ def cheapest(length: int, groups: Iterable[Group], slope: float) -> list[Group]:
         way.append(group)
         at = group.first
     return way[::-1]
+
+
+def climb(sizes: Sequence[int], first: int, cost: Callable[[int], float]) -> Iterator[int]:
+    """Sizes to be tried, from ``first`` on upwards as long as that gets cheaper, or else downwards.
+    cost: of one that was tried."""
+    yield first
+    best = first
+    above = sorted(size for size in sizes if size > first)
+    below = sorted((size for size in sizes if size < first), reverse=True)
+    for way in (above, below):
+        for size in way:
+            yield size
+            if cost(size) >= cost(best):
+                break
+            best = size
+        if best != first:
+            return
 
 
 def slope_between(

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -23,6 +24,7 @@ from .choosing import (
     STEPS,
     Group,
     cheapest,
+    climb,
     slope_between,
     strongest,
     uniform,
@@ -31,12 +33,13 @@ from .rebuilding import Enhancers, Rebuilder, Sent, decode_all, enhanced_errors,
 from .segments import Segment
 from .settings import EncodeSettings
 from .streams import told_qp
-from .tries import LR, Tries
+from .tries import FIRST, LR, Tries
 
 FULL = "full.mp4"
 """The segment's full-size stream, in its folder."""
 
 _CURVE_STEPS = (-3, 3, 6)  # QPs off the one asked for at which the plain stream's curve is measured
+_PAIRS_STEP = 2.0  # of lambda, where pairs mostly are on the plain stream's curve
 _CURVE_EVERY = 8  # frames of which one is coded for it
 
 
@@ -256,11 +259,16 @@ class _SegmentWork:
 
         groups: dict[tuple[int, int], Group] = {}
         found: dict[tuple[int, int], dict[int, int]] = {}
-        for n in (2, *self._measuring.tries.groups):
+        costs: dict[int, float] = {}
+        sizes: Iterable[int] = self._measuring.tries.groups
+        if self._measuring.tries.climbs:
+            sizes = climb(tuple(sizes), FIRST, costs.__getitem__)
+        for n in chain((2,), sizes):
             ends = uniform(length, n)
             hr = {0, *(last for _, last in ends)}
             rebuilt = n > 2 or lr.refine
             made = rebuild(hr) if rebuilt else dict(enumerate(passed))
+            costs[n] = 0.0
             for first, last in ends:
                 own = range(first + 1, last + 1)
                 group = Group(
@@ -269,6 +277,7 @@ class _SegmentWork:
                     sum(made[i] for i in own),
                     sum(bits[i] if i in hr else lr_bits[i] for i in own),
                 )
+                costs[n] += group.cost(_PAIRS_STEP * slope)
                 # A short last group of a larger N is also one of a smaller.
                 known = groups.get((first, last))
                 if known is None or group.cost(slope) < known.cost(slope):

@@ -25,21 +25,26 @@ class LR:
 class Tries:
     """Candidates beside the plain stream, enhanced as strongly as is best.
 
-    groups: N of pairs. lr: how their LR stream is coded.
+    groups: N of pairs. lr: how their LR stream is coded. climbs: only as many N are tried, from
+    FIRST on, as show which is best.
     """
 
     groups: tuple[int, ...] = ()
     lr: tuple[LR, ...] = ()
+    climbs: bool = False
 
 
-# By what rebuilding costs of one plan of N = 5, all pictures of which 3/4 are LR: 2.3 times, 4.2
-# times (HEVC all-intra; coding stays below as long as a model is slower than the encoder), 14 and
-# 26 times.
+FIRST = 5
+"""N that is tried first where not all are."""
+
+# By what rebuilding costs of one plan of N = 5, all pictures of which 3/4 are LR: 2.3 times, at
+# most 4.8 times (HEVC all-intra; coding stays below as long as a model is slower than the encoder),
+# 14 and 26 times.
 _COARSER = (0, 3, 6)
 EFFORTS = (
     Tries(),
     Tries((5,), (LR(2, 3),)),
-    Tries((3, 5, 9), (LR(2, 3),)),
+    Tries((3, 5, 9, 17), (LR(2, 3),), climbs=True),
     Tries((3, 5, 9, 17), tuple(LR(2, offset) for offset in _COARSER)),
     Tries((3, 5, 9, 17), tuple(LR(k, offset) for k in (2, 4) for offset in _COARSER)),
 )
@@ -61,4 +66,4 @@ def tries_of(
     lr = tuple(x for x in tries.lr if x.scale in scales)
     if refine and effort >= REFINED_FROM:
         lr += tuple(replace(x, refine=True) for x in lr if x.offset == 3)
-    return Tries(tries.groups if lr else (), lr)
+    return replace(tries, groups=tries.groups if lr else (), lr=lr)
