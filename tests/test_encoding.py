@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ import pytest
 
 import tds
 import tools
-from tds.container.annexb import write_annexb
+from tds.container.metadata import Timeline
+from tds.container.writing import CodedStream, write_paired
 from tds.encoding import tries
 from tds.encoding.auto import pick
 from tds.encoding.candidates import Measured, Pair, against_plain
@@ -37,6 +39,7 @@ from tds.encoding.choosing import (
 from tds.encoding.report import page
 from tds.errors import InputError, MissingError
 from tds.measuring.measure import source_planes
+from tds.media.extras import Extras
 from tds.plan import Role
 
 Coded = Callable[..., tds.EncodeResult]
@@ -202,7 +205,7 @@ def test_at_high_rates_it_is_one_stream(small: Path, tmp_path: Path) -> None:
     assert bits(result.path) == sum(told(result, "bits")) == sum(told(result, "plain_bits"))
 
 
-@pytest.mark.parametrize("codec", ["hevc", "vvc"])
+@pytest.mark.parametrize("codec", ["hevc", "vvc", "av1"])
 def test_some_pictures_of_several_runs_are_a_stream(
     small: Path, tmp_path: Path, codec: str
 ) -> None:
@@ -213,19 +216,28 @@ def test_some_pictures_of_several_runs_are_a_stream(
         trim = f"trim=start_frame={12 * run}:end_frame={12 * run + 12},setpts=N/25/TB"
         tools.ffmpeg("-i", small, "-vf", trim, "-c:v", "ffv1", part)
         options = {"codec": codec, "preset": tools.FASTEST[codec], "qp": 37}
-        runs.append(tds.encode(part, tmp_path / f"{run}.mp4", plan="plain", **options).path)
+        runs.append(tds.encode(part, tmp_path / f"{run}.mp4", plan="plain", **options))
     places = ([0, 3, 11], [4, 5, 9])
     parts = [
-        pick(path, of_one, tmp_path / f"part{run}.mp4")
-        for run, (path, of_one) in enumerate(zip(runs, places, strict=True))
+        pick(run.path, of_one, tmp_path / f"part{i}.mp4")
+        for i, (run, of_one) in enumerate(zip(runs, places, strict=True))
     ]
-    raw = tmp_path / f"o.{'265' if codec == 'hevc' else '266'}"
-    with raw.open("wb") as file:
-        write_annexb(parts, file)
-    whole = [tools.digests(path) for path in runs]
-    assert tools.digests(raw) == [
+    out = tmp_path / "o.mp4"
+    timeline = Timeline.of(list(range(6)), Fraction(1, 25), Fraction(25))
+    metadata = replace(runs[0].metadata, groups=((1, 6),), timeline=timeline)
+    write_paired(out, CodedStream(parts, range(6)), None, metadata, Extras())
+    whole = [tools.digests(run.path) for run in runs]
+    assert tools.digests(out) == [
         whole[run][i] for run, of_one in enumerate(places) for i in of_one
     ]
+
+
+def test_a_pair_of_av1_is_chosen_like_any_other(small: Path, tmp_path: Path) -> None:
+    options = {"codec": "av1", "preset": "12", "model": "fast", "effort": 1, "qp": 60}
+    result = tds.encode(small, tmp_path / "o.mp4", **options)
+    assert result.choice is not None and result.choice.chosen == "k=2, LR +3"
+    assert errors(small, result.path) == told(result, "error")
+    assert bits(result.path) == sum(told(result, "bits"))
 
 
 @pytest.mark.parametrize("config", ["ra", "ldp"])

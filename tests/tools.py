@@ -20,7 +20,7 @@ FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 # The filter by name: FFmpeg's raw muxers take a first length of 256 to 511 bytes for a start
 # code, and then write a stream that nothing reads.
 ANNEX_B = {c: ("-bsf:v", f"{c}_mp4toannexb", "-f", c) for c in ("hevc", "vvc")}
-FASTEST = {"hevc": "ultrafast", "vvc": "faster"}
+FASTEST = {"hevc": "ultrafast", "vvc": "faster", "av1": "12"}
 
 
 def ffmpeg(*arguments: Any) -> str:

@@ -107,8 +107,11 @@ class EncoderAdapter(ABC):
     least_side: ClassVar[int] = 2
     """Luma samples; it does not code pictures that are less wide or high."""
     stands_alone: ClassVar[bool] = False
-    """Whether in AI every packet is an IDR picture that decodes, in a stream with any others of
-    the same settings, to what it would be among its neighbours."""
+    """Whether in AI every packet decodes, in a stream with any others of the same settings, to what
+    it would be among its neighbours, and such a stream is what the codec's standard allows: IDR
+    pictures of HEVC and VVC, key frames of AV1. Not of H.264, where IDR pictures in a row must
+    differ in idr_pic_id and encoders number by turns, so that those of every second picture are
+    the same."""
     takes_options: ClassVar[bool] = False
     """Whether it has options to be given by name."""
 

@@ -14,6 +14,7 @@ class LibSVTAV1(FFmpegEncoder):
     codec: ClassVar[Codec] = Codec.AV1
     presets: ClassVar[tuple[str, ...]] = tuple(str(preset) for preset in range(14))
     default_preset: ClassVar[str] = "8"
+    stands_alone: ClassVar[bool] = True
     params_option: ClassVar[str] = "-svtav1-params"
 
     @classmethod
