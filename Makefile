@@ -14,7 +14,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help venv install demo wheel ffmpeg test test-cpp test-python lint format docs docs-site \
 	test-torch test-wheel bench \
-	sanitize fuzz clean
+	sanitize fuzz torture soak clean
 
 help:
 	@echo "make demo      build everything, then code, decode, enhance and compare the bundled clip"
@@ -28,6 +28,8 @@ help:
 	@echo "make bench     the benchmarks, side by side (minutes)"
 	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make fuzz SECONDS=600   every parser and the engine with inputs made at random (clang)"
+	@echo "make torture CASES=10000   damaged pairs of every codec through every door"
+	@echo "make soak SECONDS=3600   a looped pair through the filter and tds decode, memory watched"
 	@echo "make format    lay the code out as lint wants it"
 	@echo "make docs      what docs/ and share/ have that is made of the code: tables, schemas, manual page"
 	@echo "make docs-site the documentation as a site, in build/site"
@@ -122,9 +124,17 @@ sanitize: venv
 	$(BIN)/ctest --test-dir build/asan --output-on-failure
 
 # All targets together, for so long; what it finds is in build/fuzz/found.
-SECONDS ?= 600
+fuzz: SECONDS = 600
 fuzz: install
 	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+
+torture: CASES = 10000
+torture: install
+	$(BIN)/python tests/torture/torture.py --cases $(CASES)
+
+soak: SECONDS = 3600
+soak: install
+	$(BIN)/python tests/torture/soak.py --seconds $(SECONDS)
 
 clean:
 	rm -rf build dist out $(VENV)

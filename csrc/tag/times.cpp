@@ -700,6 +700,11 @@ void Times::finish() {
     if (!planned_) {
         return;
     }
+    if (tracks_[0].unplanned + tracks_[1].unplanned > 0) {
+        tell(std::to_string(tracks_[TDS_HR].unplanned) + " HR and " +
+             std::to_string(tracks_[TDS_LR].unplanned) +
+             " LR pictures are at times that its plan does not know; they are shown there");
+    }
     const int64_t frames = tag_->values().frames;
     if (const std::optional<int64_t> last = end()) {
         const Wide end = *last * scale_ - tracks_[TDS_HR].shift.low +

@@ -650,6 +650,15 @@ TEST("times: a plan that does not fit is left aside, with a notice") {
     CHECK(has(said.notices, "left aside from there"));
 }
 
+TEST("times: a picture at a time that the plan does not know is shown there, with a word") {
+    const Tag tag = parse(irregular());
+    Tracks tracks = planned(tag.get());
+    tracks.lr.insert(tracks.lr.begin() + 9, tracks.lr[8] + 7); // one that came twice, moved
+    const Said said = run(tag.get(), tracks);
+    CHECK_EQ(std::count(said.lr.begin(), said.lr.end(), '+'), 1);
+    CHECK(has(said.notices, "0 HR and 1 LR pictures are at times that its plan does not know"));
+}
+
 TEST("times: behind the seam of two parts the plan is found again") {
     const Tag tag = parse(tag_text(100, "", "[5,2],[3,1],[5,7],[2,1],[5,10]"));
     Tracks tracks = planned(tag.get());

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A pair looped for long through the filter and through `tds decode -` (`make soak SECONDS=3600`).
+
+Memory must stay flat (2 %, or 1 MB, from the first tenth of the time to its end), every picture
+must come out once, and sound must stay within a picture of it. Both doors are read at a steady
+pace, as a player reads them, so that the machine is free for other work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import imageio_ffmpeg
+
+from torture import PAIRS, filter_program
+
+RATE = 25
+SIZE = 64 * 64 * 3 // 2
+PERIOD = 1.0  # seconds from one look at the memory to the next
+FLAT = 0.02
+
+
+def looped(folder: Path, seconds: float) -> Path:
+    """The HEVC pair again and again, and a tone; without its tag, which tells of one round."""
+    path = folder / "long.mkv"
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-stream_loop", "-1", "-i",
+        PAIRS / "hevc.mp4", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=8000",
+        "-map", "0:v:0", "-map", "0:v:1", "-map", "1:a", "-map_metadata", "-1", "-c:v", "copy",
+        "-af", "asetnsamples=320", "-c:a", "pcm_s16le", "-t", str(seconds), path,
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
+    return path
+
+
+def resident(process: subprocess.Popen[Any]) -> int:
+    """kB of a process and of all that it has started; 0 when it has ended."""
+    total, waiting = 0, [process.pid]
+    while waiting:
+        pid = waiting.pop()
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+        except OSError:
+            continue
+        found = re.search(r"^VmRSS:\s+(\d+)", status, re.M)
+        total += int(found[1]) if found else 0
+    return total
+
+
+class Watched:
+    """A door at work: its memory, looked at as it goes."""
+
+    def __init__(self, name: str, command: list[Any]) -> None:
+        self.name = name
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self.errors, stdin=subprocess.DEVNULL
+        )
+        self.looks: list[int] = []
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+
+    def _look(self) -> None:
+        while self.process.poll() is None:
+            if kilobytes := resident(self.process):
+                self.looks.append(kilobytes)
+            time.sleep(PERIOD)
+
+    @property
+    def output(self) -> IO[bytes]:
+        assert self.process.stdout
+        return self.process.stdout
+
+    def end(self) -> dict[str, Any]:
+        """How it ended, and how its memory went."""
+        status = self.process.wait()
+        self._watch.join()
+        looks = self.looks[:-1]  # the last may be its end
+        part = max(1, len(looks) // 10)
+        warm = max(part, min(15, len(looks) // 3))
+        first = statistics.median(looks[warm : warm + part] or [0])
+        last = statistics.median(looks[-part:] or [0])
+        self.errors.seek(0)
+        return {
+            "status": status,
+            "memory_mb": [round(first / 1024, 1), round(last / 1024, 1)],
+            "growth": round(last / first - 1, 4) if first else 0.0,
+            "said": self.errors.read()[-500:] if status else "",
+        }
+
+
+def by_filter(path: Path, speed: float, result: dict[str, Any]) -> None:
+    door = Watched("filter", [
+        filter_program(), "-hide_banner", "-nostdin", "-v", "error", "-readrate", str(speed), "-i",
+        path, "-vf", "tds_enhance=backend=bicubic", "-fps_mode", "passthrough", "-map", "0:v:0",
+        "-map", "0:a", "-c:a", "copy", "-f", "framecrc", "-",
+    ])  # fmt: skip
+    bases: dict[int, Fraction] = {}
+    ends = {0: Fraction(0), 1: Fraction(0)}  # of the pictures, and of the sound
+    last, pictures = {0: -1, 1: -1}, 0
+    for line in map(bytes.decode, door.output):
+        if found := re.match(r"#tb (\d): (\S+)", line):
+            bases[int(found[1])] = Fraction(found[2])
+        elif line[0] != "#":
+            stream, _, when, lasts = map(int, line.split(",")[:4])
+            if when <= last[stream]:
+                result["fault"] = f"what comes at {when} follows what came at {last[stream]}"
+            last[stream] = when
+            ends[stream] = (when + lasts) * bases[stream]
+            pictures += stream == 0
+    result.update(door.end(), pictures=pictures, apart=round(float(abs(ends[0] - ends[1])), 3))
+
+
+def by_decode(path: Path, speed: float, result: dict[str, Any]) -> None:
+    command = [sys.executable, "-m", "tds", "decode", path, "-", "--backend", "bicubic", "--quiet"]
+    door = Watched("decode", command)
+    begun = time.monotonic()
+    door.output.readline()
+    pictures = 0
+    for _ in frames(door.output):
+        pictures += 1
+        ahead = pictures / (RATE * speed) - (time.monotonic() - begun)
+        if ahead > 0.2:
+            time.sleep(ahead)
+    result.update(door.end(), pictures=pictures)
+
+
+def frames(output: IO[bytes]) -> Iterator[None]:
+    while (head := output.read(6)) == b"FRAME\n":
+        if len(output.read(SIZE)) < SIZE:
+            return
+        yield
+    assert not head, head
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--speed", type=float, default=4, help="times the video's own pace")
+    parser.add_argument("--record", type=Path)
+    arguments = parser.parse_args()
+    doors = {"decode": by_decode}
+    if filter_program().is_file():
+        doors["filter"] = by_filter
+    else:
+        print(f"the filter is left out: there is no {filter_program()} (make ffmpeg)")
+    folder = Path(tempfile.mkdtemp(prefix="tds-soak-"))
+    try:
+        path = looped(folder, arguments.seconds * arguments.speed)
+        expected = round(arguments.seconds * arguments.speed * RATE)
+        results: dict[str, dict[str, Any]] = {name: {} for name in doors}
+        threads = [
+            threading.Thread(target=run, args=(path, arguments.speed, results[name]))
+            for name, run in doors.items()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        shutil.rmtree(folder)
+    faults = []
+    for name, result in results.items():
+        if result.get("status") != 0:
+            faults.append(f"{name}: it ended with {result.get('status')}: {result.get('said')}")
+        if abs(result.get("pictures", 0) - expected) > 1:  # where -t cuts
+            faults.append(f"{name}: {result.get('pictures')} pictures of {expected}")
+        before, after = result.get("memory_mb", (0, 0))
+        if result.get("growth", 0) > FLAT and after - before > 1:
+            faults.append(f"{name}: its memory grew by {result['growth']:.1%}")
+        if result.get("apart", 0) > 1 / RATE + 0.001:
+            faults.append(f"{name}: sound is {result['apart']} s from the picture")
+        if "fault" in result:
+            faults.append(f"{name}: {result['fault']}")
+        print(name, json.dumps(result))
+    print("\n".join(faults) or f"flat for {arguments.seconds:.0f} s")
+    if arguments.record:
+        record = json.loads(arguments.record.read_text()) if arguments.record.is_file() else {}
+        record["soak"] = {"seconds": arguments.seconds, "speed": arguments.speed, **results}
+        arguments.record.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

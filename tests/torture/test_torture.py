@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A sample of what `make torture` runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torture
+
+
+def test_damaged_pairs_end_in_time_and_lose_no_picture_without_a_word() -> None:
+    doors = ("decode", "postdec", *(["filter"] if torture.filter_program().is_file() else []))
+    results = list(torture.run_cases(list(range(200)), doors))
+    bad = [r for r in results if r["outcome"] in ("broken", "crashed", "hung")]
+    assert not bad
+    assert len(results) == 200
+    assert {r["outcome"] for r in results} >= {"marked", "refused", "whole"}
+
+
+def test_a_pair_with_nothing_damaged_is_whole(tmp_path: Path) -> None:
+    for pair in torture.FORMS:
+        copy = tmp_path / pair
+        torture.remuxed(torture.PAIRS / pair, copy, lambda entries: entries)
+        case = torture.Case(0, "decode", pair, "lost packets", torture.random.Random(0))
+        assert torture.decode(copy, case, tmp_path) == "whole", pair
