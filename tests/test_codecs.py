@@ -86,6 +86,45 @@ def test_h264_has_the_qps_asked_for_and_x264s_own_offsets(small, config, wanted)
         assert found[kind] == pytest.approx(qp, abs=1.0 if kind == "B" else 0.01)
 
 
+@pytest.mark.parametrize("depth", [8, 10])
+@pytest.mark.parametrize("crf", [None, 28.0])
+def test_hevc_of_intra_pictures_is_of_a_profile_that_hardware_decodes(small, tmp_path, crf, depth):
+    """Main or Main 10, in the sample entry and in the parameter sets, and not Main Intra of the
+    range extensions; the pictures are those of x265's own all-intra."""
+    asked = replace(settings(Config.AI, depth=depth), crf=crf)
+    adapter, pictures = ADAPTERS["libx265"], raw(small, depth)
+    coder = adapter(asked, tmp_path / "main.mp4")
+    for picture in pictures:
+        coder.write(picture)
+    main_profile = coder.finish().path
+    command = adapter._command(
+        *(asked, tools.FFMPEG, adapter.codec_arguments(asked), str(tmp_path / "own.mp4"))
+    )
+    at = command.index("-force_key_frames")
+    command[at : at + 4] = []
+    params = command.index("-x265-params") + 1
+    assert "keyint=2:" in command[params]
+    command[params] = command[params].replace("keyint=2:", "keyint=1:")
+    subprocess.run(command, input=b"".join(pictures), check=True)
+    shown = {}
+    for path in (main_profile, tmp_path / "own.mp4"):
+        with av.open(str(path)) as container:
+            context = container.streams.video[0].codec_context
+            entry, profile = context.extradata, context.profile
+            packets = [bytes(p) for p in container.demux(video=0) if p.size]
+        with av.open(str(path)) as container:
+            decoded = [f.to_ndarray().tobytes() for f in container.decode(video=0)]
+        shown[path.stem] = (entry[1] & 31, profile, decoded)
+        if path == main_profile:  # IDR_N_LP, by whose number the segments can be mixed
+            assert {packet[4] >> 1 & 63 for packet in packets} == {20}
+            # general_profile_idc of the VPS: after two bytes of header and four of its own.
+            vps = entry[entry.index(b"\x40\x01\x0c\x01\xff\xff") :]
+            assert vps[6] & 31 == entry[1] & 31
+    assert shown["main"][:2] == ((1, "Main") if depth == 8 else (2, "Main 10"))
+    assert shown["own"][:2] == (4, "Rext")
+    assert shown["main"][2] == shown["own"][2]
+
+
 @pytest.mark.parametrize(
     ("name", "encoder", "codec"),
     [

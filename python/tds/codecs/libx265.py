@@ -8,6 +8,12 @@ from typing import ClassVar
 from .base import Codec, Config, StreamSettings
 from .ffmpeg_program import FFmpegEncoder
 
+# With keyint=1 x265 says that its stream is of the profile Main Intra (or Main 10 Intra) of the
+# range extensions, which many decoders in hardware refuse, though nothing in it is beyond Main.
+# Told of a longer period, and each picture that it is an IDR picture, it codes the same pictures
+# bit for bit and says Main or Main 10. The rest is what x265 sets by itself for keyint=1.
+_INTRA = "keyint=2:min-keyint=1:open-gop=0:bframes=0:ref=1:cutree=0:rc-lookahead=0"
+
 
 class LibX265(FFmpegEncoder):
     name: ClassVar[str] = "libx265"
@@ -33,8 +39,7 @@ class LibX265(FFmpegEncoder):
         # a plain stream to compare with that costs 12 % more (RA; 4 % in LDP) than it need.
         offsets = "ipratio=1.4:pbratio=1.3"
         structure = {
-            # All are I pictures, and QP is what is asked for.
-            Config.AI: "keyint=1" if s.crf is not None else "keyint=1:ipratio=1",
+            Config.AI: _INTRA if s.crf is not None else f"{_INTRA}:ipratio=1",
             Config.LDP: f"bframes=0:keyint=-1:ref=4:{offsets}",
             # The fastest presets look ahead less than the B pictures need.
             Config.RA: f"bframes=7:b-adapt=0:b-pyramid=1:keyint={s.period}:open-gop=1:"
@@ -44,6 +49,10 @@ class LibX265(FFmpegEncoder):
         rate = f"crf={s.crf:g}" if s.crf is not None else f"qp={s.qp}:aq-mode=0:cutree=0"
         # info=0: no SEI of settings, so that the segments of a stream have equal headers.
         params = f"{rate}:scenecut=0:info=0:log-level=warning:{structure}"
-        # hvc1: parameter sets in the sample entry, which players on Apple systems want.
-        tag = ("-tag:v", "hvc1")
-        return ["-c:v", cls.name, "-preset", s.preset, cls.params_option, params, *tag]
+        intra = ("-force_key_frames", "expr:1", "-forced-idr", "1")
+        return [
+            *("-c:v", cls.name, "-preset", s.preset, cls.params_option, params),
+            *(intra if s.config is Config.AI else ()),
+            # Parameter sets in the sample entry, which players on Apple systems want.
+            *("-tag:v", "hvc1"),
+        ]
