@@ -3,30 +3,32 @@
 """What `tds encode` without a plan gains over the plain stream, and over pairs of N = 5.
 
     python benchmarks/auto_plan.py --out docs/auto-gain.md           # HEVC all-intra
-    python benchmarks/auto_plan.py --codec hevc --config ra --out docs/auto-gain-ra.md
-    python benchmarks/auto_plan.py --efforts 0 1 2 3 4 --clips jct_RaceHorses jct_BasketballPass
+    python benchmarks/auto_plan.py --config ra --frames 33 --out docs/auto-gain.md
+    python benchmarks/auto_plan.py --codec vvc --out docs/auto-gain.md
+    python benchmarks/auto_plan.py --model fast --efforts 0 1 2 3 4 --out docs/auto-gain.md \\
+        --clips jct_BasketballPass jct_KristenAndSara
+    python benchmarks/auto_plan.py --kept --out docs/auto-gain.md    # what there is
 
 Each clip is coded plainly, as a pair of N = 5 with shared boundaries and LR at the same QP (in
 all-intra), and as the encoder chooses by measuring. Each file is then decoded as `tds decode` does,
 with the model that its tag names: bits are those of the packets and parameter sets in the file,
 quality is the mean luma PSNR of what is shown. BD-rates are of whole streams.
 
-A point that is made is kept in --work, so that a run that was stopped goes on; --kept makes the
-tables of what there is. Points are made QP by QP, of all clips, so that what is there is balanced.
+A point that is made is kept in --work, so that a run that was stopped goes on. Points are made QP
+by QP, of all clips, so that what is there is balanced. The page has all that are kept, and
+NAME.json beside it their rows, of which `make docs` draws which plans were picked.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
-import platform
-import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,11 @@ def quality_of(path: Path, source: Path) -> float:
     return sum(values) / len(values)
 
 
+def cpu_seconds() -> float:
+    """Of this process and of all encoders that it started."""
+    return sum(os.times()[:4])
+
+
 def roles_of(result: tds.EncodeResult) -> dict[str, int]:
     """How many frames are coded how: "as coded", "enhanced", and "N = 5" and the like."""
     out: dict[str, int] = {}
@@ -108,10 +115,10 @@ def make(kind: str, effort: int, clip: Path, work: Path, options: dict[str, Any]
         AUTO: {"plan": "auto", "effort": effort},
     }
     out = work / "o.mp4"
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), cpu_seconds()
     # Two workers, of which a short clip keeps one busy: a model has one thread.
     result = tds.encode(clip, out, overwrite=True, workers=2, **{**options, **plans[kind]})
-    coded = time.perf_counter()
+    coded, cpu = time.perf_counter(), cpu_seconds() - cpu
     quality = quality_of(out, clip)
     scale = result.metadata.scale if result.lr.frames else 1
     name = result.metadata.model
@@ -127,53 +134,52 @@ def make(kind: str, effort: int, clip: Path, work: Path, options: dict[str, Any]
         "tried": result.choice.tried if result.choice else {},
         "roles": roles_of(result),
         "encode_seconds": round(coded - begun, 1),
+        "encode_cpu_seconds": round(cpu, 2),
         "decode_seconds": round(time.perf_counter() - coded, 1),
     }
 
 
-def points(args: argparse.Namespace, kept_only: bool) -> Iterator[Point]:
-    """Those that were made before and, unless they alone are wanted, all others."""
-    kinds = [(PLAIN, 0), (PAIR, 0)] if args.config == "ai" else [(PLAIN, 0)]
+def points(args: argparse.Namespace) -> None:
+    """Makes those that were not made before."""
+    kinds = [(PAIR, 0)] if args.config == "ai" else []
     kinds += [(AUTO, effort) for effort in args.efforts]
-    for qp in args.qps:
-        for clip in args.clips:
-            for kind, effort in kinds:
+    # The plain stream's curve reaches as low as what is compared with it.
+    for kinds_of, qps in (([(PLAIN, 0)], args.anchor_qps), (kinds, args.qps)):
+        for qp, clip in product(qps, args.clips):
+            for kind, effort in kinds_of:
                 spec = {
                     **{"clip": Path(clip).stem, "max_frames": args.frames, "qp": qp},
                     **{"kind": kind, "effort": effort, "codec": args.codec},
                     **{"config": args.config, "preset": args.preset, "asked_model": args.model},
                 }
                 kept = args.work / f"{sha256_of_text(json.dumps(spec, sort_keys=True))[:24]}.json"
-                if not kept.is_file():
-                    if kept_only:
-                        continue
-                    options = {k: spec[k] for k in ("codec", "config", "preset", "qp")}
-                    source = shortened(clip, args.frames, args.work)
-                    made = make(kind, effort, source, args.work, {**options, "model": args.model})
-                    with whole_file(kept, overwrite=True) as beside:
-                        beside.write_text(json.dumps({**spec, **made}, indent=1))
-                    print(
-                        f"{spec['clip']} QP {qp} {kind} {effort}: {made['bits'] / 1000:.1f} kbit, "
-                        f"{made['psnr_y']:.2f} dB, {made['chosen']}, {made['encode_seconds']} + "
-                        f"{made['decode_seconds']} s",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-                yield json.loads(kept.read_text())
+                if kept.is_file():
+                    continue
+                options = {k: spec[k] for k in ("codec", "config", "preset", "qp")}
+                source = shortened(clip, args.frames, args.work)
+                made = make(kind, effort, source, args.work, {**options, "model": args.model})
+                with whole_file(kept, overwrite=True) as beside:
+                    beside.write_text(json.dumps({**spec, **made}, indent=1))
+                print(
+                    f"{spec['clip']} QP {qp} {kind} {effort}: {made['bits'] / 1000:.1f} kbit, "
+                    f"{made['psnr_y']:.2f} dB, {made['chosen']}, {made['encode_seconds']} + "
+                    f"{made['decode_seconds']} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
-def curve(rows: list[Point], clip: str, kind: str, effort: int) -> dict[int, tuple[float, float]]:
+def curve(rows: list[Point], name: str, kind: str, effort: int) -> dict[int, tuple[float, float]]:
     return {
         r["qp"]: (r["bits"], r["psnr_y"])
         for r in rows
-        if (r["clip"], r["kind"], r["effort"]) == (clip, kind, effort)
+        if (r["name"], r["kind"], r["effort"]) == (name, kind, effort)
     }
 
 
 def rate(anchor: dict[int, tuple[float, float]], test: dict[int, tuple[float, float]]) -> float:
-    """BD-rate in percent, of the QPs that both have."""
-    common = sorted(set(anchor) & set(test))
-    return bd_rate([anchor[q] for q in common], [test[q] for q in common]).value
+    """BD-rate in percent."""
+    return bd_rate(list(anchor.values()), list(test.values())).value
 
 
 def worst_point(
@@ -181,8 +187,6 @@ def worst_point(
 ) -> float:
     """The most that one file costs above the plain stream's curve at its own quality, in percent
     of bits; the curve is straight in logarithms between its points. Of those within the curve."""
-    import math
-
     ordered = sorted(anchor.values())
     worst = -math.inf
     for bits, quality in test.values():
@@ -194,51 +198,90 @@ def worst_point(
     return worst
 
 
-def tables(rows: list[Point], efforts: list[int]) -> str:
-    """Markdown."""
-    clips = list(dict.fromkeys(r["clip"] for r in rows))
+def table(rows: list[Point], efforts: list[int]) -> str:
+    """Markdown, of one codec, configuration and model."""
+    clips = list(dict.fromkeys(r["name"] for r in rows))
     pairs = any(r["kind"] == PAIR for r in rows)
-    lines = [
-        "| clip | frames | "
-        + ("N = 5, equal QPs | " if pairs else "")
-        + " | ".join(f"effort {e}" for e in efforts)
-        + (" | chosen over N = 5" if pairs else "")
-        + " | worst file | QPs |",
-        "|---" * (4 + len(efforts) + 2 * pairs) + "|",
-    ]
+    heads = ["clip", *(["N = 5, equal QPs"] if pairs else [])]
+    heads += [f"effort {e}" if len(efforts) > 1 else "chosen" for e in efforts]
+    heads += [*(["chosen over N = 5"] if pairs else []), "dearest file", "QP"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     columns: list[list[float]] = []
     for clip in clips:
         anchor = curve(rows, clip, PLAIN, 0)
         curves = [curve(rows, clip, AUTO, e) for e in efforts]
         pair = curve(rows, clip, PAIR, 0)
-        common = set(anchor).intersection(*curves, *([pair] if pairs else []))
+        common = set.intersection(*map(set, curves), *([set(pair)] if pairs else []))
         if len(common) < 2:
             continue
-        shown = next(r for r in rows if r["clip"] == clip)
-        auto = [rate(anchor, {q: c[q] for q in common}) for c in curves]
-        values = ([rate(anchor, {q: pair[q] for q in common})] if pairs else []) + auto
-        if pairs:
-            values.append(rate(pair, {q: curves[-1][q] for q in common}))
-        columns.append(values)
-        worst = max(worst_point(anchor, {q: c[q] for q in common}) for c in curves)
-        lines.append(
-            f"| {clip} {shown['size']} | {shown['frames']} | "
-            + " | ".join(f"{v:+.1f} %" for v in values)
-            + f" | {worst:+.1f} % | {', '.join(map(str, sorted(common)))} |"
-        )
-    means = [mean_over_clips(list(column)).value for column in zip(*columns, strict=True)]
-    lines.append(
-        f"| **mean of {len(columns)}** | | "
-        + " | ".join(f"**{v:+.1f} %**" for v in means)
-        + " | | |"
-    )
+        pair, *curves = ({q: c[q] for q in common if q in c} for c in (pair, *curves))
+        values = [rate(anchor, pair)] if pairs else []
+        values += [rate(anchor, c) for c in curves]
+        values += [rate(pair, curves[-1])] if pairs else []
+        dearest = max(worst_point(anchor, c) for c in curves)
+        columns.append([*values, dearest])
+        cells = [clip, *(f"{v:+.1f} %" for v in (*values, dearest))]
+        lines.append(f"| {' | '.join(cells)} | {', '.join(map(str, sorted(common)))} |")
+    *means, _ = (mean_over_clips(list(c)).value for c in zip(*columns, strict=True))
+    dearest = max(column[-1] for column in columns)
+    bold = " | ".join(f"**{v:+.1f} %**" for v in means)
+    lines.append(f"| **mean of {len(columns)}** | {bold} | {dearest:+.1f} % | |")
     return "\n".join(lines) + "\n"
+
+
+def effort_table(rows: list[Point], efforts: list[int]) -> str:
+    """Markdown: what each effort gains and costs, on what all of them have."""
+    keys = set.intersection(
+        *(
+            {(r["name"], r["qp"]) for r in rows if r["kind"] == AUTO and r["effort"] == e}
+            for e in efforts
+        )
+    )
+    rows = [r for r in rows if r["kind"] == PLAIN or (r["name"], r["qp"]) in keys]
+    clips = sorted({clip for clip, _ in keys})
+    lines = ["| effort | BD-rate | processor seconds a frame |", "|---|---|---|"]
+    for effort in efforts:
+        of_one = [r for r in rows if r["kind"] == AUTO and r["effort"] == effort]
+        rates = [rate(curve(rows, c, PLAIN, 0), curve(rows, c, AUTO, effort)) for c in clips]
+        seconds = sum(r["encode_cpu_seconds"] for r in of_one) / sum(r["frames"] for r in of_one)
+        lines.append(f"| {effort} | {sum(rates) / len(rates):+.1f} % | {seconds:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+NAMES = {"hevc": "HEVC", "vvc": "VVC", "h264": "H.264", "av1": "AV1"}
+CONFIGS = {"ai": "all-intra", "ra": "random access", "ldp": "low delay P"}
+
+
+def page(rows: list[Point]) -> str:
+    """Markdown: a table of each codec, configuration and model."""
+    parts = []
+    groups: dict[tuple[str, str, str], list[Point]] = {}
+    for row in rows:
+        groups.setdefault((row["asked_model"], row["config"], row["codec"]), []).append(row)
+    order = (*CONFIGS,)
+    for (model, config, codec), group in sorted(
+        groups.items(), key=lambda g: (g[0][0] != "standard", g[0][2], order.index(g[0][1]))
+    ):
+        efforts = sorted({r["effort"] for r in group if r["kind"] == AUTO})
+        if not efforts:
+            continue
+        parts.append(f"## {NAMES[codec]} {CONFIGS[config]}, `{model}`\n")
+        several = len(efforts) > 1
+        parts.append(effort_table(group, efforts) if several else table(group, efforts))
+        used = sorted({r["model"] for r in group if r["model"]})
+        coders = sorted({r["encoder"] for r in group})
+        parts.append(f"{'; '.join(used)}; {'; '.join(coders)}.\n")
+    return "\n".join(parts)
+
+
+MARK = "<!-- made by benchmarks/auto_plan.py -->\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", nargs="+", default=SMALL + LARGE)
-    parser.add_argument("--qps", nargs="+", type=int, default=[22, 32, 42, 27, 37, 47])
+    parser.add_argument("--qps", nargs="*", type=int, default=[22, 32, 42, 27, 37, 47])
+    parser.add_argument("--anchor-qps", nargs="+", type=int, default=[*range(22, 48, 5), 51])
     parser.add_argument("--frames", type=int, default=17, help="of each clip at most (17)")
     parser.add_argument("--efforts", nargs="+", type=int, default=[2])
     parser.add_argument("--codec", default="hevc")
@@ -246,20 +289,28 @@ def main() -> int:
     parser.add_argument("--preset")
     parser.add_argument("--model", default="standard")
     parser.add_argument("--work", type=Path, default=ROOT / "out" / "auto")
-    parser.add_argument("--kept", action="store_true", help="make no more points")
-    parser.add_argument("--out", type=Path, help="the tables (.md), and the rows beside (.json)")
+    parser.add_argument("--kept", action="store_true", help="make no points")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the page (.md) whose tables are made anew, and the rows beside (.json)",
+    )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    rows = list(points(args, args.kept))
-    text = tables(rows, args.efforts)
+    if not args.kept:
+        points(args)
+    order = [*SMALL, *LARGE]
+    rows = [json.loads(path.read_text()) for path in args.work.glob("*.json")]
+    for row in rows:  # other frames of a clip are another clip
+        row["name"] = f"{row['clip']} {row['size']}, {row['frames']} frames"
+    rows.sort(key=lambda r: (order.index(r["clip"]) if r["clip"] in order else 99, r["qp"]))
+    text = page(rows)
     print(text)
     if args.out is not None:
-        told = shlex.join(["python", "benchmarks/auto_plan.py", *sys.argv[1:]])
-        used = sorted({r["model"] for r in rows if r["model"]})
-        coded = sorted({r["encoder"] for r in rows})
-        about = f"Made by `{told}` with {'; '.join(used + coded)}; {platform.machine()}."
-        args.out.write_text(f"{about}\n\n{text}", encoding="utf-8")
-        args.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+        before = args.out.read_text(encoding="utf-8").partition(MARK)[0]
+        args.out.write_text(before + MARK + "\n" + text, encoding="utf-8")
+        lines = ",\n".join(json.dumps(row, sort_keys=True) for row in rows)
+        args.out.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     return 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Drawings of the documentation as SVG: groups in time, and the curve of the README.
+"""Drawings of the documentation as SVG: groups in time, the curve of the README, plans by QP.
 
 Written by docs/tables.py. They are drawn on white, so that they read on dark pages too.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "full" / "results.json.gz"
+PLANS = ROOT / "docs" / "auto-gain.json"
 HR, LR, INK, SOFT = "#1864ab", "#d9480f", "#212529", "#868e96"
 FONT = 'font-family="sans-serif" font-size="13"'
 
@@ -24,6 +25,8 @@ def wanted() -> dict[Path, str]:
     out = {images / "groups.svg": groups()}
     if RESULTS.is_file():  # a source package has no results
         out[images / "rd.svg"] = curve()
+    if PLANS.is_file():
+        out[images / "plans.svg"] = plans()
     return out
 
 
@@ -160,3 +163,59 @@ def curve() -> str:
         said = f"{name} ({gain:+.1f} % bits)" if name == "standard" else name
         parts.append(_text(460, y, said, INK, 12))
     return _svg(620, 364, f"Rate and quality: {title}", parts)
+
+
+# --------------------------------------------------------------------- plans --
+
+KINDS = {
+    "as coded": ("#ced4da", "full size, as coded"),
+    "enhanced": ("#2b8a3e", "full size, enhanced"),
+    "N = 3": ("#a5d8ff", "groups of 3"),
+    "N = 5": ("#4dabf7", "5"),
+    "N = 9": ("#1c7ed6", "9"),
+    "N = 17": ("#0b3d73", "17 frames, or shorter ones where a scene ends"),
+}
+
+
+def _kind(name: str) -> str:
+    """The kind that a group of any size is counted with: a last one is as long as there is room."""
+    size = int(name.partition("=")[2] or 0)
+    return name if size == 0 else f"N = {next(n for n in (3, 5, 9, 17) if size <= n)}"
+
+
+def plans() -> str:
+    """Which plans `tds encode` picked, by clip and QP: how many of the frames are coded how."""
+    rows = [
+        row
+        for row in json.loads(PLANS.read_text())
+        if (row["kind"], row["codec"], row["config"]) == ("auto", "hevc", "ai")
+        and row["asked_model"] == "standard"
+    ]
+    clips = list(dict.fromkeys(row["clip"] for row in rows))
+    qps = sorted({row["qp"] for row in rows})
+    left, top, wide, high = 190, 58, 82, 24
+    parts = [
+        _text(16, 24, "What tds encode picked, HEVC all-intra, by the share of frames", size=15)
+    ]
+    parts += [_text(left + i * wide + 36, top - 10, f"QP {q}", SOFT, 12, "middle")
+              for i, q in enumerate(qps)]  # fmt: skip
+    for row in rows:
+        x, y = left + qps.index(row["qp"]) * wide, top + clips.index(row["clip"]) * high
+        counted: dict[str, int] = {}
+        for name, count in row["roles"].items():
+            counted[_kind(name)] = counted.get(_kind(name), 0) + count
+        for kind, (colour, _) in KINDS.items():
+            share = (wide - 10) * counted.get(kind, 0) / row["frames"]
+            if share:
+                parts.append(
+                    f'<rect x="{x:.4g}" y="{y}" width="{share:.4g}" height="16" fill="{colour}"/>'
+                )
+                x += share
+    parts += [_text(16, top + i * high + 13, clip, INK, 12) for i, clip in enumerate(clips)]
+    x, y = 16, top + len(clips) * high + 12
+    for colour, text in KINDS.values():
+        parts.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{colour}"/>')
+        parts.append(_text(x + 18, y + 11, text, SOFT, 12))
+        x += 36 + 6 * len(text)
+    width = max(left + len(qps) * wide + 6, x)
+    return _svg(width, y + 28, "Which plans were picked, by QP and clip", parts)
