@@ -5,6 +5,7 @@ the plain stream."""
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -203,6 +204,24 @@ def test_at_high_rates_it_is_one_stream(small: Path, tmp_path: Path) -> None:
     assert result.choice.chosen == "one stream" and result.lr.frames == 0
     assert errors(small, result.path) == told(result, "error")
     assert bits(result.path) == sum(told(result, "bits")) == sum(told(result, "plain_bits"))
+
+
+def test_no_file_costs_more_than_the_plain_stream_of_its_quality(
+    small: Path, tmp_path: Path
+) -> None:
+    """By half a percent or more, whatever QP is asked for: as decoded, against the stream that the
+    encoder gives without all this."""
+    options = {**FAST, "effort": 1}
+    curve = []
+    for qp in range(18, 46, 3):
+        plain = {**options, "plan": "plain", "model": None, "qp": qp}
+        path = tds.encode(small, tmp_path / "p.mp4", overwrite=True, **plain).path
+        curve.append((bits(path), sum(errors(small, path))))
+    for qp in (20, 26, 32):
+        result = tds.encode(small, tmp_path / "o.mp4", overwrite=True, qp=qp, **options)
+        error = sum(errors(small, result.path))
+        at = np.interp(math.log(error), *np.log([(e, b) for b, e in curve]).T)
+        assert bits(result.path) < 1.005 * math.exp(at)
 
 
 @pytest.mark.parametrize("codec", ["hevc", "vvc", "av1"])
