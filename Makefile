@@ -28,7 +28,7 @@ help:
 	@echo "make bench     the benchmarks, side by side (minutes)"
 	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make fuzz SECONDS=600   every parser and the engine with inputs made at random (clang)"
-	@echo "make torture CASES=10000   damaged pairs of every codec through every door"
+	@echo "make torture CASES=10000   damaged pairs through every door; commands killed and starved"
 	@echo "make soak SECONDS=3600   a looped pair through the filter and tds decode, memory watched"
 	@echo "make format    lay the code out as lint wants it"
 	@echo "make docs      what docs/ and share/ have that is made of the code: tables, schemas, manual page"
@@ -131,6 +131,7 @@ fuzz: install
 torture: CASES = 10000
 torture: install
 	$(BIN)/python tests/torture/torture.py --cases $(CASES)
+	$(BIN)/python tests/torture/hardship.py
 
 soak: SECONDS = 3600
 soak: install

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
@@ -305,3 +306,19 @@ def test_a_stream_that_is_no_segment_is_refused(small, tmp_path, config, option,
         )  # fmt: skip
     assert f"leave {option} out" in str(e.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_that_stands_still_is_not_waited_for(small, tmp_path, monkeypatch):
+    """Stopped from outside, as one is that waits for a thread it has no memory for."""
+    from tds.codecs import ffmpeg_program
+
+    monkeypatch.setattr(ffmpeg_program, "_LOOK", 0.02)
+    coder = ADAPTERS["libx264"](settings(Config.AI), tmp_path / "still.mp4")
+    coder._process.send_signal(signal.SIGSTOP)
+    picture = bytes(coder.settings.frame_bytes)
+    with pytest.raises(ExternalError, match=r"stands still: .* is there memory enough"):
+        for _ in range(100):
+            coder.write(picture)
+    coder.abort()
+    assert coder._process.poll() is not None
+    assert list(tmp_path.iterdir()) == []

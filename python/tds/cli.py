@@ -61,6 +61,14 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         args = build_parser(argv).parse_args(argv)
+    except (ImportError, MemoryError, OSError) as e:
+        if os.environ.get("TDS_DEBUG"):
+            raise
+        _say(
+            f"what it needs cannot be loaded ({str(e) or type(e).__name__}): is there memory "
+            "enough, may files be opened, and is it installed whole? (pip install tds-codec)"
+        )
+        return 1
     finally:
         signal.signal(signal.SIGINT, interrupts)
     # These unwind, so that temporary files go. Under nohup a closed terminal is to be ignored,
@@ -114,10 +122,14 @@ def _with_a_sentence() -> tuple[type[BaseException], ...]:
 
 def _say(text: str) -> None:
     """On standard error, which may be a terminal that was closed."""
-    from .commands._text import printable
-
     try:
-        print(f"tds: {printable(text)}", file=sys.stderr, flush=True)
+        from .commands._text import printable
+
+        text = printable(text)
+    except (ImportError, MemoryError):  # without the memory for it
+        text = ascii(text)[1:-1]
+    try:
+        print(f"tds: {text}", file=sys.stderr, flush=True)
     except OSError:
         pass
 

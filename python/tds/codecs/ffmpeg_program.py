@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import threading
 from abc import abstractmethod
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
@@ -26,6 +27,8 @@ from ..media.programs import common_options, encoder_facts, ffmpeg_version, find
 from .base import CodedSegment, Config, EncoderAdapter, StreamSettings
 
 _PATIENCE = 300  # seconds for one picture, by which an encoder is tried
+_LOOK = 5.0  # seconds from one look at an encoder that is waited for to the next
+_STILL = 12  # looks without a tick of processor time after which it counts as hanging
 QUEUED_PICTURES = 4  # pictures waiting for one encoder; bounds memory
 
 KEPT_IN_MEMORY = 32 << 20  # bytes of the pictures kept to code them again; the rest is on disk
@@ -210,7 +213,7 @@ class FFmpegEncoder(EncoderAdapter):
             raise ValueError(f"a picture has {self.settings.frame_bytes} bytes, not {len(picture)}")
         if self._error is not None:
             self._fail()
-        self._queue.put(picture)
+        self._wait(functools.partial(self._put, picture))
         self._frames += 1
         if self._kept is not None:
             if self._frames > self.kept_pictures:
@@ -218,13 +221,48 @@ class FFmpegEncoder(EncoderAdapter):
             else:
                 self._kept.write(picture)
 
+    # Each waits so many seconds for what it then says has come.
+
+    def _put(self, picture: bytes | memoryview | None, seconds: float) -> bool:
+        try:
+            self._queue.put(picture, timeout=seconds)
+        except queue.Full:
+            return False
+        return True
+
+    def _is_fed(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _is_over(self, seconds: float) -> bool:
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _wait(self, come: Callable[[float], bool]) -> None:
+        """Until it has come. Raises ExternalError where the encoder stands still: x265, for one,
+        waits for ever for threads that there was no memory for. Looks are counted, and not time,
+        of which much may pass while this program is stopped too."""
+        ticks, still = None, 0
+        while not come(_LOOK):
+            now = _processor_ticks(self._process.pid)
+            still = still + 1 if now is not None and now == ticks else 0
+            ticks = now
+            if still >= _STILL:
+                raise ExternalError(
+                    f"{self.name} stands still: it has used no processor time for "
+                    f"{_LOOK * _STILL:g} s, {self._frames} frames in; is there memory enough?"
+                )
+
     def finish(self) -> CodedSegment:
         packets = self._end()
         if len(packets) != self._frames and self._kept is not None:
             self._start(self.again_arguments(self.settings))
             self._kept.seek(0)
             while picture := self._kept.read(self.settings.frame_bytes):
-                self._queue.put(picture)
+                self._wait(functools.partial(self._put, picture))
             packets = self._end()
         self._drop()
         if len(packets) != self._frames:
@@ -258,8 +296,9 @@ class FFmpegEncoder(EncoderAdapter):
     def _end(self) -> list[tuple[int, bool]]:
         """Waits for the encoder; of each packet it gave its time and whether it is a
         random-access point."""
-        self._queue.put(None)
-        self._thread.join()
+        self._wait(functools.partial(self._put, None))
+        self._wait(self._is_fed)
+        self._wait(self._is_over)
         code = self._process.wait()
         self._log_file.close()
         if code != 0 or self._error is not None:
@@ -302,6 +341,15 @@ class FFmpegEncoder(EncoderAdapter):
 
     def _words(self) -> str:
         return complaints(self._said())
+
+
+def _processor_ticks(pid: int) -> int | None:
+    """That a process has used so far; None where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[11]) + int(fields[12])
 
 
 def complaints(log: str) -> str:
