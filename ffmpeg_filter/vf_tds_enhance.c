@@ -196,7 +196,7 @@ static const AVOption tds_enhance_options[] = {
     { "refine",       "enhanced too, by the model of the same name for k = 1", 0, AV_OPT_TYPE_CONST, { .i64 = HR_REFINE },       .flags = FLAGS, .unit = "hr" },
     { "strength",     "of the model's changes, 0 to 1; below 0: as the container's tag says, else 1", OFFSET(strength), AV_OPT_TYPE_FLOAT, { .dbl = -1 }, -1, 1, FLAGS },
     { "causal",       "make each frame from earlier ones alone, without delay", OFFSET(causal), AV_OPT_TYPE_BOOL, { .i64 = 0 }, 0, 1, FLAGS },
-    { "hr_qp",        "QP of the HR stream, for models that use it; -1: not known", OFFSET(hr_qp), AV_OPT_TYPE_INT, { .i64 = -1 }, -1, 63, FLAGS },
+    { "hr_qp",        "QP of the HR stream, or the one there is, for models that use it; -1: as the tag tells", OFFSET(hr_qp), AV_OPT_TYPE_INT, { .i64 = -1 }, -1, 63, FLAGS },
     { "lr_qp",        "QP of the LR stream, likewise",                     OFFSET(lr_qp), AV_OPT_TYPE_INT, { .i64 = -1 }, -1, 63, FLAGS },
     { "max_batch",    "frames given to the model at once; fewer need less memory", OFFSET(max_batch), AV_OPT_TYPE_INT, { .i64 = 4 }, 1, TDS_MAX_PENDING, FLAGS },
     { "start_time",   "output begins here; earlier frames serve as references only", OFFSET(start_time), AV_OPT_TYPE_DURATION, { .i64 = INT64_MIN }, INT64_MIN, INT64_MAX, FLAGS },

@@ -314,8 +314,9 @@ void *Session::prepared(std::unique_ptr<Prepared> &place, const Opened &opened,
 tds_backend_facts Session::facts(const Held &held, bool made) const {
     const tds_picture &picture = held.frame->picture();
     tds_backend_facts out{made || held.full ? 1 : settings_.scale, made ? 1 : 0, -1, -1};
+    out.qp = held.full ? settings_.hr_qp : settings_.lr_qp;
     if (settings_.picture_facts != 0) {
-        out.qp = picture.qp >= 0 ? picture.qp : held.full ? settings_.hr_qp : settings_.lr_qp;
+        out.qp = picture.qp >= 0 ? picture.qp : out.qp;
         out.type = picture.type;
     }
     return out;

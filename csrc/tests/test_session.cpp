@@ -525,11 +525,11 @@ TEST("what a refined HR picture becomes is the caller's: writing to it changes n
     tds_picture_release(&first);
 }
 
-TEST("QPs and types go to the model only where that is asked for") {
+TEST("the QPs of streams go to the model, those and the types of pictures where that is asked for") {
     for (const int asked : {0, 1}) {
         Session session = recording_2("", R"("full-before", "full-after")", [&](tds_settings &s) {
             s.picture_facts = asked;
-            s.hr_qp = 30;
+            s.hr_qp = 30, s.lr_qp = 33;
         });
         Samples low(16, 16, 8, 60);
         tds_picture p = low.picture(1);
@@ -542,9 +542,8 @@ TEST("QPs and types go to the model only where that is asked for") {
         CHECK_EQ(session.receive(out), TDS_OK);
         CHECK_EQ(session.receive(out), TDS_OK);
         const std::vector<float> target = asked ? std::vector<float>{1, 0, 2, 0, 27, 2, 1}
-                                                : std::vector<float>{1, 0, 2, 0, -1, -1, 1};
-        const std::vector<float> seen = asked ? std::vector<float>{1, -1, 1, 0, 30, -1, 0}
-                                              : std::vector<float>{1, -1, 1, 0, -1, -1, 0};
+                                                : std::vector<float>{1, 0, 2, 0, 33, -1, 1};
+        const std::vector<float> seen{1, -1, 1, 0, 30, -1, 0};
         std::vector<float> absent = target;
         absent[0] = absent[6] = 0;
         CHECK(record().side[0] == target);

@@ -231,8 +231,8 @@ class Session:
     are passed; hr_model_sha256 as model_sha256. causal: make each picture from those before
     it, at once. strength: 0 to 1, of the models' changes, for pictures that do not say; 0
     leaves full-size pictures as they are, bit for bit, and up-samples LR pictures. Models of
-    contract 1 know 0 and 1. picture_facts: tell models of contract 2 QPs and types, where
-    known. output_memory: "host" or "cuda". log: called with (level, message),
+    contract 1 know 0 and 1. picture_facts: tell models of contract 2 pictures' own QPs and
+    types, where known. output_memory: "host" or "cuda". log: called with (level, message),
     level "error", "warning", "info" or "debug"; None: the logger "tds" of ``logging``.
 
     Raises ValueError for a bad argument or a model that does not fit,

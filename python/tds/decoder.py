@@ -58,7 +58,9 @@ class EnhanceSettings:
     on the CPU, 0: all. strength: of the model's changes, 0 (none) to 1; what the file tells
     of single pictures is multiplied by it. causal: each picture is made from those before it
     alone. hr: whether the HR pictures of a pair, or the pictures of a plain stream, are enhanced
-    too: "auto" (as the file tells; a plain file without a tag is), "pass" or "refine".
+    too: "auto" (as the file tells; a plain file without a tag is), "pass" or "refine". hr_qp,
+    lr_qp: QPs, 0 to 63, that the streams were coded with, on the scale that VVC, HEVC and H.264
+    share; -1: what the file tells. A model that is told does better, by a third in random access.
     """
 
     backend: str = "auto"
@@ -69,6 +71,8 @@ class EnhanceSettings:
     strength: float = 1.0
     causal: bool = False
     hr: str = "auto"
+    hr_qp: int = -1
+    lr_qp: int = -1
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,8 @@ class Decoder(Iterator[Picture]):
             device=wanted.device,
             precision=wanted.precision,
             threads=wanted.threads,
-            hr_qp=pair.hints.hr_qp,
-            lr_qp=pair.hints.lr_qp,
+            hr_qp=wanted.hr_qp if wanted.hr_qp >= 0 else pair.hints.hr_qp,
+            lr_qp=wanted.lr_qp if wanted.lr_qp >= 0 else pair.hints.lr_qp,
             max_group=pair.max_group,
             kind="plain" if self.plain else "pair",
             hr_model=chosen.hr_model,

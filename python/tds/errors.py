@@ -19,8 +19,19 @@ from collections.abc import Iterator
 _ARGUMENTS = (
     *("allow-truncated", "backend", "bit-depth", "boundaries", "causal", "codec", "config", "crf"),
     *("decoder", "decoder-path", "device", "encoder", "encoder-cfg", "encoder-path", "format"),
-    *("group", "hr-pictures", "input", "intra-period", "lead", "lr-qp-offset", "model"),
-    *("output-bit-depth", "overwrite", "pix-fmt", "plain", "precision", "preset", "qp", "rate"),
+    *("group", "hr-pictures", "hr-qp", "input", "intra-period", "lead", "lr-qp"),
+    *(
+        "lr-qp-offset",
+        "model",
+        "output-bit-depth",
+        "overwrite",
+        "pix-fmt",
+        "plain",
+        "precision",
+        "preset",
+        "qp",
+        "rate",
+    ),
     *("scale", "scene-cut", "sidecar", "size", "strength", "threads", "timeout", "vcodec"),
     *("vcodec-option", "video-track"),
 )

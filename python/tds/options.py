@@ -29,6 +29,8 @@ class EnhanceOptions(TypedDict, total=False):
     strength: float
     causal: bool
     hr: Literal["auto", "pass", "refine"]
+    hr_qp: int
+    lr_qp: int
 
 
 class EncodeOptions(TypedDict, total=False):

@@ -13,6 +13,7 @@ from filter_tools import Frames, Program, retagged, tag_of
 
 import tds
 import tools
+from tds import models
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +156,32 @@ def test_a_plain_plan_s_tag_is_followed(
     assert ran.output.count("status=refined") == 20 and ran.output.count("status=passed") == 5
     plain = tds.encode(small, tmp_path / "p.mp4", plan="plain", **options).path
     assert ffmpeg.frames("-i", plain, "-vf", "tds_enhance", **search) == tools.pictures(plain)
+
+
+def test_a_model_is_told_the_qp_by_the_tag_or_by_a_person(
+    ffmpeg: Program, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same by every door; and it makes a difference."""
+    (tmp_path / "fast-k1.pt").symlink_to(models.find("fast", 1).path)
+    monkeypatch.setenv("TDS_MODEL_PATH", str(tmp_path))
+    coding = {"codec": "hevc", "preset": "ultrafast", "qp": 37}
+    tagged = tds.encode(
+        small, tmp_path / "o.mp4", plan="plain-enhanced", model="fast", strength=1.0, **coding
+    ).path
+    bare = tmp_path / "bare.mp4"
+    tools.ffmpeg("-i", tagged, "-map", 0, "-c", "copy", "-map_metadata", -1, bare)
+
+    def shown(pictures: tds.Decoder) -> list[str]:
+        with pictures:
+            return [tools.digest(p.planes) for p in pictures]
+
+    options = {"model": "fast", "device": "cpu"}
+    told = shown(tds.decode(tagged, **options))
+    assert shown(tds.enhance(bare, **options, hr_qp=37)) == told
+    assert shown(tds.enhance(bare, **options)) != told
+    graph = "tds_enhance=inputs=1:model=fast:device=cpu"
+    for source, more in ((tagged, ""), (bare, ":hr_qp=37")):
+        frames = ffmpeg.frames(
+            "-i", source, "-filter_complex", graph + more, TDS_MODEL_PATH=str(tmp_path)
+        )
+        assert [digest for _, digest in frames] == told

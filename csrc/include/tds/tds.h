@@ -246,9 +246,9 @@ typedef struct tds_settings {
                                     0 by default */
     float strength;        /* of the models' changes, 0 to 1 (default), for pictures that do not
                               say; models of contract 1 know 0 and 1 */
-    int32_t picture_facts; /* not 0: models of contract 2 are told QPs (of each picture, else of
-                              its stream) and types; 0 (default): they are not, since not every
-                              caller knows them and all are to get the same pictures */
+    int32_t picture_facts; /* not 0: models of contract 2 are told each picture's own QP, where it
+                              has one, and type; 0 (default): only what hr_qp and lr_qp say, since
+                              not every caller knows more and all are to get the same pictures */
 
     tds_memory output_memory; /* where outputs live that are not passed through, which stay
                                  where they were sent from; TDS_MEMORY_HOST by default */

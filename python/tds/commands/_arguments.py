@@ -90,6 +90,17 @@ def add_enhancer(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="of a pair: pass them as they are or refine them too (default: as the file tells)",
     )
+    group.add_argument(
+        "--hr-qp",
+        type=int,
+        default=-1,
+        metavar="QP",
+        help="that the HR stream, or the one there is, was coded with: models do better when they "
+        "are told (default: as the file tells)",
+    )
+    group.add_argument(
+        "--lr-qp", type=int, default=-1, metavar="QP", help="likewise of the LR stream"
+    )
 
 
 def enhance_settings(args: argparse.Namespace) -> EnhanceSettings:
@@ -102,6 +113,8 @@ def enhance_settings(args: argparse.Namespace) -> EnhanceSettings:
         args.strength,
         args.causal,
         args.hr_pictures,
+        args.hr_qp,
+        args.lr_qp,
     )
 
 
