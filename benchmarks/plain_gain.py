@@ -161,6 +161,8 @@ def main() -> int:
     p.add_argument("--preset", nargs="+", default=[], metavar="CODEC=PRESET",
                    help="other than medium (hevc, h264) and fast (vvc)")  # fmt: skip
     p.add_argument("--qp", nargs="+", type=int, default=[27, 32, 37, 42])
+    p.add_argument("--tell-qp", action="store_true",
+                   help="models are told the QP, as by files of tds encode or --hr-qp")  # fmt: skip
     p.add_argument("--max-frames", type=int, default=17, help="of each clip, 0: all (17)")
     p.add_argument("--device", default="auto")
     p.add_argument("--precision", default="auto")
@@ -187,6 +189,7 @@ def main() -> int:
             plans=(Plan(kind=PLAIN),),
             title="Plain streams, enhanced",
             models=tuple(args.models),
+            tell_qp=args.tell_qp,
             frames=args.max_frames,
             device=args.device,
             precision=args.precision,

@@ -189,6 +189,32 @@ def test_a_plain_stream_is_enhanced_whole_by_a_model_for_k_1(clips, tmp_path):
     assert points["blend", 36]["whole"]["test"]["psnr_y"] == pytest.approx(np.mean(psnrs), abs=0.05)
 
 
+def test_models_for_plain_streams_are_told_the_qp_where_that_is_asked(clips, tmp_path):
+    """What is measured otherwise is measured anew; what is not, is not."""
+    cache = Cache(tmp_path / "cache")
+    found = {}
+    for told in (False, True):
+        evaluation = _config(
+            tmp_path,
+            clips / "clip0.mkv",
+            codecs=["hevc"],
+            configs=["ai"],
+            qps=[30, 36],
+            plans=["plain"],
+            models=["fast"],
+            frames=3,
+            tell_qp=told,
+            perceptual=False,
+            crops=0,
+        )
+        outcome = evaluate(evaluation, cache, InProcess())
+        found[told] = {
+            (p["enhancer"], p["qp"]): p["whole"]["test"]["psnr_y"] for p in outcome.results.points
+        }
+    differ = {key for key, psnr in found[False].items() if psnr != found[True][key]}
+    assert differ == {("fast", 30), ("fast", 36)}
+
+
 def test_whole_stream_is_what_tds_encode_and_measure_find(outcome, clips, tmp_path):
     """The same pair through the product's own commands gives the same bits and PSNR."""
     result = tds.encode(

@@ -234,6 +234,13 @@ class Evaluation:
             "Bicubic and Lanczos (for k = 1: none) are always run"
         ),
     ] = (ALL_MODELS,)
+    tell_qp: Annotated[
+        bool,
+        Field(
+            description="plans of kind `plain`: tell models the QP, as the tag of a file of "
+            "`tds encode` does; without it they see what they see of any file"
+        ),
+    ] = False
     frames: Annotated[int, Field(ge=0, description="of each clip at most, 0: all")] = 0
     intra_period: Annotated[
         int,

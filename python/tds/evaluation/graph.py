@@ -249,6 +249,8 @@ class _Builder:
                 by["device"] = device_of(backend, self.e.device)  # not "auto": see the cache
                 by["precision"] = self.e.precision
             if enhancer.kind == "model":
+                if self.e.tell_qp and "plain" in inputs:
+                    spec["told"] = True
                 by["model"] = enhancer.key
                 spec["torch"] = self.tools["torch"]
                 files += (enhancer.key,)

@@ -62,7 +62,8 @@ class PairedSpec(TypedDict, total=False):
 class MeasureSpec(PairedSpec):
     """What is shown of coded streams, against the source. clip, frames: as of StreamSpec. width,
     height, bit_depth, rate: of the clip. metrics, decoder, pictures, engine, torch: versions of
-    what measures (work.tools). enhancer: None for the plain stream as it is, which is no pair."""
+    what measures (work.tools). enhancer: None for the plain stream as it is, which is no pair.
+    told: True where a model for plain streams is told the QP."""
 
     clip: str
     frames: int
@@ -77,6 +78,7 @@ class MeasureSpec(PairedSpec):
     torch: NotRequired[str]
     ms_ssim: bool
     perceptual: NotRequired[bool]
+    told: NotRequired[bool]
     enhancer: EnhancerSpec | None
 
 

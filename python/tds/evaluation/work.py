@@ -338,6 +338,7 @@ def _plain(spec: MeasureSpec, place: Place, records: dict[str, StreamRecord]) ->
         device=settings.device,
         precision=settings.precision,
         threads=settings.threads,
+        hr_qp=spec["hr_qp"] if spec.get("told") else -1,
     ) as session:
         ran = _ran(session)
         while not session.ended:
