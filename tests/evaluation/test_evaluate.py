@@ -155,6 +155,7 @@ def test_a_plain_stream_is_enhanced_whole_by_a_model_for_k_1(clips, tmp_path):
         codecs=["h264"],
         configs=["ra"],
         qps=[30, 36],
+        anchor_qps=[36, 42, 60],  # H.264 ends at 51
         plans=["plain"],
         models=[str(model)],
         perceptual=False,
@@ -162,6 +163,13 @@ def test_a_plain_stream_is_enhanced_whole_by_a_model_for_k_1(clips, tmp_path):
     )
     cache = Cache(tmp_path / "cache")
     found = evaluate(evaluation, cache, InProcess())
+    (more,) = found.results.anchors
+    last = next(p for p in found.results.points if p["qp"] == 36)["whole"]["anchor"]
+    assert more["qp"] == 42 and more["whole"]["bits"] < last["bits"]
+    assert more["whole"]["psnr_y"] == more["type"]["psnr_y"] < last["psnr_y"]
+    write_report(report_of(found), tmp_path / "report")
+    again = read_report(tmp_path / "report" / "results.json")
+    assert (again.results.anchors, again.results.bd) == ([more], found.results.bd)
     points = {(p["enhancer"], p["qp"]): p for p in found.results.points}
     assert points.keys() == {(e, q) for e in ("none", "blend") for q in (30, 36)}
     for (enhancer, _), p in points.items():

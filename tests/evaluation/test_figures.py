@@ -50,6 +50,27 @@ def test_bd_psnr_has_an_overlap_of_its_own():
     assert (m["quality_clips"], m["quality_without_figure"], m["quality_low_overlap"]) == (2, 0, 0)
 
 
+def test_an_anchor_with_qps_of_its_own_reaches_as_far_as_the_test():
+    """Of its points those are taken that span what the test spans, so what lies beyond takes
+    nothing from the overlap; those of other plans do not count."""
+
+    def anchor(quality, plan="P"):
+        side = _side(100 * 2 ** ((quality - 30) / 3), quality)
+        return {"clip": "a", "codec": "VVC", "config": "ai", "plan": plan, "qp": 0,
+                "whole": side, "type": side}  # fmt: skip
+
+    def luma(points, anchors):
+        found = assemble_again(points, [], anchors=anchors)
+        return next(r for r in found.bd if (r["metric"], r["method"]) == ("psnr_y", "pchip"))
+
+    points = _points("a", -6)  # 24 to 33 dB, the anchor 30 to 39
+    assert luma(points, [anchor(q, "Q") for q in (24, 27)])["overlap"] == pytest.approx(0.2)
+    row = luma(points, [anchor(q) for q in (27, 24, 21, 18, 15)])
+    assert (row["overlap"], row["trusted"]) == (1, True)
+    assert row["rate"] == pytest.approx(300, abs=0.1)  # 6 dB less at equal bits: four times
+    assert row["quality"] == pytest.approx(-6, abs=0.01)
+
+
 def test_a_bd_psnr_of_little_overlap_is_marked_and_counted():
     far = _points("c", 1)
     for p in far:

@@ -12,6 +12,7 @@ import pytest
 
 from tds.evaluation.clips import ClipSource
 from tds.evaluation.metrics import averages, compare, temporal_error
+from tds.measuring.psnr import IDENTICAL
 from tds.media.planar import picture_bytes, planes_in
 from tds.media.programs import find_ffmpeg
 
@@ -101,6 +102,21 @@ def test_vmaf_agrees_with_ffmpeg(sequences, measured):
     assert 20 < theirs < 99
 
 
+def test_xpsnr_agrees_with_ffmpeg_whose_first_input_is_the_source(sequences, measured, tmp_path):
+    source, decoded = sequences
+    log = tmp_path / "xpsnr.txt"
+    _filter(source, decoded, f"xpsnr=stats_file={log}")
+    theirs = [float(x) for x in re.findall(r"XPSNR y: ([\d.]+)", log.read_text())]
+    assert measured[1].xpsnr == pytest.approx(theirs, abs=1e-4)
+    assert len(theirs) == FRAMES
+
+
+def test_pictures_without_any_error_have_an_xpsnr_all_the_same(tmp_path):
+    planes = [np.full(s, 9, np.uint8) for s in ((64, 64), (32, 32), (32, 32))]
+    quality = compare(iter([(planes, planes)]), 8, Fraction(25), tmp_path)
+    assert quality.xpsnr == [IDENTICAL]
+
+
 def test_weighted_psnr_is_6_1_1(measured):
     m = measured[0]
     assert m["psnr_611"] == pytest.approx((6 * m["psnr_y"] + m["psnr_u"] + m["psnr_v"]) / 8)
@@ -120,7 +136,7 @@ def test_psnr_alone_needs_no_filters(sequences, measured, tmp_path, monkeypatch)
     depth = 8 if _planes(sequences[0])[0][0].dtype == np.uint8 else 10
     quality = compare(iter(pairs), depth, Fraction(25), tmp_path, perceptual=False)
     assert (quality.y, quality.temporal) == (measured[1].y, measured[1].temporal)
-    assert quality.ssim == quality.ms_ssim == quality.vmaf == [None] * FRAMES
+    assert quality.ssim == quality.ms_ssim == quality.vmaf == quality.xpsnr == [None] * FRAMES
     assert not list(tmp_path.iterdir())
 
 

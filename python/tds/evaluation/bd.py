@@ -58,7 +58,7 @@ def _delta(anchor: Curve, test: Curve, method: str, by_rate: bool) -> Delta:
     if method not in METHODS:
         raise ValueError(f"no BD method {method!r}; there are {', '.join(METHODS)}")
     curves = []
-    for name, points in (("anchor", anchor), ("test", test)):
+    for name, points in (("anchor", _beside(anchor, test, by_rate)), ("test", test)):
         ordered = sorted((float(r), float(q)) for r, q in points)
         if any(not (r > 0 and math.isfinite(r) and math.isfinite(q)) for r, q in ordered):
             return Delta(math.nan, 0.0, f"the {name}'s curve has a rate or quality that is none")
@@ -96,6 +96,30 @@ def _delta(anchor: Curve, test: Curve, method: str, by_rate: bool) -> Delta:
     if overlap < MIN_OVERLAP:
         note = f"the curves overlap in {overlap:.0%} only"
     return Delta(float(value), overlap, note)
+
+
+def _beside(anchor: Curve, test: Curve, by_rate: bool) -> Curve:
+    """The points of an anchor that has more of them than the test: those next to each other, as
+    many as the test has or more, whose range is most nearly the test's. What lies beyond is not
+    integrated over, and would only make the overlap look smaller than it need be."""
+    fewest = len(test)
+    if len(anchor) <= fewest:
+        return anchor
+    axis = 0 if by_rate else 1
+    ordered = sorted(anchor)
+
+    def along(points: Curve) -> np.ndarray:
+        values = np.array([p[axis] for p in points], dtype=float)
+        return np.log10(values) if by_rate else values
+
+    if not all(np.all(np.isfinite(along(points))) for points in (ordered, test)):
+        return anchor
+    runs = [
+        ordered[i:j]
+        for i in range(len(ordered) - fewest + 1)
+        for j in range(i + fewest, len(ordered) + 1)
+    ]
+    return max(runs, key=lambda run: _overlap(along(run), along(test)))
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -222,6 +222,13 @@ class Evaluation:
         ],
         Field(min_length=1, description="kinds of plan, or maps (below)"),
     ]
+    anchor_qps: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=63)], ...],
+        Field(
+            description="more QPs for the plain stream alone, so that its curve spans what the "
+            "pairs' do; those above a codec's last are left out for it"
+        ),
+    ] = ()
     title: Annotated[
         str,
         Field(description="of the report", json_schema_extra={"default_words": "the file's name"}),
@@ -280,8 +287,8 @@ class Evaluation:
     perceptual: Annotated[
         bool,
         Field(
-            description="work out SSIM, MS-SSIM and VMAF; without them measuring takes a tenth of "
-            "the time"
+            description="work out SSIM, MS-SSIM, VMAF and XPSNR; without them measuring takes a "
+            "tenth of the time"
         ),
     ] = True
     source: Path | None = field(default=None, init=False, compare=False)  # the file
@@ -306,6 +313,8 @@ class Evaluation:
         )  # those are run anyway
         object.__setattr__(self, "models", tuple(models))
         object.__setattr__(self, "qps", tuple(sorted(self.qps)))
+        more = set(self.anchor_qps) - set(self.qps)
+        object.__setattr__(self, "anchor_qps", tuple(sorted(more)))
 
 
 def load(path: Path, clips: list[Path] | None = None) -> Evaluation:

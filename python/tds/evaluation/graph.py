@@ -82,11 +82,27 @@ class Point:
     anchor_measure: Job[MeasureSpec]
 
 
+@dataclass(frozen=True)
+class AnchorPoint:
+    """The plain stream at a QP at which no pair is coded, as the anchor of a plan."""
+
+    clip: Clip
+    coding: Coding
+    config: Config
+    plan: Plan
+    qp: int
+    layout: Layout
+    anchor: Job[StreamSpec]
+    anchor_measure: Job[MeasureSpec]
+
+
 @dataclass
 class Graph:
-    """Everything to be run. files: source clips by sha256 and models by key."""
+    """Everything to be run. anchors: beside those of the points. files: source clips by sha256
+    and models by key."""
 
     points: list[Point]
+    anchors: list[AnchorPoint]
     jobs: list[Job[Any]]
     files: dict[str, Path]
     enhancers: list[Enhancer]
@@ -265,8 +281,11 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
     Raises InputError for a clip a plan cannot be used on."""
     b = _Builder(evaluation)
     points = []
+    anchors = []
     e = evaluation
-    for clip, coding, config, qp in product(clips, e.codecs, e.configs, e.qps):
+    for clip, coding, config, qp in product(clips, e.codecs, e.configs, e.qps + e.anchor_qps):
+        if qp > coding.codec.max_qp:
+            continue
         for plan in e.plans:
             try:
                 layout = lay_out(clip.frames, clip.cuts(e.scene_cut), plan, config, e.intra_period)
@@ -275,6 +294,11 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
             anchor = b.stream(clip, coding, config, qp, 1, layout.plain, "plain")
             what = f"{clip.name} {coding.codec.value} {config.value} QP {qp}"
             anchor_measure = b.measure(clip, {"plain": anchor}, f"measure {what} plain")
+            if qp not in e.qps:
+                anchors.append(
+                    AnchorPoint(clip, coding, config, plan, qp, layout, anchor, anchor_measure)
+                )
+                continue
             lr_qp = qp + plan.lr_qp_offset
             same: dict[str, Job[Any]] = {}
             if plan.kind == PLAIN:
@@ -327,4 +351,4 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
                 )
     files = {clip.sha256: clip.path for clip in clips}
     files |= {x.key: x.path for x in enhancers if x.path is not None}
-    return Graph(points, list(b.jobs.values()), files, enhancers, clips)
+    return Graph(points, anchors, list(b.jobs.values()), files, enhancers, clips)

@@ -5,7 +5,8 @@ Worked out from the planes as the decoder or the engine gives them, at the depth
 were coded with (8 bit for 8-bit sources), without conversion, cropping or clipping.
 
 PSNR is ours, so that it is not capped (libvmaf stops at 60 dB). SSIM, MS-SSIM and VMAF
-are those of FFmpeg's ``ssim`` and ``libvmaf`` filters on the same samples.
+are those of FFmpeg's ``ssim`` and ``libvmaf`` filters on the same samples, XPSNR that of its
+``xpsnr`` filter.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import cast
 import numpy as np
 
 from ..errors import ExternalError, MissingError
-from ..measuring.psnr import psnr
+from ..measuring.psnr import IDENTICAL, psnr
 from ..media.planar import Plane, picture_bytes, pix_fmt_of
 from ..media.programs import ffmpeg_version, find_ffmpeg
 from .records import Means, Quality
@@ -37,10 +38,10 @@ class FrameQuality:
     """One list entry a frame, in display order.
 
     y, u, v: PSNR in dB (quality.psnr). ssim: of luma, 0 to 1. ms_ssim: of luma; None for
-    pictures smaller than MS_SSIM_SMALLEST. vmaf: 0 to 100 by the model's definition. All three
-    are None where they were not asked for. temporal: mean absolute difference, in code values of
-    luma, between this frame's change from the one before and the source's change; 0 is perfectly
-    consistent. None for the first frame.
+    pictures smaller than MS_SSIM_SMALLEST. vmaf: 0 to 100 by the model's definition. xpsnr: of
+    luma, in dB, IDENTICAL at most. All four are None where they were not asked for. temporal: mean
+    absolute difference, in code values of luma, between this frame's change from the one before and
+    the source's change; 0 is perfectly consistent. None for the first frame.
     """
 
     y: list[float] = field(default_factory=list)
@@ -49,6 +50,7 @@ class FrameQuality:
     ssim: list[float | None] = field(default_factory=list)
     ms_ssim: list[float | None] = field(default_factory=list)
     vmaf: list[float | None] = field(default_factory=list)
+    xpsnr: list[float | None] = field(default_factory=list)
     temporal: list[float | None] = field(default_factory=list)
 
     def to_dict(self) -> Quality:
@@ -74,6 +76,7 @@ def averages(quality: Quality, frames: Iterable[int]) -> Means:
         "ssim": mean(quality["ssim"]),
         "ms_ssim": mean(quality["ms_ssim"]),
         "vmaf": mean(quality["vmaf"]),
+        "xpsnr": mean(quality["xpsnr"]),
         "temporal": mean(quality["temporal"]),
     }
 
@@ -88,14 +91,14 @@ def compare(
     perceptual: bool = True,
 ) -> FrameQuality:
     """Quality of (source, decoded) planes; 4:2:0, all of one size. perceptual: also what FFmpeg's
-    filters work out (SSIM, MS-SSIM, VMAF), else None in their places.
+    filters work out (SSIM, MS-SSIM, VMAF, XPSNR), else None in their places.
 
     folder: a scratch folder; both sequences are written there for FFmpeg and removed."""
     out = FrameQuality()
     measured = _measured(pairs, out, bit_depth)
     if not perceptual:
         frames = sum(1 for _ in measured)
-        for values in (out.ssim, out.ms_ssim, out.vmaf):
+        for values in (out.ssim, out.ms_ssim, out.vmaf, out.xpsnr):
             values += [None] * frames
         return out
     size = (0, 0)
@@ -153,8 +156,10 @@ def _ffmpeg_metrics(
     vmaf = f"libvmaf=log_fmt=json:log_path=vmaf.json:n_threads={threads}"
     vmaf += f":model=version={VMAF_MODEL}" + (":feature=name=float_ms_ssim" if with_ms else "")
     graph = (
-        "[0:v]split[d1][d2];[1:v]split[s1][s2];"
-        f"[d1][s1]ssim=stats_file=ssim.txt,nullsink;[d2][s2]{vmaf}"
+        "[0:v]split=3[d1][d2][d3];[1:v]split=3[s1][s2][s3];"
+        f"[d1][s1]ssim=stats_file=ssim.txt,nullsink;[d2][s2]{vmaf};"
+        # What the eye minds is weighed by the first one.
+        "[s3][d3]xpsnr=stats_file=xpsnr.txt,nullsink"
     )
     command = [program, "-hide_banner", "-nostdin", "-loglevel", "error"]
     command += [*raw, "-i", names[1], *raw, "-i", names[0], "-lavfi", graph, "-f", "null", "-"]
@@ -163,12 +168,14 @@ def _ffmpeg_metrics(
         raise ExternalError(f"ffmpeg's quality filters failed: {done.stderr.strip()[-400:]}")
     stats = (folder / "ssim.txt").read_text()
     out.ssim = [float(m) for m in re.findall(r"\bY:([\d.]+)", stats)]
+    found = re.findall(r"^n: .*?XPSNR y: *(\S+)", (folder / "xpsnr.txt").read_text(), re.M)
+    out.xpsnr = [min(float(value), IDENTICAL) for value in found]
     frames = json.loads((folder / "vmaf.json").read_text())["frames"]
     out.vmaf = [f["metrics"]["vmaf"] for f in frames]
     out.ms_ssim = [f["metrics"].get("float_ms_ssim") for f in frames]
-    for name in ("ssim.txt", "vmaf.json"):
+    for name in ("ssim.txt", "vmaf.json", "xpsnr.txt"):
         (folder / name).unlink()
-    if not len(out.ssim) == len(out.vmaf) == len(out.y):
+    if not len(out.ssim) == len(out.vmaf) == len(out.xpsnr) == len(out.y):
         raise ExternalError(
             f"ffmpeg's quality filters compared {len(out.vmaf)} frames of {len(out.y)}"
         )
@@ -176,12 +183,12 @@ def _ffmpeg_metrics(
 
 @functools.cache
 def metrics_program() -> str:
-    """An ffmpeg program with the ssim and libvmaf filters. Raises MissingError."""
+    """An ffmpeg program with the ssim, libvmaf and xpsnr filters. Raises MissingError."""
     program = find_ffmpeg()
     listing = subprocess.run(
         [program, "-hide_banner", "-filters"], capture_output=True, text=True, timeout=60
     ).stdout
-    for name in ("ssim", "libvmaf"):
+    for name in ("ssim", "libvmaf", "xpsnr"):
         if not re.search(rf"^ \S+ +{name} ", listing, re.MULTILINE):
             raise MissingError(
                 f"{program} has no {name} filter, which the evaluation needs: "
@@ -191,5 +198,5 @@ def metrics_program() -> str:
 
 
 def metrics_version() -> str:
-    """What works out SSIM, MS-SSIM and VMAF, for the cache and for reports."""
-    return f"FFmpeg {ffmpeg_version(metrics_program())}, {VMAF_MODEL}"
+    """What works out SSIM, MS-SSIM, VMAF and XPSNR, for the cache and for reports."""
+    return f"FFmpeg {ffmpeg_version(metrics_program())}, {VMAF_MODEL}, XPSNR"

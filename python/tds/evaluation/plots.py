@@ -6,18 +6,19 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..files import whole_file
 from .config import PASSED, PLAIN
-from .records import Metric, PointRow
+from .records import AnchorRow, Metric, PointRow
 from .results import COUNTINGS, METRICS, curve
 
 _STYLES = ("-", "--", ":", "-.", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (1, 3)))
 
 
-def write_plots(points: list[PointRow], folder: Path) -> None:
+def write_plots(points: list[PointRow], folder: Path, anchors: Sequence[AnchorRow] = ()) -> None:
     """RD curves (luma PSNR and VMAF) and bits of every codec and configuration."""
     import matplotlib
 
@@ -31,7 +32,8 @@ def write_plots(points: list[PointRow], folder: Path) -> None:
             for metric in metrics:
                 if all(p["whole"]["test"][metric] is None for p in own):
                     continue  # not worked out
-                _curves(own, metric, f"{codec} {config.upper()}", folder / f"{name}-{metric}.png")
+                title = f"{codec} {config.upper()}"
+                _curves(own, anchors, metric, title, folder / f"{name}-{metric}.png")
             _bits(own, f"{codec} {config.upper()}", folder / f"{name}-bits.png")
 
 
@@ -44,7 +46,13 @@ def _is_anchor(point: PointRow) -> bool:
     return point["kind"] == OF_BEFORE or (point["kind"], point["enhancer"]) == (PLAIN, PASSED)
 
 
-def _curves(points: list[PointRow], metric: Metric, title: str, path: Path) -> None:
+def _curves(
+    points: list[PointRow],
+    anchors: Sequence[AnchorRow],
+    metric: Metric,
+    title: str,
+    path: Path,
+) -> None:
     import matplotlib.pyplot as plt
 
     clips = list(dict.fromkeys(p["clip"] for p in points))
@@ -65,8 +73,8 @@ def _curves(points: list[PointRow], metric: Metric, title: str, path: Path) -> N
                     style = _STYLES[i % len(_STYLES)]
                     if j == 0 and (i == 0 or counting == "type"):
                         label = "plain" if counting == "whole" else f"plain, frames of {plan}"
-                        rates, values = zip(*sorted(curve(one, counting, "anchor", metric)),
-                                            strict=True)  # fmt: skip
+                        plain = curve(one, counting, "anchor", metric, anchors)
+                        rates, values = zip(*sorted(plain), strict=True)
                         ax.plot(rates, values, "k", linestyle=style, marker=".", label=label, lw=2)
                     rates, values = zip(*sorted(curve(one, counting, "test", metric)), strict=True)
                     ax.plot(rates, values, color=f"C{j}", linestyle=style, marker=".", lw=1.2,
@@ -75,7 +83,7 @@ def _curves(points: list[PointRow], metric: Metric, title: str, path: Path) -> N
             _rate_ticks(ax)
             ax.set_title(f"{clip}, {words}", fontsize=9)
             ax.set_xlabel("kbit/s", fontsize=8)
-            ax.set_ylabel(METRICS[metric] + (" (dB)" if metric.startswith("psnr") else ""),
+            ax.set_ylabel(METRICS[metric] + (" (dB)" if "psnr" in metric else ""),
                           fontsize=8)  # fmt: skip
             ax.tick_params(labelsize=8)
             ax.grid(alpha=0.3, which="both")

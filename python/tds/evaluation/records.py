@@ -14,7 +14,7 @@ Counting = Literal["whole", "type"]
 """Of all frames and bits, or of the frames that were down-sampled (docs/evaluation.md)."""
 SideName = Literal["test", "anchor"]
 Group = Literal["codec", "config", "plan", "enhancer"]
-Metric = Literal["psnr_y", "psnr_611", "psnr_u", "psnr_v", "ssim", "ms_ssim", "vmaf"]
+Metric = Literal["psnr_y", "psnr_611", "psnr_u", "psnr_v", "ssim", "ms_ssim", "vmaf", "xpsnr"]
 MeanName = Metric | Literal["temporal"]
 
 # ------------------------------------------------------------ specifications --
@@ -126,6 +126,7 @@ class Quality(TypedDict):
     ssim: list[float | None]
     ms_ssim: list[float | None]
     vmaf: list[float | None]
+    xpsnr: list[float | None]
     temporal: list[float | None]
 
 
@@ -164,6 +165,7 @@ class Means(TypedDict):
     ssim: float | None
     ms_ssim: float | None
     vmaf: float | None
+    xpsnr: float | None
     temporal: float | None
 
 
@@ -221,6 +223,20 @@ PointRow = TypedDict(
     },
 )
 """One clip, codec, configuration, plan, enhancer and QP, with the anchor beside it."""
+
+
+class AnchorRow(TypedDict):
+    """The plain stream at a QP of its own, as the anchor of one plan (whose frames are counted
+    per frame type)."""
+
+    clip: str
+    codec: str
+    config: str
+    plan: str
+    qp: int
+    whole: Side
+    type: Side
+
 
 BdRow = TypedDict(
     "BdRow",

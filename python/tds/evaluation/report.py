@@ -79,7 +79,7 @@ def read_report(path: Path) -> Report:
             found["title"],
             found.get("description", ""),
             exclude_seen,
-            assemble_again(found["points"], found["marks"], exclude_seen),
+            assemble_again(found["points"], found["marks"], exclude_seen, found.get("anchors", [])),
             [c for c in found["crops"] if "source" in c],
             found["provenance"],
             found["complexity"],
@@ -117,7 +117,7 @@ def write_report(report: Report, folder: Path) -> tuple[Path, str]:
         _csv(folder / "complexity.csv", report.complexity)
     from .plots import write_plots
 
-    write_plots(r.points, folder / "png")
+    write_plots(r.points, folder / "png", r.anchors)
     page = folder / "index.html"
     _text(page, render(report))
     return page, terminal_table(r)
@@ -163,6 +163,7 @@ def _json(report: Report) -> dict[str, Any]:
         "provenance": report.provenance,
         "marks": r.marks,
         "points": r.points,
+        "anchors": r.anchors,
         "means": _columns(r.means),
         "bd": _columns(r.bd),
         "temporal": _columns(r.temporal),
@@ -408,6 +409,10 @@ def _page_data(r: Results) -> dict[str, Any]:
             }
             for p in points
         ],
+        "anchors": [
+            {k: a[k] for k in ("clip", "codec", "config", "plan", "qp", WHOLE, TYPE)}
+            for a in r.anchors
+        ],
         "bd": [[*key(b, "clip"), rounded(b["rate"]), b["trusted"], b["note"]] for b in r.bd],
         "means": [
             [*key(m, "class"), rounded(m["rate"]), not m["low_overlap"], _caveat(m)]
@@ -512,8 +517,8 @@ frames in AI. It leaves out what the HR frames cost.</dd>
 the countings differ by the parameter sets. Without a model nothing is changed, so that BD-rate is
 0 by construction; that line checks the whole chain.</dd>
 <dt>PSNR</dt><dd>Per frame and plane, then the mean over frames; 6:1:1 is (6 Y + U + V) / 8.</dd>
-<dt>SSIM, MS-SSIM, VMAF</dt><dd>FFmpeg's ssim and libvmaf filters on the decoded frames, luma;
-VMAF's model v0.6.1.</dd>
+<dt>SSIM, MS-SSIM, VMAF, XPSNR</dt><dd>FFmpeg's ssim, libvmaf and xpsnr filters on the decoded
+frames, luma; VMAF's model v0.6.1.</dd>
 <dt>Temporal</dt><dd>Mean absolute difference between a frame's change from the one before and the
 source's change, in code values of luma.</dd>
 <dt>BD-rate, BD-PSNR</dt><dd>By the bjontegaard library. Overlap is the part of the range that

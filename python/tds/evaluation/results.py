@@ -12,19 +12,21 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from ..errors import InputError
 from ..plan import Role
 from .bd import METHODS, Curve, bd_quality, bd_rate, mean_over_clips
 from .cache import Cache
+from .clips import Clip
 from .config import LR_ONLY
-from .graph import Graph, Point
+from .graph import AnchorPoint, Graph, Point
 from .metrics import averages
 from .records import (
+    AnchorRow,
     BdRow,
     Counting,
     MeanRow,
@@ -43,6 +45,10 @@ T = TypeVar("T")
 
 WHOLE: Counting = "whole"
 TYPE: Counting = "type"
+SIDES: tuple[SideName, ...] = ("test", "anchor")
+ANCHOR_OF: tuple[Literal["clip", "codec", "config", "plan"], ...] = (
+    *("clip", "codec", "config", "plan"),
+)
 COUNTINGS: dict[Counting, str] = {WHOLE: "whole stream", TYPE: "per frame type"}
 METRICS: dict[Metric, str] = {
     "psnr_y": "PSNR Y",
@@ -52,6 +58,7 @@ METRICS: dict[Metric, str] = {
     "ssim": "SSIM",
     "ms_ssim": "MS-SSIM",
     "vmaf": "VMAF",
+    "xpsnr": "XPSNR",
 }
 
 
@@ -75,12 +82,14 @@ class Facts:
     pictures_by: frozenset[str] = frozenset()
 
 
-def facts(point: Point, cache: Cache, anchor: bool) -> Facts:
+def facts(point: Point | AnchorPoint, cache: Cache, anchor: bool) -> Facts:
     """From the records of what was run, not from what was asked for.
 
     Raises UnfairError for streams of a pair that do not belong together."""
-    streams = {"plain": point.anchor} if anchor else point.streams
-    measure = point.anchor_measure if anchor else point.measure
+    if anchor or isinstance(point, AnchorPoint):
+        streams, measure = {"plain": point.anchor}, point.anchor_measure
+    else:
+        streams, measure = point.streams, point.measure
     # Records of before they held these say it by their key, which is the hash of the description.
     records = {
         name: cast(
@@ -160,6 +169,7 @@ class Results:
     """Plain values throughout, as in results.json (records.py has their types)."""
 
     points: list[PointRow] = field(default_factory=list)
+    anchors: list[AnchorRow] = field(default_factory=list)
     bd: list[BdRow] = field(default_factory=list)
     means: list[MeanRow] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
@@ -184,6 +194,12 @@ def assemble(graph: Graph, cache: Cache, exclude_seen: bool = True) -> Results:
         ):
             marks[mark] = None
         out.points.append(_point(point, cache))
+    beside = {curve_of(p): facts(p, cache, True) for p in graph.points}
+    for anchor in graph.anchors:
+        if (known := beside.get(curve_of(anchor))) is not None:
+            of = replace(facts(anchor, cache, True), qp=known.qp)
+            marks |= dict.fromkeys(check_fair(of, known, anchor.anchor_measure.label))
+            out.anchors.append(_anchor(anchor, cache))
     for enhancer in graph.enhancers:
         for clip in graph.clips:
             if enhancer.saw(clip):
@@ -201,20 +217,34 @@ def assemble(graph: Graph, cache: Cache, exclude_seen: bool = True) -> Results:
             f"the model {name} enhanced {total - plain} of {total} down-sampled frames in the plan "
             f"{plan}; it has no way without references, so the others are bicubic"
         ] = None
-    out.bd = _bd(out.points)
+    out.bd = _bd(out.points, out.anchors)
     out.means = _means(out.points, out.bd, exclude_seen)
     out.temporal = _temporal(out.points, exclude_seen)
     out.marks = list(dict.fromkeys([*marks, *_overlap_marks(out.bd)]))
     return out
 
 
-def assemble_again(points: list[PointRow], marks: list[str], exclude_seen: bool = True) -> Results:
+def curve_of(point: Point | AnchorPoint) -> tuple[str, str, str, str]:
+    """What an anchor's curve is of; the names are those in rows."""
+    return point.clip.name, point.coding.label, point.config.value, point.plan.label
+
+
+def assemble_again(
+    points: list[PointRow],
+    marks: list[str],
+    exclude_seen: bool = True,
+    anchors: Sequence[AnchorRow] = (),
+) -> Results:
     """All figures from the points of a report, which hold everything that was measured.
 
     marks: those of the report; what they say of figures is brought up to date."""
-    bd = _bd(points)
+    for side in (p[counting][s] for p in points for counting in COUNTINGS for s in SIDES):
+        for metric in METRICS:
+            side.setdefault(metric, None)  # reports of before have fewer
+    bd = _bd(points, anchors)
     return Results(
         points,
+        list(anchors),
         bd,
         _means(points, bd, exclude_seen),
         list(dict.fromkeys([*(m for m in marks if not _OVERLAP.match(m)), *_overlap_marks(bd)])),
@@ -266,7 +296,6 @@ def _point(point: Point, cache: Cache) -> PointRow:
     test, anchor = cache.measure(point.measure), cache.measure(point.anchor_measure)
     streams = {name: cache.stream(job) for name, job in point.streams.items()}
     plain = cache.stream(point.anchor)
-    seconds = point.clip.seconds
     lr_frames = point.layout.frames(Role.LR)
     everything = range(point.clip.frames)
     plain_bits = dict(zip(plain["frames"], plain["frame_bits"], strict=True))
@@ -281,10 +310,7 @@ def _point(point: Point, cache: Cache) -> PointRow:
     lead_bits = sum(b for b, lead in zip(of_lr["frame_bits"], of_lr["leads"], strict=True) if lead)
 
     def side(bits: float, quality: Quality, frames: Iterable[int]) -> Side:
-        means = averages(quality, frames)
-        if means["temporal"] is not None:  # as at 8 bit: it is averaged
-            means["temporal"] /= 2 ** (point.clip.bit_depth - 8)
-        return {"bits": bits, "kbps": round(bits / seconds / 1000, 5), **_rounded(means)}
+        return _side(point.clip, bits, quality, frames)
 
     whole_bits = sum(r["bits"] for r in streams.values())
     return {
@@ -327,6 +353,30 @@ def _point(point: Point, cache: Cache) -> PointRow:
     }
 
 
+def _anchor(point: AnchorPoint, cache: Cache) -> AnchorRow:
+    clip, codec, config, plan = curve_of(point)
+    quality = cache.measure(point.anchor_measure)["quality"]
+    stream = cache.stream(point.anchor)
+    lr_frames = point.layout.frames(Role.LR)
+    of_frame = dict(zip(stream["frames"], stream["frame_bits"], strict=True))
+    return {
+        "clip": clip,
+        "codec": codec,
+        "config": config,
+        "plan": plan,
+        "qp": point.qp,
+        "whole": _side(point.clip, stream["bits"], quality, range(point.clip.frames)),
+        "type": _side(point.clip, sum(of_frame[i] for i in lr_frames), quality, lr_frames),
+    }
+
+
+def _side(clip: Clip, bits: float, quality: Quality, frames: Iterable[int]) -> Side:
+    means = averages(quality, frames)
+    if means["temporal"] is not None:  # as at 8 bit: it is averaged
+        means["temporal"] /= 2 ** (clip.bit_depth - 8)
+    return {"bits": bits, "kbps": round(bits / clip.seconds / 1000, 5), **_rounded(means)}
+
+
 def _rounded(means: Means) -> Means:
     out = means.copy()
     for name in METRICS:
@@ -339,15 +389,23 @@ def _round(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 5)
 
 
-def curve(points: list[PointRow], counting: Counting, side: SideName, metric: Metric) -> Curve:
-    """(kbit/s, quality) of one side of the points."""
-    return [
-        (p[counting][side]["kbps"], math.nan if (q := p[counting][side][metric]) is None else q)
-        for p in points
-    ]
+def curve(
+    points: list[PointRow],
+    counting: Counting,
+    side: SideName,
+    metric: Metric,
+    anchors: Sequence[AnchorRow] = (),
+) -> Curve:
+    """(kbit/s, quality) of one side of the points; of the anchor's also those of ``anchors`` that
+    are of the same clip, codec, configuration and plan."""
+    sides = [p[counting][side] for p in points]
+    if side == "anchor" and points:
+        own = points[0]
+        sides += [a[counting] for a in anchors if all(a[k] == own[k] for k in ANCHOR_OF)]
+    return [(s["kbps"], math.nan if (q := s[metric]) is None else q) for s in sides]
 
 
-def _bd(points: list[PointRow]) -> list[BdRow]:
+def _bd(points: list[PointRow], anchors: Sequence[AnchorRow]) -> list[BdRow]:
     curves: dict[tuple[str, Setting], list[PointRow]] = defaultdict(list)
     for p in points:
         curves[p["clip"], setting(p)].append(p)
@@ -355,7 +413,7 @@ def _bd(points: list[PointRow]) -> list[BdRow]:
     for (clip, (codec, config, plan, enhancer)), own in curves.items():
         for counting in COUNTINGS:
             for metric in METRICS:
-                anchor = curve(own, counting, "anchor", metric)
+                anchor = curve(own, counting, "anchor", metric, anchors)
                 test = curve(own, counting, "test", metric)
                 if any(math.isnan(q) for _, q in (*anchor, *test)):
                     continue

@@ -9,6 +9,7 @@ import platform
 import shlex
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from .cache import Cache, Job
 from .clips import Clip, ClipSource
 from .config import PLAIN, Evaluation
 from .execution import Executor, left_to_do
-from .graph import Graph, Point, build, examine_clips, find_enhancers
+from .graph import AnchorPoint, Graph, Point, build, examine_clips, find_enhancers
 from .records import ComplexityRow, CropSpec, StreamSpec
 from .results import Results, assemble
 from .work import busiest_box, package_version, tools
@@ -128,8 +129,13 @@ def _finished(graph: Graph, cache: Cache) -> tuple[Graph, str]:
     def curve(p: Point) -> tuple[object, ...]:
         return (p.clip.name, p.coding, p.config, p.plan, p.enhancer)
 
+    beside: dict[object, list[Job[Any]]] = defaultdict(list)
+    for a in graph.anchors:
+        beside[a.clip.name, a.coding, a.config, a.plan] += [a.anchor, a.anchor_measure]
+
     def jobs(p: Point) -> list[Job[Any]]:
-        return [*p.streams.values(), p.anchor, p.measure, p.anchor_measure]
+        more = beside[p.clip.name, p.coding, p.config, p.plan]
+        return [*p.streams.values(), p.anchor, p.measure, p.anchor_measure, *more]
 
     curves = {curve(p) for p in graph.points}
     missing = {curve(p) for p in graph.points if not all(map(cache.has, jobs(p)))}
@@ -138,7 +144,8 @@ def _finished(graph: Graph, cache: Cache) -> tuple[Graph, str]:
     points = [p for p in graph.points if curve(p) not in missing]
     clips = [c for c in graph.clips if any(p.clip is c for p in points)]
     needed = list(dict.fromkeys(job for p in points for job in jobs(p)))
-    part = replace(graph, points=points, jobs=needed, clips=clips)
+    anchors = [a for a in graph.anchors if a.anchor_measure in needed]
+    part = replace(graph, points=points, anchors=anchors, jobs=needed, clips=clips)
     if not missing:
         return part, ""
     return part, (
@@ -218,7 +225,12 @@ def _crop_set(
     if (p.clip.name, index) not in boxes:
         boxes[p.clip.name, index] = _box(p.clip, index)
     box = boxes[p.clip.name, index]
-    anchors = {
+    anchors: dict[int, Point | AnchorPoint] = {
+        q.qp: q
+        for q in graph.anchors
+        if (q.clip, q.coding, q.config, q.plan) == (p.clip, p.coding, p.config, p.plan)
+    }
+    anchors |= {
         q.qp: q
         for q in graph.points
         if (q.clip, q.coding, q.config, q.plan, q.enhancer)
