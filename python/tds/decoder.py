@@ -25,6 +25,7 @@ from .arrivals import Arrivals
 from .container.paired import PairedFile, is_one_stream
 from .display import Colors, batch, page_table, png, tensors
 from .errors import ExternalError, InputError, MissingError, worded
+from .media.hdr import untrained
 from .media.objects import NamedSource, Source
 from .options import EnhanceOptions
 from .pair import Lost, Pair
@@ -120,6 +121,8 @@ class Decoder(Iterator[Picture]):
         wanted = settings or EnhanceSettings()
         self.plain = Role.LR not in pair.streams
         chosen = self._choose(wanted, pair.hints.tag)
+        if chosen.model is not None:
+            self._notices += untrained(pair.transfer)
         self._strength = wanted.strength
         self._of_tag = chosen.of_tag
         self._session = Session(

@@ -5,13 +5,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any
+
+import av
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from .arrivals import Arrivals
 from .container.metadata import Metadata, container_tag
 from .container.paired import Packets, PairedFile, Track, plain_track
+from .media.hdr import HDR, hdr_of, name_of
 from .media.opening import open_container
+from .media.sources import color_tags
 from .pair import Lost, Pair
 from .plain import PlainStream
 from .plan import Role
@@ -32,6 +40,7 @@ def describe(
     out["notices"] = notices
     out.update(_of_metadata(file.metadata))
     out["choice"] = choice_of(file.path)
+    out.update(_looks(file.path, file.hr.index))
     seconds = float((shown[-1] - shown[0]) * file.time_base + 1 / file.rate) if shown else 0.0
     out["tracks"] = {}
     for role in Role:
@@ -59,6 +68,7 @@ def describe_one_stream(
         out["notices"] = []
         out.update(_of_metadata(m))
         out["choice"] = choice_of(path)
+        out.update(_looks(path, track.index))
         times = packets.times
         seconds = float((times[-1] - times[0]) * track.time_base + 1 / rate) if times else 0.0
         out["tracks"] = {"hr": _track(track, packets, seconds)}
@@ -87,6 +97,24 @@ def choice_of(path: str) -> dict[str, Any] | None:
         return None
     costs = {str(name)[:80]: c for name, c in tried.items() if isinstance(c, (int, float))}
     return {"effort": effort, "chosen": chosen[:80], "tried": dict(list(costs.items())[:40])}
+
+
+def _looks(path: str, index: int) -> dict[str, Any]:
+    """What a video stream says of colours, and its first picture of high dynamic range."""
+    hdr = HDR()
+    with open_container(path) as container:
+        stream = container.streams[index]
+        assert isinstance(stream, VideoStream)
+        tags = color_tags(stream)
+        with suppress(av.error.FFmpegError):  # whether it decodes is asked elsewhere
+            if isinstance(first := next(container.decode(stream), None), VideoFrame):
+                hdr = hdr_of(first)
+    return {
+        "colors": asdict(tags),
+        "hdr": name_of(tags.transfer, hdr) or None,
+        "mastering_display": hdr.display_text or None,
+        "light_level": list(hdr.light) if hdr.light is not None else None,
+    }
 
 
 def _of_metadata(m: Metadata | None) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from .encoding.streams import (
 from .errors import InputError, MissingError, worded
 from .files import check_output, whole_file
 from .media.extras import Extras, plan_extras
+from .media.hdr import untrained
 from .media.objects import NamedSource, Source
 from .media.opening import RawFormat, is_read_once
 from .media.sources import VideoSource
@@ -153,6 +154,11 @@ def encode(
             )
         # Before any picture is coded: what this refuses, it refuses at once.
         extras, notices = _extras_of(video, settings.codec, form)
+        if video.hdr and not settings.adapter().takes_hdr():
+            notices.append(
+                f"{settings.adapter().name} is not told of the mastering display and light level "
+                "of the source, which stay behind; encoders of FFmpeg 9 are (TDS_FFMPEG)"
+            )
         for notice in notices:
             tell(worded(notice))
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
@@ -231,6 +237,8 @@ class _Job:
             self._tell(f"nothing can be measured: {e}; the video is coded by a fixed plan")
             plan = Plan.TDS if intra else Plan.PLAIN
             return self._as_told(replace(settings, plan=plan, strength=None))
+        for notice in untrained(self.video.colors.transfer):
+            self._tell(notice)
         if not settings.measures:
             plan, strength = (Plan.TDS, None) if intra else (Plan.PLAIN_ENHANCED, 1.0)
             told = replace(settings, plan=plan, strength=strength, model=enhancers.name)

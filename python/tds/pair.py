@@ -103,8 +103,8 @@ class Pair:
     one group. queued: decoded pictures that wait, per stream.
     interrupt: ends what the streams may be waiting for, so that their threads can end;
     called from any thread, and again. notices: what is to be said of the streams, so far.
-    matrix: of the samples, FFmpeg's name; "": not said. source: where the pair comes from, where
-    it can be read again; None: it cannot.
+    matrix, transfer: of the samples, FFmpeg's names; "": not said. source: where the pair comes
+    from, where it can be read again; None: it cannot.
     """
 
     streams: Mapping[Role, Iterable[Item]]
@@ -126,4 +126,5 @@ class Pair:
     interrupt: Callable[[], None] | None = None
     notices: Callable[[], Sequence[str]] | None = None
     matrix: str = ""
+    transfer: str = ""
     source: Rereadable | None = None

@@ -132,6 +132,7 @@ class PlainStream:
             plan=self.planned(),
             hints=Hints(tag.hr_qp, -1, tag) if tag is not None else Hints(),
             matrix=colors.matrix,
+            transfer=colors.transfer,
             source=None if is_read_once(source.path) else PlainSource(self),
         )
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import sys
 from abc import ABC, abstractmethod
@@ -11,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import av
 import numpy as np
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 from .errors import ExternalError, InputError, OutputError
 from .files import whole_file
 from .media.extras import decoding_time, not_before, plan_extras
+from .media.hdr import HDR, hdr_of, with_hdr
 from .media.opening import ffmpeg_name, open_container, reason
 from .media.pictures import display_matrix
 from .media.planar import at_depth, frame_of, pix_fmt_of
@@ -206,6 +207,23 @@ _SOME_ENCODERS = "ffmpeg -encoders lists names, for example libx264, libx265, ff
 _EDIT_LISTS = (".mp4", ".mov", ".m4v")
 
 
+# FFmpeg's muxers that write HDR metadata of a stream.
+_HOLD_HDR = ("mp4", "mov", "ipod", "matroska", "webm")
+
+
+class _Draft:
+    """A Matroska file that is not kept, for its header."""
+
+    def __init__(self) -> None:
+        self._data = BytesIO()
+        self.file = av.open(self._data, "w", format="matroska", options={"write_crc32": "0"})
+
+    def header(self) -> bytes:
+        """Once its one stream is complete."""
+        self.file.start_encoding()
+        return self._data.getvalue()
+
+
 class VideoSink(Sink):
     """A video file by PyAV: pictures at their own times, the rest copied."""
 
@@ -228,9 +246,20 @@ class VideoSink(Sink):
                 "suffix; use .mp4, .mkv, .mov, .y4m or .yuv"
             ) from e
         try:
-            self._stream = self._add_stream(codec, options)
-            self._left = self._bring_extras(muxer)
-            self._open_encoder(codec, options)
+            with self._shown() as (container, first):
+                hdr = hdr_of(first) if first is not None else HDR()
+                options = hdr.told(codec, options)
+                holds = bool(hdr) and self._out.format.name in _HOLD_HDR
+                draft = self._draft = _Draft() if holds else None
+                # Encodes; its packets go into _stream, which mostly is the same.
+                self._encoder = self._add_stream(draft.file if draft else self._out, codec, options)
+                if first is not None:
+                    self._look_like(first)
+                self._open_encoder(codec, options)
+                self._stream = self._like(draft, hdr) if draft else self._encoder
+                if first is not None:
+                    self._stream.set_display_matrix(display_matrix(first))
+                self._left = self._bring_extras(container, muxer)
             self._begin_file()
         except BaseException:
             self.abort()
@@ -245,7 +274,7 @@ class VideoSink(Sink):
             scale *= 2
         return {"movie_timescale": str(scale), "video_track_timescale": str(scale)}
 
-    def _add_stream(self, codec: str, options: dict[str, str]) -> VideoStream:
+    def _add_stream(self, out: OutputContainer, codec: str, options: dict[str, str]) -> VideoStream:
         what = self._what
         try:
             kind = av.Codec(codec, "w").type
@@ -254,12 +283,9 @@ class VideoSink(Sink):
         if kind != "video":  # which add_stream would take for one of this kind
             raise InputError(f"{codec} is an encoder of {kind}, not of video; {_SOME_ENCODERS}")
         try:
-            stream = self._out.add_stream(codec, rate=what.rate, options=options)
+            stream = out.add_stream(codec, rate=what.rate, options=options)
         except (ValueError, av.error.FFmpegError) as e:
-            raise InputError(
-                f"{self._out.format.name} files do not hold what {codec} codes; name another "
-                "encoder, or a file with another suffix (.mkv holds nearly everything)"
-            ) from e
+            raise self._not_held(codec) from e
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = what.width, what.height
         stream.pix_fmt = pix_fmt_of(what.bit_depth)
@@ -271,10 +297,31 @@ class VideoSink(Sink):
             stream.codec_context.color_range = ColorRange.JPEG
         return stream
 
+    def _not_held(self, codec: str) -> InputError:
+        return InputError(
+            f"{self._out.format.name} files do not hold what {codec} codes; name another "
+            "encoder, or a file with another suffix (.mkv holds nearly everything)"
+        )
+
+    def _like(self, draft: _Draft, hdr: HDR) -> VideoStream:
+        """A stream of the file for the encoder's packets, with HDR metadata."""
+        context = self._encoder.codec_context
+        with with_hdr(draft.header(), hdr) as template:
+            try:
+                stream = self._out.add_stream_from_template(template.streams.video[0], opaque=True)
+            except ValueError as e:
+                raise self._not_held(context.codec.name) from e
+        stream.time_base = self._what.time_base
+        own = stream.codec_context
+        own.extradata, own.pix_fmt = context.extradata, context.pix_fmt
+        if self._what.sample_aspect_ratio is not None:
+            own.sample_aspect_ratio = self._what.sample_aspect_ratio
+        return stream
+
     def _open_encoder(self, codec: str, options: dict[str, str]) -> None:
         """Now, when all that it needs to know is set, and not at the first picture: what it
         refuses is then not taken for a fault of the file."""
-        context = self._stream.codec_context
+        context = self._encoder.codec_context
         given = ", ".join(f"{k}={v}" for k, v in self._what.options.items())
         try:
             context.open()
@@ -306,30 +353,35 @@ class VideoSink(Sink):
                 "encoder, or a file with another suffix (.mkv holds nearly everything)"
             ) from e
 
-    def _bring_extras(self, options: dict[str, str]) -> Iterator[Packet[Any]]:
-        """Tags, chapters, colours and rotation now; sound and text as packets."""
+    @contextmanager
+    def _shown(self) -> Iterator[tuple[InputContainer | None, VideoFrame | None]]:
+        """The origin, open, and its first picture."""
         origin = self._what.origin
         if origin is None:
-            return iter(())
-        with contextlib.ExitStack() as stack:
-            container, first = origin.container, origin.first
-            if container is None:
-                container = stack.enter_context(open_container(origin.path))
+            yield None, None
+        elif origin.container is not None:
+            yield origin.container, origin.first
+        else:
+            with open_container(origin.path) as container:
                 shown = container.streams[origin.video[0]]
                 assert isinstance(shown, VideoStream)
-                first = next(container.decode(shown), None)
-            if first is not None:
-                self._look_like(first)
-            muxer = self._out.format.name
-            extras = plan_extras(origin.path, container, origin.video, muxer, options)
+                yield container, next(container.decode(shown), None)
+
+    def _bring_extras(
+        self, container: InputContainer | None, options: dict[str, str]
+    ) -> Iterator[Packet[Any]]:
+        """Tags and chapters now; sound and text as packets."""
+        origin = self._what.origin
+        if origin is None or container is None:
+            return iter(())
+        extras = plan_extras(origin.path, container, origin.video, self._out.format.name, options)
         self.notices = tuple(extras.notices)
         packets = extras.add_to(self._out, origin.clock)
         return packets if self._holds_before_0 else not_before(packets, lambda: self._begin)
 
     def _look_like(self, first: VideoFrame) -> None:
-        """Colours and display matrix of the origin's first picture."""
-        context = self._stream.codec_context
-        self._stream.set_display_matrix(display_matrix(first))
+        """Colours of the origin's first picture."""
+        context = self._encoder.codec_context
         if not self._what.full_range:  # which not every stream says beside its container
             context.color_range = first.color_range
         context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
@@ -359,10 +411,15 @@ class VideoSink(Sink):
 
     def _encode(self, frame: VideoFrame | None) -> list[Packet[Any]]:
         try:
-            return self._stream.encode(frame)
+            packets = self._encoder.encode(frame)
         except (OSError, av.error.FFmpegError) as e:
-            name = self._stream.codec_context.codec.name
+            name = self._encoder.codec_context.codec.name
             raise ExternalError(f"the encoder {name} failed ({reason(e)})") from e
+        if self._encoder is not self._stream:
+            nominal = round(1 / (self._what.rate * self._what.time_base))
+            for packet in packets:  # which no rate of the stream gives a duration
+                packet.stream, packet.duration = self._stream, packet.duration or nominal
+        return packets
 
     def close(self) -> None:
         for packet in self._encode(None):

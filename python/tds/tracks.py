@@ -21,7 +21,7 @@ from .container.paired import PairedFile
 from .container.times import rescale
 from .errors import InputError
 from .media.decoding import frames
-from .media.sources import MATRIX
+from .media.sources import color_tags
 from .media.times import exact
 from .pair import Pair, Planned
 from .plan import Role
@@ -33,7 +33,8 @@ def pair_of(file: PairedFile) -> Pair:
     with file.open() as container:
         stream = container.streams[file.hr.index]
         aspect, full_range = shape(stream)
-        matrix = matrix_of(stream)
+        assert isinstance(stream, VideoStream)
+        colors = color_tags(stream)
     return Pair(
         {role: TrackPictures(file, role) for role in Role},
         width=file.hr.width,
@@ -47,7 +48,8 @@ def pair_of(file: PairedFile) -> Pair:
         full_range=full_range,
         plan=planned(file),
         hints=m.hints if m else Hints(),
-        matrix=matrix,
+        matrix=colors.matrix,
+        transfer=colors.transfer,
         source=PairedSource(file),
     )
 
@@ -197,9 +199,3 @@ def shape(stream: Stream) -> tuple[Fraction | None, bool]:
     full = context.color_range == ColorRange.JPEG or (context.pix_fmt or "").startswith("yuvj")
     aspect = stream.sample_aspect_ratio
     return (exact(aspect) if aspect else None), full
-
-
-def matrix_of(stream: Stream) -> str:
-    """The matrix of a video stream's samples, FFmpeg's name; "" where it does not say."""
-    assert isinstance(stream, VideoStream)
-    return MATRIX.get(int(stream.codec_context.colorspace), "")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..errors import InputError
+from ..media.hdr import HDR
 from ..media.planar import picture_size, pix_fmt_of
 from ..media.sources import ColorTags
 
@@ -55,7 +56,7 @@ class StreamSettings:
     period: most frames from one random-access point to the next inside a
         segment (RA only).
     crf: the constant rate factor to code with instead of the QP; None: the QP counts.
-    options: the encoder's own, in order, each with its value.
+    options: the encoder's own, in order, each with its value. hdr: what goes along beside colors.
     """
 
     width: int
@@ -70,6 +71,7 @@ class StreamSettings:
     sample_aspect_ratio: Fraction = Fraction(1)
     crf: float | None = None
     options: tuple[tuple[str, str], ...] = ()
+    hdr: HDR = field(default_factory=HDR)
 
     @property
     def pix_fmt(self) -> str:
@@ -154,6 +156,11 @@ class EncoderAdapter(ABC):
     def crf_range(cls) -> tuple[float, float] | None:
         """None: it has no constant rate factor."""
         return None
+
+    @classmethod
+    def takes_hdr(cls) -> bool:
+        """Whether StreamSettings.hdr gets into its streams, or beside them into their files."""
+        return False
 
     @classmethod
     @abstractmethod

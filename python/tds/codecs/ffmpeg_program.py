@@ -23,7 +23,7 @@ from ..errors import ExternalError, InputError
 from ..files import sha256_of_text
 from ..media.opening import ffmpeg_name
 from ..media.planar import depth_of
-from ..media.programs import common_options, encoder_facts, ffmpeg_version, find_ffmpeg
+from ..media.programs import common_options, encoder_facts, ffmpeg_version, find_ffmpeg, takes_hdr
 from .base import CodedSegment, Config, EncoderAdapter, StreamSettings
 
 _PATIENCE = 300  # seconds for one picture, by which an encoder is tried
@@ -145,6 +145,10 @@ class FFmpegEncoder(EncoderAdapter):
         return f"{cls.name} in FFmpeg {ffmpeg_version(program)}"
 
     @classmethod
+    def takes_hdr(cls) -> bool:
+        return takes_hdr(find_ffmpeg(cls.name))
+
+    @classmethod
     def fingerprint(cls) -> str:
         """With a hash of the arguments, which may come to be others for the same settings."""
         asked = [
@@ -185,7 +189,7 @@ class FFmpegEncoder(EncoderAdapter):
         rate = Fraction(s.rate).limit_denominator(100_000)
         command = [program, "-hide_banner", "-nostdin", "-loglevel", "warning", "-y"]
         command += ["-f", "rawvideo", "-pix_fmt", s.pix_fmt, "-s:v", f"{s.width}x{s.height}"]
-        command += ["-framerate", str(rate), "-i", "-"]
+        command += ["-framerate", str(rate), *s.hdr.arguments(), "-i", "-"]
         if filters:
             command += ["-vf", ",".join(filters)]
         command += ["-pix_fmt", cls.input_pix_fmt(s), "-fps_mode", "passthrough"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from ..media.hdr import PQ
 from .base import Codec, Config, StreamSettings
 from .ffmpeg_program import FFmpegEncoder
 
@@ -73,6 +74,15 @@ class LibVVenC(FFmpegEncoder):
             Config.RA: f"intraperiod={_ra_period(settings.period)}:gopsize=16:"
             "decodingrefreshtype=cra",
         }[settings.config]
+        hdr = settings.hdr
+        # FFmpeg tells it nothing of these, and they make it say PQ, whatever the tags are.
+        if settings.colors.transfer == PQ:
+            display = ",".join(map(str, hdr.display or ()))
+            said = (
+                ("MasteringDisplayColourVolume", display),
+                ("MaxContentLightLevel", hdr.light_text),
+            )
+            more += "".join(f":{key}={text}" for key, text in said if text)
         params = f"{_FIXED_QP}:internalbitdepth={settings.bit_depth}:{structure}{more}"
         return [
             *("-c:v", cls.name, "-preset", settings.preset, "-qp", str(settings.qp), "-qpa", "0"),

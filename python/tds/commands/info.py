@@ -51,6 +51,15 @@ def _quality(qp: dict[str, int], one: bool) -> str:
     return f"QP {qp['hr']}, " if one else f"QP {qp['hr']} (HR) and {qp['lr']} (LR), "
 
 
+def _colors(f: dict[str, Any]) -> str:
+    said = ", ".join(filter(None, (f["hdr"], *f["colors"].values())))
+    if f["mastering_display"]:
+        said += f"; mastering display {f['mastering_display']}"
+    if f["light_level"]:
+        said += "; light level {} and {} cd/m2".format(*f["light_level"])
+    return said
+
+
 def _text(f: dict[str, Any]) -> str:
     hr, one = f["tracks"]["hr"], "lr" not in f["tracks"]
     kind = "one stream" if one else f"k = {f['scale']}"
@@ -90,6 +99,8 @@ def _text(f: dict[str, Any]) -> str:
             f"  {label:7} {track['packets']} pictures {size}, "
             f"{track['bit_depth']} bit, {track['bits'] / 8000:.1f} kB{rate}"
         )
+    if any(f["colors"].values()):
+        lines.append(f"  colors  {_colors(f)}")
     lines += [f"  note    {notice}" for notice in f["notices"]]
     if f.get("missing_bytes"):
         lines.append(f"  CUT SHORT: {f['missing_bytes']} bytes are missing at its end")

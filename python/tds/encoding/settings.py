@@ -22,6 +22,7 @@ from ..codecs import (
 )
 from ..container.metadata import check_model
 from ..errors import InputError, MissingError
+from ..media.hdr import HDR
 from ..media.pictures import SCENE_CUT
 from ..media.sources import VideoSource
 from ..options import EncodeOptions
@@ -234,6 +235,7 @@ class EncodeSettings:
             sample_aspect_ratio=source.sample_aspect_ratio,
             crf=crf,
             options=self.encoder_options + (self.lr_options if lr else self.hr_options),
+            hdr=source.hdr if adapter.takes_hdr() else HDR(),
         )
         adapter.check(settings)
         return settings

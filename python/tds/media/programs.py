@@ -109,6 +109,12 @@ def common_options(program: str) -> frozenset[str]:
     return frozenset(re.findall(r"^  -(\w+) +<\w+> +E..V", lines, re.MULTILINE))
 
 
+@functools.cache
+def takes_hdr(program: str) -> bool:
+    """Whether pictures may be given to it with HDR metadata (media.hdr); FFmpeg 9 has that."""
+    return "\n-mastering_display" in _said(program, "-h", "long")
+
+
 _OPTION = re.compile(r"^  -(\S+) +<\w+>")
 _RANGE = re.compile(r"\(from (-?[\d.]+) to (-?[\d.]+)\)")
 _VALUE = re.compile(r"^     (\S+) ")

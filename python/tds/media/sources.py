@@ -6,17 +6,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from math import floor
 from pathlib import Path
 
 import av
 from av.format import Flags
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from .._tds import MAX_SIZE
 from ..errors import InputError
 from .decoding import frames
 from .extent import file_size, has_index, said_end
+from .hdr import HDR, hdr_of
 from .opening import (
     RawFormat,
     choose_video,
@@ -45,6 +48,17 @@ class ColorTags:
     primaries: str = ""
     transfer: str = ""
     matrix: str = ""
+
+
+def color_tags(stream: VideoStream) -> ColorTags:
+    """What a stream of an open file says."""
+    c = stream.codec_context
+    return ColorTags(
+        {1: "tv", 2: "pc"}.get(int(c.color_range), ""),
+        _PRIMARIES.get(int(c.color_primaries), ""),
+        _TRANSFER.get(int(c.color_trc), ""),
+        MATRIX.get(int(c.colorspace), ""),
+    )
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -97,7 +111,7 @@ class VideoSource:
     track among all streams), is_pair (the file is a TDS pair), width, height (luma samples),
     bit_depth (8 or 10: deeper sources are coded at 10), pix_fmt (of the first pictures),
     rate (nominal, frames a second), time_base (of the frames' times; never finer than
-    10^-7 s), colors, sample_aspect_ratio, frames (an estimate, 0 when not known).
+    10^-7 s), colors, hdr, sample_aspect_ratio, frames (an estimate, 0 when not known).
     Known once frames were read: display_matrix (media.pictures.display_matrix), and what
     ``clock`` needs to know. Known once all were: notices, sentences about what is wrong with
     the file.
@@ -122,6 +136,8 @@ class VideoSource:
         self.display_matrix: tuple[int, ...] | None = None
         self.notices: list[str] = []
         self._lenient, self._damaged = lenient, 0
+        self._hdr: HDR | None = None
+        self._ahead: Iterator[VideoFrame] | None = None
         self.container = open_container(path, raw, pipe=pipe)
         self._clock = SourceClock.of(self.container)
         self._shift = 0  # ticks added to the frames' times
@@ -203,6 +219,20 @@ class VideoSource:
         """Decoded frames; ``pts`` strictly increasing in ``time_base`` ticks.
 
         Raises InputError when a frame changes size or the file is damaged."""
+        ahead, self._ahead = self._ahead, None
+        return self._decoded() if ahead is None else ahead
+
+    @property
+    def hdr(self) -> HDR:
+        """As the first frame says it, which is decoded for that; raises what ``__iter__`` does."""
+        if self._hdr is None:
+            frames = self._decoded()
+            first = next(frames, None)
+            self._ahead = frames if first is None else chain([first], frames)
+            self._hdr = self._hdr or HDR()
+        return self._hdr
+
+    def _decoded(self) -> Iterator[VideoFrame]:
         count = 0
         corrupt: list[int] = []
         interlaced = False
@@ -214,7 +244,9 @@ class VideoSource:
                         f"{frame.width}x{frame.height}; split it where it does"
                     )
                 if count == 0:
-                    self.display_matrix = self._display_matrix(frame)
+                    own = self._own(frame)
+                    self.display_matrix = display_matrix(own)
+                    self._hdr = hdr_of(own)
                     self._begin(time)
                 frame.pts = time + self._shift
                 if frame.is_corrupt:
@@ -353,13 +385,14 @@ class VideoSource:
                     return 0  # frames like the first one fill it; no need to read on
         return size - end
 
-    def _display_matrix(self, first: VideoFrame) -> tuple[int, ...] | None:
+    def _own(self, first: VideoFrame) -> VideoFrame:
+        """The first frame with what the file says of it: another program may have decoded
+        ``first``, and raw pictures have no side data."""
         if self._stream.codec_context.name != "vvc" or is_read_once(self.path):
-            return display_matrix(first)
-        # Another program may have decoded this one, and raw pictures have no side data.
+            return first
         with open_container(self.path) as container:
             own = next(container.decode(container.streams[self.index]), None)
-            return display_matrix(own) if isinstance(own, VideoFrame) else None
+            return own if isinstance(own, VideoFrame) else first
 
     def planar(self, detect_cuts: bool = False) -> FilterChain:
         """The filters through which its frames go to the encoders (media.pictures.to_planar)."""
@@ -373,13 +406,7 @@ class VideoSource:
     @property
     def colors(self) -> ColorTags:
         """Of the pictures as they are coded: what is not YUV becomes it on the way."""
-        c = self._stream.codec_context
-        tags = ColorTags(
-            {1: "tv", 2: "pc"}.get(int(c.color_range), ""),
-            _PRIMARIES.get(int(c.color_primaries), ""),
-            _TRANSFER.get(int(c.color_trc), ""),
-            MATRIX.get(int(c.colorspace), ""),
-        )
+        tags = color_tags(self._stream)
         return tags if is_yuv(self.pix_fmt) else replace(tags, range="tv", matrix=RGB_MATRIX)
 
     def close(self) -> None:
