@@ -688,10 +688,18 @@ std::string Times::seconds(int64_t pts) const {
 
 // Once both tracks have ended: what the plan has behind them, and what was missing.
 void Times::finish() {
-    if (!tracks_[0].due || finished_ || !tracks_[0].done || !tracks_[1].done) {
+    if (finished_ || !tracks_[0].done || !tracks_[1].done) {
         return;
     }
     finished_ = true;
+    if (tag_ && tag_->values().frames > 0 && !tracks_[0].pushed && !tracks_[1].pushed) {
+        tell("its tag tells of " + std::to_string(tag_->values().frames) +
+             " frames, and none of them is in its tracks");
+        return;
+    }
+    if (!tracks_[0].due) {
+        return;
+    }
     if (const int64_t lost = tracks_[0].lost + tracks_[1].lost; lost > 0) {
         tell(std::to_string(tracks_[TDS_HR].lost) + " HR and " +
              std::to_string(tracks_[TDS_LR].lost) +

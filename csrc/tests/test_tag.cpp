@@ -659,6 +659,12 @@ TEST("times: a picture at a time that the plan does not know is shown there, wit
     CHECK(has(said.notices, "0 HR and 1 LR pictures are at times that its plan does not know"));
 }
 
+TEST("times: tracks without one picture of the plan") {
+    const Tag tag = parse(irregular());
+    const Said said = run(tag.get(), Tracks{});
+    CHECK_EQ(said.notices, "its tag tells of 60 frames, and none of them is in its tracks\n");
+}
+
 TEST("times: behind the seam of two parts the plan is found again") {
     const Tag tag = parse(tag_text(100, "", "[5,2],[3,1],[5,7],[2,1],[5,10]"));
     Tracks tracks = planned(tag.get());

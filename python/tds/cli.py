@@ -60,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     if interrupts is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        args = build_parser(argv).parse_args(argv)
+        parser = build_parser(argv)
+        args = parser.parse_args(argv)
     except (ImportError, MemoryError, OSError) as e:
         if os.environ.get("TDS_DEBUG"):
             raise
@@ -71,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     finally:
         signal.signal(signal.SIGINT, interrupts)
+    if argv.count("--") > 1 and argv[0] != "ffmpeg":  # argparse takes the second for an argument
+        parser.error("-- may stand once, before the arguments that begin with a dash")
     # These unwind, so that temporary files go. Under nohup a closed terminal is to be ignored,
     # and stays so; so does Ctrl-C in a shell's background.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

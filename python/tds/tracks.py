@@ -51,7 +51,13 @@ def pair_of(file: PairedFile) -> Pair:
         matrix=colors.matrix,
         transfer=colors.transfer,
         source=PairedSource(file),
+        notices=lambda: _cut_short(file),
     )
+
+
+def _cut_short(file: PairedFile) -> list[str]:
+    missing = file.missing_bytes
+    return [f"{file.path} is cut short: {missing} bytes are missing at its end"] if missing else []
 
 
 def planned(file: PairedFile) -> Planned:

@@ -21,3 +21,7 @@ def test_what_once_ended_a_target_ends_in_a_sentence(path: Path) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_changed_inputs_are_read_or_refused_in_a_sentence(name: str) -> None:
     assert python_targets.run(name, runs=150) == 150
+
+
+def test_a_second_double_dash_is_a_wrong_usage() -> None:
+    python_targets.check_command_line(["encode", "none.mp4", "--", "--"])

@@ -189,7 +189,7 @@ def jobs() -> dict[str, Job]:
                 "source open": lambda r: r.opened("city.mkv"),
                 "a try": lambda r: r.children() > 0,
             },
-            lambda path: None, source, keeps=(".tds",), again=False,
+            lambda path: None, source, keeps=("out.mp4.tds-state",), again=False,
         ),
         "decode": Job(
             [*TDS, "decode", "long.mkv", "out.mkv", *decoded, "--quiet"], "out.mkv",

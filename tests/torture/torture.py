@@ -235,6 +235,13 @@ def decode(path: Path, case: Case, folder: Path) -> str:
     return "marked" if odd or said else "whole"
 
 
+# Of the filter, or of FFmpeg's own readers and writers.
+_WORD = re.compile(
+    r"tds_enhance|error|corrupt|invalid|prematurely|exceeds containing|truncat|nothing was",
+    re.IGNORECASE,
+)
+
+
 def run_filter(path: Path, case: Case, folder: Path) -> str:
     done = subprocess.run(
         [filter_program(), "-hide_banner", "-nostdin", "-v", "info", "-i", path, "-vf"]
@@ -249,7 +256,7 @@ def run_filter(path: Path, case: Case, folder: Path) -> str:
     base = re.search(r"^#tb 0: (\S+)$", done.stdout, re.M)
     rows = [line.split(",") for line in done.stdout.splitlines() if line and line[0] != "#"]
     times = [int(row[2]) * Fraction(base[1]) for row in rows] if base else []
-    odd = re.search(r"tds_enhance|Error|error|corrupt|Invalid", done.stderr) is not None
+    odd = _WORD.search(done.stderr) is not None
     check_times(times, case, odd)
     return "marked" if odd else "whole"
 
