@@ -21,6 +21,7 @@ from .container.paired import PairedFile
 from .container.times import rescale
 from .errors import InputError
 from .media.decoding import frames
+from .media.planar import depth_of
 from .media.sources import color_tags
 from .media.times import exact
 from .pair import Pair, Planned
@@ -189,6 +190,11 @@ class TrackPictures:
                     raise InputError(
                         f"{self._file.path}: its {self._role.name} track changes size from "
                         f"{track.width}x{track.height} to {frame.width}x{frame.height}"
+                    )
+                if depth_of(frame.format.name) != track.bit_depth:
+                    raise InputError(
+                        f"{self._file.path}: its {self._role.name} track changes to "
+                        f"{frame.format.name}; TDS tracks are 4:2:0 of one depth"
                     )
                 if last is not None and frame.pts <= last:  # a decoder repeating itself
                     self.damaged += 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import torture
 
 
@@ -15,6 +17,18 @@ def test_damaged_pairs_end_in_time_and_lose_no_picture_without_a_word() -> None:
     assert not bad
     assert len(results) == 200
     assert {r["outcome"] for r in results} >= {"marked", "refused", "whole"}
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        986,  # cut before its tag and its first picture: not one picture, and no word of that
+        1157,  # flipped bits make AV1 say 4:4:4 in the middle: a sentence without the file
+    ],
+)
+def test_what_was_once_broken_is_not(number: int) -> None:
+    result = torture.run_case(number, ("decode", "postdec", "filter"))
+    assert result["outcome"] in ("marked", "refused"), result
 
 
 def test_a_pair_with_nothing_damaged_is_whole(tmp_path: Path) -> None:
