@@ -14,7 +14,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help venv install demo wheel ffmpeg test test-cpp test-python lint format docs docs-site \
 	test-torch test-wheel bench \
-	sanitize fuzz torture soak clean
+	sanitize fuzz torture soak faults test-vtm test-cuda clean
 
 help:
 	@echo "make demo      build everything, then code, decode, enhance and compare the bundled clip"
@@ -26,10 +26,12 @@ help:
 	@echo "make test-cpp, make test-python   one half of the tests"
 	@echo "make lint      ruff, mypy, stubtest, shellcheck, clang-format, clang-tidy, the site of the docs"
 	@echo "make bench     the benchmarks, side by side (minutes)"
-	@echo "make sanitize  the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make sanitize  the engine's tests under AddressSanitizer and UBSan, then ThreadSanitizer"
 	@echo "make fuzz SECONDS=600   every parser and the engine with inputs made at random (clang)"
 	@echo "make torture CASES=10000   damaged pairs through every door; commands killed and starved"
 	@echo "make soak SECONDS=3600   a looped pair through the filter and tds decode, memory watched"
+	@echo "make faults    five faults put back in a copy of the tree: each must be caught"
+	@echo "make test-vtm, make test-cuda   what CI skips, and what they want for it"
 	@echo "make format    lay the code out as lint wants it"
 	@echo "make docs      what docs/ and share/ have that is made of the code: tables, schemas, manual page"
 	@echo "make docs-site the documentation as a site, in build/site"
@@ -122,6 +124,12 @@ sanitize: venv
 		-DPython_EXECUTABLE=$(abspath $(BIN))/python >/dev/null
 	$(BIN)/cmake --build build/asan
 	$(BIN)/ctest --test-dir build/asan --output-on-failure
+# torch is not built for it, and its threads would be reported.
+	$(BIN)/cmake -S . -B build/tsan -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTDS_TESTS=ON \
+		-DTDS_PYTHON=OFF -DTDS_TORCH=OFF -DTDS_SANITIZE=thread \
+		-DPython_EXECUTABLE=$(abspath $(BIN))/python >/dev/null
+	$(BIN)/cmake --build build/tsan
+	$(BIN)/ctest --test-dir build/tsan --output-on-failure
 
 # All targets together, for so long; what it finds is in build/fuzz/found.
 fuzz: SECONDS = 600
@@ -136,6 +144,18 @@ torture: install
 soak: SECONDS = 3600
 soak: install
 	$(BIN)/python tests/torture/soak.py --seconds $(SECONDS)
+
+faults: install
+	$(BIN)/python tests/torture/faults.py
+
+# -rs says of each test that is skipped why.
+test-vtm: install
+	@echo "Wants TDS_VTM_BIN and TDS_HM_BIN, folders of their programs; see docs/vtm.md"
+	$(BIN)/python -m pytest tests/vtm -q -rs
+
+test-cuda: install
+	@echo "Wants a CUDA device that torch sees"
+	$(BIN)/python -m pytest tests -q -rs -k cuda
 
 clean:
 	rm -rf build dist out $(VENV)

@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 import figures
+import reliability_tables
 
 import tds
 from tds import cli, configuration
@@ -178,6 +179,7 @@ FILES = ("input", "output", "hr", "lr", "sidecar", "source", "coded", "file", "l
 def wanted() -> dict[Path, str]:
     """What each file should hold."""
     out = {COMMANDS: commands_page(), **figures.wanted()}
+    records = {reliability_tables.PAGE: reliability_tables.page()}
     if sys.version_info[:2] == MADE_ON:
         out |= share()
     for page in sorted((ROOT / "docs").glob("*.md")):
@@ -186,7 +188,7 @@ def wanted() -> dict[Path, str]:
         out[page] = re.sub(
             r"(<!-- keys: (\w+) -->\n).*?(<!-- end -->)",
             lambda m: f"{m[1]}{configuration.table(KINDS[m[2]])}\n{m[3]}",
-            page.read_text(),
+            records.get(page) or page.read_text(),
             flags=re.DOTALL,
         )
     for name, (kind, title) in SCHEMAS.items():

@@ -108,3 +108,18 @@ def test_each_of_these_rules_is_written_once(rule: str, owners: set[str]) -> Non
         if re.search(rule, path.read_text())
     }
     assert found <= owners
+
+
+def test_a_bundle_for_a_bug_report_names_no_folder_and_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tds import doctor
+
+    monkeypatch.setenv("TDS_MODEL_PATH", str(tmp_path / "secret"))
+    monkeypatch.setattr(doctor.getpass, "getuser", lambda: "ada")
+    text = f"{tmp_path}/ffmpeg of ada, ~/x/models/fast.pt; {Path.home()}/.cache/tds is 1/2 full"
+    said = doctor.bundle([doctor.Finding("ffmpeg program", text)])
+    value = said["findings"][0]["value"]
+    assert value == "…/ffmpeg of …, …/fast.pt; …/tds is 1/2 full"
+    assert said["variables"] == sorted(n for n in os.environ if n.startswith("TDS_"))
+    assert "secret" not in str(said) and said["packages"]["av"]

@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import json
 import os
 import platform
+import re
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
 
 import av
 
@@ -48,6 +54,39 @@ def examine() -> list[Finding]:
     free = shutil.disk_usage(os.getcwd()).free
     findings.append(Finding("free disk here", f"{free / 2**30:.1f} GiB"))
     return findings
+
+
+def bundle(findings: Sequence[Finding]) -> dict[str, Any]:
+    """What a bug report needs: what ``examine`` found, the system, versions of packages, and which
+    variables of TDS are set (not what to). Folders, the user and the machine have no name in it."""
+    packages = ("av", "imageio-ffmpeg", "numpy", "pillow", "pyyaml", "rich", "safetensors", "torch")
+    versions = {}
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    whole = {
+        "findings": [asdict(finding) for finding in findings],
+        "system": {
+            "kernel": platform.release(),
+            "libc": " ".join(platform.libc_ver()),
+            "machine": platform.machine(),
+            "encoding": sys.getfilesystemencoding(),
+        },
+        "packages": versions,
+        "variables": sorted(name for name in os.environ if name.startswith("TDS_")),
+    }
+    found: dict[str, Any] = json.loads(_nameless(json.dumps(whole)))
+    return found
+
+
+def _nameless(text: str) -> str:
+    """Without folders (the last name of a path stays), the user's name and the machine's."""
+    text = re.sub(r"(?<![\w.:/])~?/(?:[^\s/\"',;()]+/)+", "…/", text)
+    with contextlib.suppress(KeyError, OSError):  # a user without a name
+        names = {getpass.getuser(), platform.node()} - {"", "root", "localhost"}
+        for name in names:
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "…", text)
+    return text
 
 
 def _dotted(library: str) -> str:

@@ -79,6 +79,7 @@ def models() -> None:
         deflated=archive(TWO, zipfile.ZIP_DEFLATED),
         tensor=archive(ONE, zipfile.ZIP_STORED, whole),
         empty=b"PK\x05\x06" + bytes(18),
+        beyond=b"PK\x05\x06" + bytes(4) + b"\x01\0\x01\0" + bytes(4) + b"\xf0\xff\xff\xff\0\0",
     )
     write(
         "metadata",
