@@ -13,7 +13,7 @@ DEMO ?= tests/data/city.mkv
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help venv install demo wheel ffmpeg test test-cpp test-python lint format docs docs-site \
-	test-torch test-wheel bench \
+	test-torch test-wheel container bench \
 	sanitize fuzz torture soak faults test-vtm test-cuda clean
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make ffmpeg    ffmpeg and ffprobe with the filter tds_enhance, in build/ffmpeg (minutes, once)"
 	@echo "make wheel     a package for others to install, in dist, for this Python and this torch"
 	@echo "make test-wheel   that package in an empty environment, without torch and with it"
+	@echo "make container an image with tds, its models and that ffmpeg, by podman, docker or buildah"
 	@echo "make install   the package, into .venv (what demo, ffmpeg and test do first)"
 	@echo "make test-cpp, make test-python   one half of the tests"
 	@echo "make lint      ruff, mypy, stubtest, shellcheck, clang-format, clang-tidy, the site of the docs"
@@ -71,6 +72,11 @@ test-wheel: wheel
 	$(TRY) | grep "only up-sampled"
 	build/wheel/bin/python -m pip install --quiet "$(TORCH)"
 	$(TRY) | grep "Model: fast"
+
+container:
+	@builder=$$(command -v podman || command -v docker || command -v buildah) || \
+		{ echo "make container needs podman, docker or buildah" >&2; exit 1; }; \
+	"$$builder" build -t tds -f packaging/Containerfile --build-arg "TORCH=$(TORCH)" .
 
 # The filter's tests run when this has been called; FFMPEG_SRC=... names a source tree of yours.
 ffmpeg: install

@@ -195,6 +195,43 @@ def test_links_lead_somewhere(name):
         assert (page.parent / target).exists(), target
 
 
+def test_what_is_built_beside_a_cuda_torch_asks_for_no_cuda_library(tmp_path):
+    """Else a wheel made beside the torch that indexes give by default does not load with a CPU
+    build. Configured beside what CMake looks at of such a torch."""
+    cmake = shutil.which(
+        "cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    if cmake is None or shutil.which("make") is None:
+        pytest.skip("cmake or make is not here")
+    torch, build = tmp_path / "torch", tmp_path / "build"
+    config = torch / "share" / "cmake" / "Torch"
+    config.mkdir(parents=True)
+    (config / "TorchConfig.cmake").touch()
+    (config / "TorchConfigVersion.cmake").write_text('set(PACKAGE_VERSION "2.13.0")\n')
+    (torch / "lib").mkdir()
+    for name in ("torch", "torch_cpu", "c10", "torch_cuda", "c10_cuda"):
+        (torch / "lib" / f"lib{name}.so").touch()
+    subprocess.run(
+        [cmake, "-S", ROOT, "-B", build, "-G", "Unix Makefiles", "-DTDS_TORCH=ON",
+         "-DTDS_TESTS=OFF", "-DTDS_PYTHON=OFF", f"-DTDS_TORCH_CONFIG={config}/TorchConfig.cmake"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (link,) = build.rglob("tds_torchscript.dir/link.txt")
+    named = re.findall(r"(?:-l|/lib)(torch\w*|c10\w*)", link.read_text())
+    assert set(named) == {"torch", "torch_cpu", "c10"}
+
+
+def test_the_container_is_made_by_targets_and_of_files_that_are_there():
+    text = (ROOT / "packaging" / "Containerfile").read_text()
+    recipes = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make ((?:[a-z-]+ )+)\"TORCH", text):
+        assert all(re.search(rf"^{t}:", recipes, re.MULTILINE) for t in target.split())
+    (torch,) = re.findall(r"^TORCH \?= (\S+)$", recipes, re.MULTILINE)
+    assert set(re.findall(r"ARG TORCH=(\S+)", text)) == {torch}
+    (named,) = re.findall(r"^COPY (\S+ \S+) \./$", text, re.MULTILINE)
+    assert all((ROOT / name).is_file() for name in named.split())
+
+
 def test_the_map_names_places_that_are_there():
     """Every path in the table "Where do I change"."""
     table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where do I change")[2]
