@@ -317,3 +317,25 @@ def test_a_decoder_whose_enhancer_goes_away_ends_with_a_sentence(
     _, words = process.communicate(timeout=20)
     assert process.returncode == 1  # and not by SIGPIPE
     assert "the enhancer closed the connection" in words
+
+
+def test_a_wait_for_bytes_that_do_not_come_ends_when_it_is_interrupted() -> None:
+    """Of a decoder that somebody else started, which nobody ends when the output is closed."""
+    reading, writing = os.pipe()
+    stream = PictureStream(reading, "the decoder", 30)
+    ended = threading.Event()
+
+    def read() -> None:
+        with suppress(Stopped):
+            next(iter(stream))
+        ended.set()
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    stream.interrupt()
+    try:
+        assert ended.wait(10)
+    finally:
+        os.close(writing)
+        thread.join()
+        stream.close()
