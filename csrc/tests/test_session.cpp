@@ -525,7 +525,8 @@ TEST("what a refined HR picture becomes is the caller's: writing to it changes n
     tds_picture_release(&first);
 }
 
-TEST("the QPs of streams go to the model, those and the types of pictures where that is asked for") {
+TEST(
+    "the QPs of streams go to the model, those and the types of pictures where that is asked for") {
     for (const int asked : {0, 1}) {
         Session session = recording_2("", R"("full-before", "full-after")", [&](tds_settings &s) {
             s.picture_facts = asked;
