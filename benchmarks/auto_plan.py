@@ -198,27 +198,27 @@ def worst_point(
     return worst
 
 
-def table(rows: list[Point], efforts: list[int]) -> str:
+def table(rows: list[Point], effort: int) -> str:
     """Markdown, of one codec, configuration and model."""
     clips = list(dict.fromkeys(r["name"] for r in rows))
     pairs = any(r["kind"] == PAIR for r in rows)
-    heads = ["clip", *(["N = 5, equal QPs"] if pairs else [])]
-    heads += [f"effort {e}" if len(efforts) > 1 else "chosen" for e in efforts]
-    heads += [*(["chosen over N = 5"] if pairs else []), "dearest file", "QP"]
+    heads = ["clip", *(["N = 5, equal QPs", "chosen, at these qualities"] if pairs else [])]
+    heads += ["chosen", "dearest file", "QP"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     columns: list[list[float]] = []
     for clip in clips:
         anchor = curve(rows, clip, PLAIN, 0)
-        curves = [curve(rows, clip, AUTO, e) for e in efforts]
-        pair = curve(rows, clip, PAIR, 0)
-        common = set.intersection(*map(set, curves), *([set(pair)] if pairs else []))
+        auto, pair = curve(rows, clip, AUTO, effort), curve(rows, clip, PAIR, 0)
+        common = set(auto) & (set(pair) if pairs else set(auto))
         if len(common) < 2:
             continue
-        pair, *curves = ({q: c[q] for q in common if q in c} for c in (pair, *curves))
-        values = [rate(anchor, pair)] if pairs else []
-        values += [rate(anchor, c) for c in curves]
-        values += [rate(pair, curves[-1])] if pairs else []
-        dearest = max(worst_point(anchor, c) for c in curves)
+        auto, pair = ({q: c[q] for q in common if q in c} for c in (auto, pair))
+        values = []
+        if pairs:  # whose files do not reach the qualities at which one stream is chosen
+            gain = rate(anchor, pair)
+            values = [gain, (100 + gain) * (1 + rate(pair, auto) / 100) - 100]
+        values.append(rate(anchor, auto))
+        dearest = worst_point(anchor, auto)
         columns.append([*values, dearest])
         cells = [clip, *(f"{v:+.1f} %" for v in (*values, dearest))]
         lines.append(f"| {' | '.join(cells)} | {', '.join(map(str, sorted(common)))} |")
@@ -267,7 +267,7 @@ def page(rows: list[Point]) -> str:
             continue
         parts.append(f"## {NAMES[codec]} {CONFIGS[config]}, `{model}`\n")
         several = len(efforts) > 1
-        parts.append(effort_table(group, efforts) if several else table(group, efforts))
+        parts.append(effort_table(group, efforts) if several else table(group, efforts[0]))
         used = sorted({r["model"] for r in group if r["model"]})
         coders = sorted({r["encoder"] for r in group})
         parts.append(f"{'; '.join(used)}; {'; '.join(coders)}.\n")
