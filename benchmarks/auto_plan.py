@@ -239,7 +239,9 @@ def effort_table(rows: list[Point], efforts: list[int]) -> str:
     )
     rows = [r for r in rows if r["kind"] == PLAIN or (r["name"], r["qp"]) in keys]
     clips = sorted({clip for clip, _ in keys})
-    lines = ["| effort | BD-rate | processor seconds a frame |", "|---|---|---|"]
+    qps = sorted({qp for _, qp in keys})
+    lines = [f"{'; '.join(clips)}; QP {', '.join(map(str, qps))}.", ""]
+    lines += ["| effort | BD-rate | processor seconds a frame |", "|---|---|---|"]
     for effort in efforts:
         of_one = [r for r in rows if r["kind"] == AUTO and r["effort"] == effort]
         rates = [rate(curve(rows, c, PLAIN, 0), curve(rows, c, AUTO, effort)) for c in clips]

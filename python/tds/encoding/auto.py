@@ -41,7 +41,7 @@ from .workers import LocalWorkers, RayWorkers, Workers
 
 _log = logging.getLogger("tds.encoding")
 
-_WORTH = 0.005
+_WORTH = 0.005  # of the plain stream's bits, that a pair saves at least
 
 
 def find_enhancers(settings: EncodeSettings) -> Enhancers:
@@ -154,13 +154,11 @@ class Auto:
             paths = [m.folder / lr_name(lr) for m in done]
             headers = next((header_bits(path) for path in paths if path.is_file()), None)
             for pair in (Pair(lr, step) for step in range(len(STEPS))):
-                if headers is None or not any(any(m.way(pair)["bits"]) for m in done):
-                    continue
-                if (
-                    len(run_lengths(groups_of(done, pair))) <= MAX_RUNS
-                ):  # else more than a tag holds
+                has_lr = any(any(m.way(pair)["bits"]) for m in done)
+                fits = len(run_lengths(groups_of(done, pair))) <= MAX_RUNS  # the tag
+                if headers is not None and has_lr and fits:
                     costs[pair] = against_plain(done, pair, headers)
-        # A pair that saves next to nothing is not worth its second stream.
+        # One that saves next to nothing is not worth its second stream.
         best = min(costs, key=lambda pair: costs[pair] + (0.0 if pair is None else _WORTH))
         times = [m.times[i] for m in done for i in m.own]
         restarts = [m.times[m.own[0]] for m in done]
