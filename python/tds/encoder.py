@@ -98,9 +98,10 @@ def encode(
     OSError; nothing is left behind then.
     """
     sidecar = is_sidecar(output)
-    if settings is None and (sidecar or not form_of(output, format).tag):
-        options.setdefault("plan", Plan.TDS)
-    settings = make_settings(settings, **options)
+    if settings is None:
+        settings = settings_for(output, format, **options)
+    else:
+        settings = make_settings(settings, **options)
     if workers is not None and workers < 1:
         raise InputError(f"there is one worker or more, not {workers}")
     if ray is not None and not settings.measures:
@@ -194,6 +195,15 @@ def encode(
                 tuple(map(worded, (*notices, *job.notices, *late))),
                 coded.choice,
             )
+
+
+def settings_for(
+    output: str | os.PathLike[str], format: str | None, **options: Unpack[EncodeOptions]
+) -> EncodeSettings:
+    """Of keywords of ``encode``; where the output holds no tag, of a pair."""
+    if is_sidecar(output) or not form_of(output, format).tag:
+        options.setdefault("plan", Plan.TDS)
+    return make_settings(**options)
 
 
 def _extras_of(video: VideoSource, codec: Codec, form: Form | None) -> tuple[Extras, list[str]]:

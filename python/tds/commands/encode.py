@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..codecs import Codec, Config
 from ..container.annexb import is_sidecar
-from ..encoder import EncodeResult, encode
+from ..encoder import EncodeResult, encode, settings_for
 from ..encoding.settings import EFFORTS, MODEL, OF_PAIRS
 from ..errors import InputError
 from ..files import check_output, whole_file
 from ..measuring.measure import check_measurable, measure, table
 from ..plan import Boundaries, Plan
+from ..targets import Target, encode_to
 from ._arguments import (
     add_form,
     add_overwrite,
@@ -26,6 +28,10 @@ from ._arguments import (
 )
 from ._log import add_log, logged
 from ._progress import progress_bar, progress_lines
+
+_OF_RUNS = (
+    *("raw", "video_track", "overwrite", "format", "progress", "on_notice", "workers", "ray"),
+)  # arguments of encode() that are no settings
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,6 +64,21 @@ def add_parser(subparsers: Any) -> None:
     quality.add_argument(
         "--crf", type=float, help="constant rate factor instead, of encoders that have one"
     )
+    quality.add_argument(
+        "--bitrate",
+        metavar="RATE",
+        help="come to this many bits a second (800k, 2.5M), of both streams together",
+    )
+    quality.add_argument(
+        "--max-size", metavar="SIZE", help="come to a file of at most this many bytes (700k, 25M)"
+    )
+    for name, what in (("vmaf", "VMAF"), ("psnr", "luma PSNR, in dB"), ("xpsnr", "luma XPSNR, dB")):
+        quality.add_argument(
+            f"--target-{name}",
+            type=float,
+            metavar="VALUE",
+            help=f"come to this mean {what}, of the pictures as they are shown",
+        )
     p.add_argument(
         "--plan",
         choices=[plan.value for plan in Plan],
@@ -191,8 +212,10 @@ def run(args: argparse.Namespace) -> int:
         if args.progress == "json"
         else progress_bar("encode", args.quiet or args.progress == "none")
     )
+    target = _target(args)
+    code = encode if target is None else _encode_to(args, target)
     with logged(args), shown as progress:
-        result = encode(
+        result = code(
             args.input,
             args.output,
             raw=raw,
@@ -231,6 +254,46 @@ def run(args: argparse.Namespace) -> int:
             )
         print(table(measured))
     return 0
+
+
+def _target(args: argparse.Namespace) -> Target | None:
+    given = {
+        "bitrate": None if args.bitrate is None else _amount("--bitrate", args.bitrate) / 1000,
+        "max_size": None if args.max_size is None else _amount("--max-size", args.max_size),
+        "vmaf": args.target_vmaf,
+        "psnr": args.target_psnr,
+        "xpsnr": args.target_xpsnr,
+    }
+    return next((Target(k, value) for k, value in given.items() if value is not None), None)
+
+
+def _amount(option: str, text: str) -> float:
+    """ "800k" -> 800000. Raises InputError."""
+    units = {"k": 1e3, "m": 1e6, "g": 1e9}
+    try:
+        number = float(text[:-1]) if text[-1:].lower() in units else float(text)
+    except ValueError:
+        raise InputError(f"{option} is a number, as in 800k or 2.5M, not {text!r}") from None
+    return number * units.get(text[-1:].lower(), 1)
+
+
+def _encode_to(args: argparse.Namespace, target: Target) -> Callable[..., EncodeResult]:
+    """``encode`` for a target; says what it came to."""
+
+    def code(source: str, output: str, **options: Any) -> EncodeResult:
+        others = {name: options.pop(name) for name in _OF_RUNS}
+        reached = encode_to(
+            target,
+            source,
+            output,
+            settings_for(output, others["format"], **options),
+            on_trial=lambda said: remark(args, said),
+            **others,
+        )
+        remark(args, str(reached))
+        return reached.result
+
+    return code
 
 
 def _report(args: argparse.Namespace, result: EncodeResult) -> None:

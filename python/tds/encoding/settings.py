@@ -67,7 +67,7 @@ def _options(name: str, given: Any) -> tuple[tuple[str, str], ...]:
         if key.lower() in _RATES:
             raise InputError(
                 f"the option {key} asks for a bit rate, and a pair is coded at a fixed QP (--qp) "
-                "or at a constant rate factor (--crf)"
+                "or at a constant rate factor (--crf), which --bitrate finds"
             )
         if key.lower() in _OWN:
             raise InputError(f"the option {key} is given by {_OWN[key.lower()]}, not by {name}")

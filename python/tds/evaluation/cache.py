@@ -20,7 +20,7 @@ from .records import MeasureRecord, StreamRecord
 RECORD = "record.json"
 
 # Raised when a kind of job comes to give other results for the same description.
-VERSIONS = {"stream": 1, "measure": 1, "crop": 1, "segment": 3}
+VERSIONS = {"stream": 1, "measure": 1, "crop": 1, "segment": 3, "trial": 1}
 
 
 Spec = TypeVar("Spec", bound=Mapping[str, object])
