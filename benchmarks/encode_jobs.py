@@ -82,6 +82,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip, out = source(folder, args.frames), folder / "out.mp4"
+        segments = len(run(clip, out, 2))
         one, two = alternate(lambda: run(clip, out, 1), lambda: run(clip, out, 2), args.runs)
         print(f"one worker {one:.1f} s, two {two:.1f} s: {one / two:.2f} times", flush=True)
         whole = out.read_bytes()
@@ -107,7 +108,6 @@ def main() -> int:
                 f"{len(done)} | {same}{', and ' + ', '.join(left) if left else ''} |"
             )
             print(lines[-1], flush=True)
-        segments = len(later)
     text = (
         f"{args.frames} frames in {segments} segments, {os.cpu_count()} cores: one worker "
         f"{one:.1f} s, "
