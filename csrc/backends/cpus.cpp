@@ -56,7 +56,8 @@ int quota_cpus(const std::string &cgroups, const std::string &own) {
         if (second == std::string::npos || second + 1 >= line.size() || line[second + 1] != '/') {
             continue;
         }
-        const std::string kinds = "," + line.substr(first + 1, second - first - 1) + ",";
+        const std::string kinds =
+            std::string(",").append(line, first + 1, second - first - 1).append(",");
         std::string path = line.substr(second + 1);
         path = path == "/" ? "" : path;
         int here = 0;
