@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import isfinite
 from numbers import Real
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, Unpack, overload
 
 import numpy as np
@@ -22,6 +21,7 @@ from av.video.frame import VideoFrame
 
 from ._tds import Tag
 from .arrivals import Arrivals
+from .closing import Closing
 from .container.paired import PairedFile, is_one_stream
 from .display import Colors, batch, page_table, png, tensors
 from .errors import ExternalError, InputError, MissingError, worded
@@ -86,7 +86,7 @@ class _Chosen:
     of_tag: bool = False
 
 
-class Decoder(Iterator[Picture]):
+class Decoder(Iterator[Picture], Closing):
     """Iterates over the pictures of a pair, every one once, in display order. A pair without an
     LR stream is a plain one, whose pictures are made better from their neighbours.
 
@@ -446,17 +446,6 @@ class Decoder(Iterator[Picture]):
     def closes(self, *others: SupportsClose) -> None:
         """What is read by these pictures and is to be closed with them."""
         self._with += others
-
-    def __enter__(self) -> Decoder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _seconds(place: Any) -> Fraction:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -21,6 +20,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from .._tds import frame_rate, scale_of
+from ..closing import Closing
 from ..display import SHOWN, page_table, strip
 from ..errors import InputError
 from ..media.extent import file_size, has_index, indexed_end, said_end
@@ -88,7 +88,7 @@ def is_one_stream(path: str) -> bool:
     return True
 
 
-class PairedFile:
+class PairedFile(Closing):
     """A file with an HR and an LR track, read tolerantly: the tracks are told
     apart by size, and a file whose metadata a remux has dropped still pairs.
 
@@ -168,17 +168,6 @@ class PairedFile:
     def close(self) -> None:
         """Nothing stays open between calls; what was copied of an object goes."""
         self._named.close()
-
-    def __enter__(self) -> PairedFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         m = self.metadata

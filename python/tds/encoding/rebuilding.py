@@ -7,12 +7,12 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 import av
 import numpy as np
 from av.video.frame import VideoFrame
 
+from ..closing import Closing
 from ..errors import ExternalError
 from ..media.decoding import frames
 from ..media.opening import ffmpeg_name
@@ -74,7 +74,7 @@ class Sent:
     strength: float = 1.0
 
 
-class Rebuilder:
+class Rebuilder(Closing):
     """Sessions as players have them, of one thread, kept from one segment to the next. stop: where
     it is set, rebuilding ends with an ExternalError."""
 
@@ -152,17 +152,6 @@ class Rebuilder:
         for session in self._sessions.values():
             session.close()
         self._sessions.clear()
-
-    def __enter__(self) -> Rebuilder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @dataclass

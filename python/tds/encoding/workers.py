@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, cast
 
+from ..closing import Closing
 from ..errors import ExternalError
 from ..evaluation.cache import Cache, Job, write_record
 from ..evaluation.execution import RayExecutor, pack, unpack
@@ -25,7 +25,7 @@ from .segments import Segment
 _log = logging.getLogger("tds.encoding")
 
 
-class Workers(ABC):
+class Workers(Closing, ABC):
     """Measure segments into a cache. A context manager, at whose end work that is under way is
     given up."""
 
@@ -38,17 +38,6 @@ class Workers(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _measure(measuring: Measuring, segment: Segment, rebuilder: Rebuilder, out: Path) -> None:

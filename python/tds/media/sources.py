@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .._tds import MAX_SIZE
+from ..closing import Closing
 from ..errors import InputError
 from .decoding import frames
 from .extent import file_size, has_index, said_end
@@ -101,7 +102,7 @@ def check_even(what: str, width: int, height: int) -> None:
         )
 
 
-class VideoSource:
+class VideoSource(Closing):
     """One video track of a file, frame by frame in display order.
 
     track: its number among the file's video streams, from 0, as in FFmpeg's ``0:v:N``;
@@ -411,12 +412,6 @@ class VideoSource:
 
     def close(self) -> None:
         self.container.close()
-
-    def __enter__(self) -> VideoSource:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _first_packet_size(path: str, raw: RawFormat) -> int:
