@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ..closing import Closing
 from ..codecs import Codec, CodedSegment, Config, EncoderAdapter, StreamSettings
 from ..container.metadata import MAX_FRAMES, Metadata, Timeline
 from ..container.writing import CodedStream
@@ -231,7 +231,7 @@ def statistics(
     )
 
 
-class StreamCoder:
+class StreamCoder(Closing):
     """One stream as a list of segments, each an encoder run of its own.
 
     Finishing one run overlaps with feeding the next. As a context manager it
@@ -287,15 +287,8 @@ class StreamCoder:
         self._running.clear()
         return CodedStream(segments, self._times)
 
-    def __enter__(self) -> StreamCoder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Ends what is still being coded."""
         for encoder in self._running:
             encoder.abort()
         self._pool.shutdown(wait=True, cancel_futures=True)

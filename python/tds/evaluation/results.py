@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Literal, TypeVar, cast
 
@@ -309,9 +310,7 @@ def _point(point: Point, cache: Cache) -> PointRow:
     }
     lead_bits = sum(b for b, lead in zip(of_lr["frame_bits"], of_lr["leads"], strict=True) if lead)
 
-    def side(bits: float, quality: Quality, frames: Iterable[int]) -> Side:
-        return _side(point.clip, bits, quality, frames)
-
+    side = partial(_side, point.clip)
     whole_bits = sum(r["bits"] for r in streams.values())
     return {
         "clip": point.clip.name,
