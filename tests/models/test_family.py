@@ -171,6 +171,44 @@ def test_a_finer_flow_points_as_far() -> None:
     assert torch.allclose(finer(flow, 4), torch.full((1, 2, 16, 16), 6.0))
 
 
+def judging(size: str = "family-fast") -> FamilyEnhancer:
+    made = build({"preset": size, "references": SLOTS, "scale": 1, "judge": 8})
+    assert isinstance(made, FamilyEnhancer)
+    return disturbed(made.eval())
+
+
+def test_a_qp_that_is_not_told_is_the_one_that_was_seen() -> None:
+    net = judging()
+    pictures, side = window_example(1, SLOTS)
+    pictures = torch.rand_like(pictures)
+    side[:, :, 4] = -1.0
+    untold = net.told(side, [net.features(p, side[:, 0, 2:6]) for p in pictures.unbind(1)])
+    assert (untold[..., 6] == 1).all() and (untold[..., 11] == 0).all()
+    seen = untold[..., 7] * 16.0 + 32.0
+    assert len(seen.unique()) == 1 + len(SLOTS)  # each picture's own
+    side[:, :, 4] = 37.0
+    told = net.told(side, [net.features(p, side[:, 0, 2:6]) for p in pictures.unbind(1)])
+    assert torch.allclose(told[..., 7], torch.full_like(seen, 5.0 / 16.0))
+    assert (told[..., 11] == 1).all()
+    assert torch.equal(told[..., 12], untold[..., 12])
+
+
+def test_what_is_seen_does_not_hang_on_the_size_of_a_picture() -> None:
+    judge = judging().judge
+    part = torch.rand(1, 1, 64, 64)
+    mosaic = part.repeat(1, 1, 6, 6)
+    with torch.no_grad():
+        assert torch.allclose(judge(part), judge(mosaic), atol=0.02)
+
+
+def test_a_judging_network_scripted_is_the_same() -> None:
+    net = judging("family-standard")
+    pictures, side = window_example(1, SLOTS, batch=2)
+    side[:, :, 4] = -1.0
+    with torch.no_grad():
+        assert torch.allclose(script(net)(pictures, side), run(net, pictures, side), atol=1e-5)
+
+
 @pytest.mark.parametrize("slots", [[], ["-1"] * 9])
 def test_too_few_or_too_many_slots_are_refused(slots: list[str]) -> None:
     with pytest.raises(ValueError, match="1 to 8 references"):

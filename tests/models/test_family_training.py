@@ -26,7 +26,7 @@ from tds.session import Session
 from tds.training.bank import Bank, Source, Track
 from tds.training.config import SampleSettings, load_config
 from tds.training.dataset import Job, build, load_manifest
-from tds.training.family import motion_loss, picture_loss, schedule
+from tds.training.family import judge_loss, motion_loss, picture_loss, schedule
 from tds.training.pictures import Yuv, read
 from tds.training.samples import load_pairs
 from tds.training.trainer import Trainer, bicubic
@@ -274,6 +274,20 @@ def test_the_picture_s_loss_is_its_formula():
     before = (target - original)[0, :4, 4:8, 8:12].square().mean()
     _, hinge, _ = picture_loss(made, target, original, weight, 0.0, 1 / 3)
     assert float(hinge) == pytest.approx(float(0.64 - before) * 2 / 32, rel=1e-3)
+
+
+def test_what_is_seen_is_taught_by_qp_and_error():
+    originals = torch.rand(1, 3, 6, 16, 16)
+    pictures = originals + 0.1  # a mean squared error of 0.01
+    qp, fits = torch.tensor([[32.0, 32.0, 48.0]]), torch.tensor([[1.0, 0.0]])
+    right = torch.tensor([[[0.0, 1.5], [0.0, 1.5], [1.0, 9.0]]])  # the last has no original
+    loss, off = judge_loss(right, qp, pictures, originals, fits)
+    assert float(loss) < 1e-6 and float(off) < 1e-4
+    for change, want in ((0.5, 0.5), (-0.5, 0.25)):  # too strong counts twice
+        wrong = right.clone()
+        wrong[..., 0] += change
+        loss, off = judge_loss(wrong, qp, pictures, originals, fits)
+        assert float(loss) == pytest.approx(want, rel=1e-3) and float(off) == pytest.approx(8)
 
 
 def test_motion_leads_and_squares_follow():

@@ -32,6 +32,7 @@ from tds.models.resample import luma_of, pack
 CELL = 4  # luma samples a side of what one position of the network stands for
 FACTS = 7  # columns of a row of `side` (docs/model.md)
 CODED = 11  # numbers that the network makes of a row
+JUDGED = 2  # numbers that it finds in a picture itself
 
 
 def coded(side: Tensor) -> Tensor:
@@ -59,6 +60,15 @@ def coded(side: Tensor) -> Tensor:
         ],
         -1,
     )
+
+
+def judged(about: Tensor, seen: Tensor) -> Tensor:
+    """``coded`` rows ``[..., 11]`` and what was seen in the pictures ``[..., 2]`` ->
+    ``[..., 13]``: a QP that nobody told is the one that was seen."""
+    told = about[..., 6:7]
+    qp = torch.lerp(seen[..., 0:1], about[..., 7:8], told)
+    known = torch.ones_like(told)
+    return torch.cat([about[..., :6], known, qp, about[..., 8:], told, seen[..., 1:2]], -1)
 
 
 def grid_of(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -267,6 +277,38 @@ class Settle(nn.Module):
         return torch.lerp(start, moved, better) * (1.0 / self.cell)
 
 
+class Judge(nn.Module):
+    """How coarsely a picture was coded, seen from its luma alone.
+
+    Differences of neighbours, small ones spread and large ones pressed together, tell it: what a
+    quantiser left out, and the edges of its blocks. Each place of 8x8 gives estimates and how much
+    they count, so that flat areas, which show nothing, do not.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2 * CELL * CELL, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.third = nn.Conv2d(channels, channels, 3, padding=1)
+        self.last = nn.Conv2d(channels, 2 * JUDGED, 1)
+        self.cell = CELL
+        self.many = JUDGED
+
+    def forward(self, luma: Tensor) -> Tensor:
+        """``[B, 1, H, W]``, 0..1 -> ``[B, 2]``, float32: (QP - 32) / 16, and log10 of the mean
+        squared error of its luma, plus 3.5."""
+        across = F.pad(luma, [0, 1, 0, 0], mode="replicate").diff(dim=3)
+        down = F.pad(luma, [0, 0, 0, 1], mode="replicate").diff(dim=2)
+        x = F.softsign(torch.cat([across, down], 1) * 48.0) * 2.0
+        x = F.pixel_unshuffle(x, self.cell).to(self.first.weight.dtype)
+        x = F.leaky_relu(self.first(x), 0.1)
+        x = F.leaky_relu(self.second(x), 0.1)
+        x = F.leaky_relu(self.third(x), 0.1)
+        out = self.last(x).float().flatten(2)
+        counts = torch.sigmoid(out[:, self.many :]) + 1e-3
+        return (out[:, : self.many] * counts).sum(2) / counts.sum(2)
+
+
 class Refine(nn.Module):
     """Three convolutions that see what a level knows; the flow's change starts at zero."""
 
@@ -310,7 +352,8 @@ class FamilyEnhancer(nn.Module):
     hidden: of the state that they hand on. steps: of least squares a level; refinements: how
     many at 1/4 (the second and later ones share their weights); settle: radii, in cells, of the
     steps on full-size luma after them. heads, channels, blocks (of
-    ``convolutions`` each): the fusion's.
+    ``convolutions`` each): the fusion's. judge: channels of what sees how coarsely pictures were
+    coded; 0: nothing does, and a QP that is not told is not known.
     """
 
     def __init__(
@@ -327,6 +370,7 @@ class FamilyEnhancer(nn.Module):
         channels: int = 48,
         blocks: int = 4,
         convolutions: int = 2,
+        judge: int = 0,
     ) -> None:
         super().__init__()
         if scale not in (1, 2, 4):
@@ -349,8 +393,11 @@ class FamilyEnhancer(nn.Module):
         self.refine4 = Refine(1 + 2 * c4 + 8 + 2 + hidden, motion, hidden)
         self.again4 = Refine(1 + 2 * c4 + 8 + 2 + hidden, motion, hidden)
         self.settle = Settle(settle)
-        self.about = nn.Linear(CODED, heads)
-        self.target_about = nn.Linear(CODED, heads)
+        self.judges = judge > 0
+        self.judge: nn.Module = Judge(judge) if judge else nn.Identity()
+        facts = CODED + JUDGED if judge else CODED
+        self.about = nn.Linear(facts, heads)
+        self.target_about = nn.Linear(facts, heads)
         self.head = nn.Conv2d(24 + hidden, heads, 3, padding=1)
         self.target_head = nn.Conv2d(24, heads, 3, padding=1)
         self.merge = nn.Conv2d((self.count + 1) * heads, channels, 1)
@@ -373,7 +420,10 @@ class FamilyEnhancer(nn.Module):
         f4 = F.relu(self.take4((cells - 0.5).to(self.take4.weight.dtype)))
         f8 = F.relu(self.take8(f4))
         f16 = F.relu(self.take16(f8))
-        return [half, s4, s8, s16, f4, f8, f16]
+        found = [half, s4, s8, s16, f4, f8, f16]
+        if self.judges:
+            found.append(self.judge(luma_of(picture).float()))
+        return found
 
     # -- motion
 
@@ -442,11 +492,22 @@ class FamilyEnhancer(nn.Module):
             [F.pixel_unshuffle(luma_of(packed), self.cell), F.pixel_unshuffle(packed[:, 4:6], 2)], 1
         )
 
-    def fuse(self, target: Tensor, moved: Tensor, hidden: Tensor, side: Tensor, b: int) -> Tensor:
-        """The target and the moved references (stacked in the batch) -> the picture."""
+    def told(self, side: Tensor, found: list[list[Tensor]]) -> Tensor:
+        """``side [B, 1 + R, 7]`` and the features of all pictures, the target's first -> what the
+        fusion knows of each."""
+        about = coded(side)
+        if self.judges:
+            about = judged(about, torch.stack([f[7] for f in found], 1))
+        return about
+
+    def fuse(
+        self, target: Tensor, moved: Tensor, hidden: Tensor, told: Tensor, strength: Tensor, b: int
+    ) -> Tensor:
+        """The target, the moved references (stacked in the batch), what ``told`` says of them
+        and the strength ``[B]`` -> the picture."""
         r = self.count
         kind = hidden.dtype
-        about = coded(side).to(kind)
+        about = told.to(kind)
         rows = about[:, 1:].transpose(0, 1).reshape(r * b, about.shape[2])
         base = torch.cat([target] * r, 0)
         # A stand-in for a slot that is not present adds nothing.
@@ -465,7 +526,7 @@ class FamilyEnhancer(nn.Module):
         gates = out[:, 24:].view(b, r, 24, h, w)
         taken = difference.view(r, b, 24, h, w).transpose(0, 1)
         change = out[:, :24] * 0.25 + (gates * taken).sum(1)
-        change = change * side[:, 0, 6].to(change.dtype)[:, None, None, None]
+        change = change * strength.to(change.dtype)[:, None, None, None]
         luma = F.pixel_shuffle(change[:, :16], self.cell)
         chroma = F.pixel_shuffle(change[:, 16:], self.cell // 2)
         return target + pack(luma, chroma).to(target.dtype)
@@ -501,7 +562,8 @@ class FamilyEnhancer(nn.Module):
         levels: list[Tensor] = []
         flow, hidden = self.flow(own, theirs, levels)
         moved = self.move(target, torch.cat(references, 0), flow)
-        return self.fuse(target, moved, hidden, side, b)
+        told = self.told(side, [target_features] + reference_features)
+        return self.fuse(target, moved, hidden, told, side[:, 0, 6], b)
 
     def forward(self, pictures: Tensor, side: Tensor) -> Tensor:
         """All pictures ``[B, 1 + R, 6, H/2, W/2]``, the target first, and ``side [B, 1 + R, 7]``

@@ -202,6 +202,9 @@ class Loss:
     hinge: Annotated[
         float, Field(ge=0, description="family: of what 8x8 blocks are worse than the target's")
     ] = 0.3
+    judge: Annotated[
+        float, Field(ge=0, description="family with a judge: of how far off what it sees is")
+    ] = 0.1
 
 
 @dataclass(config=STRICT)

@@ -83,6 +83,23 @@ def picture_loss(
     return squared * square.mean() + (1.0 - squared) * size.mean(), hinge, gain
 
 
+def judge_loss(
+    seen: Tensor, qp: Tensor, pictures: Tensor, originals: Tensor, fits: Tensor
+) -> tuple[Tensor, Tensor]:
+    """How far off what was seen in the pictures is, and the QP's mean absolute error.
+
+    seen: ``[B, 1 + R, 2]`` of :class:`~tds.models.family.Judge`. qp: ``[B, 1 + R]`` of streams.
+    fits: ``[B, R]``, which references have an original.
+    """
+    off = seen[..., 0] - (qp - 32.0) / 16.0
+    # Work that is too strong takes more from a picture than too weak work leaves in it.
+    found = (off.clamp_min(0).square() * 2.0 + off.clamp_max(0).square()).mean()
+    square = (pictures[:, :, :4] - originals[:, :, :4]).square().mean((2, 3, 4))
+    there = F.pad(fits, [1, 0], value=1.0)
+    error = (seen[..., 1] - 3.5 - (square + 1e-6).log10()) * there
+    return found + error.square().mean(), 16.0 * off.detach().abs().mean()
+
+
 class FamilyStep(nn.Module):
     """One forward pass of training, as a module, so that DDP sees every gradient."""
 
@@ -113,7 +130,8 @@ class FamilyStep(nn.Module):
             flow, hidden = model.flow(own, theirs, levels)
             references = pictures[:, 1:].transpose(0, 1).flatten(0, 1)
             moved = model.move(pictures[:, 0], references, flow)
-            made = model.fuse(pictures[:, 0], moved, hidden, side, len(pictures))
+            told = model.told(side, found)
+            made = model.fuse(pictures[:, 0], moved, hidden, told, side[:, 0, 6], len(pictures))
         motion = motion_loss(levels, batch["originals"], batch["fits"], weight)
         b = self.border // 2
         made, target, original = (
@@ -125,9 +143,10 @@ class FamilyStep(nn.Module):
             made, target, original, weight, squared, self.loss.chroma
         )
         loss = picture + self.loss.hinge * hinge + self.loss.motion * of_motion * motion
-        return {
-            "loss": loss,
-            "gain": gain,
-            "motion": motion.detach(),
-            "hinge": hinge.detach(),
-        }
+        shown = {"gain": gain, "motion": motion.detach(), "hinge": hinge.detach()}
+        if model.judges:
+            seen = torch.stack([f[-1] for f in found], 1)
+            originals = batch["originals"]
+            off, shown["qp"] = judge_loss(seen, batch["qp"], pictures, originals, batch["fits"])
+            loss = loss + self.loss.judge * off
+        return {"loss": loss, **shown}

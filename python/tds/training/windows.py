@@ -73,9 +73,9 @@ class WindowSamples:
     """Samples of a bank for one k.
 
     A sample has ``pictures`` and ``originals`` ``[1 + R, 6, S/2, S/2]`` (floats 0..1, the target
-    first), ``side [1 + R, 7]``, ``fits [R]`` (1 where a reference shows the target's scene, so that
-    motion can be learned from its original) and ``error``, the mean squared error of the target's
-    stream.
+    first), ``side [1 + R, 7]``, ``qp [1 + R]`` of the streams (whether ``side`` tells it or not),
+    ``fits [R]`` (1 where a reference shows the target's scene, so that motion can be learned from
+    its original) and ``error``, the mean squared error of the target's stream.
     """
 
     aligned = False
@@ -205,6 +205,7 @@ class WindowSamples:
                 originals.append(cut(source.original, there[1], here))
                 fits.append(1.0)
         facts = torch.tensor(side)
+        qp = facts[:, 4].clone()
         if rng.random() < s.unknown_qp:
             facts[:, 4] = -1.0
         across, down, transpose = (bool(v) for v in rng.random(3) < 0.5)
@@ -212,6 +213,7 @@ class WindowSamples:
             "pictures": turn(torch.stack(pictures), across, down, transpose),
             "originals": turn(torch.stack(originals), across, down, transpose),
             "side": facts,
+            "qp": qp,
             "fits": torch.tensor(fits),
             "error": torch.tensor(t.error),
         }
