@@ -195,6 +195,32 @@ def test_a_pair_with_and_without_refined_hr_pictures(
         assert session.info.contract == 2
 
 
+def test_refined_hr_pictures_serve_lr_pictures_in_4_4_4_too(models: dict[int, Path]) -> None:
+    """What the model made of them, and of what it saw, and not what became of that at 4:4:4."""
+    rng = np.random.default_rng(0)
+    line = [Shown(role, 1.0, False) for role in ("hr", "lr", "lr", "hr")]
+    lumas, chromas = [], []
+    for shown in line:
+        h, w = (HEIGHT, WIDTH) if shown.role == "hr" else (HEIGHT // 2, WIDTH // 2)
+        lumas.append(rng.integers(90, 110, (h, w), np.uint8))
+        chromas.append(rng.integers(90, 110, (2, h // 2, w // 2), np.uint8))
+    made = []
+    for chroma in (420, 444):
+        with Session(
+            *(WIDTH, HEIGHT, 2), model=models[2], hr_model=models[1], device="cpu", chroma=chroma
+        ) as session:
+            for time, shown in enumerate(line):
+                both = chromas[time] if chroma == 420 else chromas[time].repeat(2, 1).repeat(2, 2)
+                assert session.send(shown.role, [lumas[time], *both], pts=time)
+            session.end("hr")
+            session.end("lr")
+            made.append([[plane.copy() for plane in p.planes] for p in session])
+            assert (session.info.refined, session.info.enhanced) == (2, 2)
+    for small, whole in zip(*made, strict=True):
+        assert np.array_equal(small[0], whole[0])
+        assert whole[1].shape == (HEIGHT, WIDTH)
+
+
 def test_ten_bits_and_a_size_that_the_alignment_does_not_divide(models: dict[int, Path]) -> None:
     rng = np.random.default_rng(1)
     sizes = ((38, 54), (19, 27), (19, 27))

@@ -185,18 +185,32 @@ PlaneView take_plane(const py::handle &object, Owner &owner, const std::string &
 // A decoded frame of PyAV: its planes are bytes with a line size.
 std::vector<PlaneView> take_av(const py::handle &frame, Owner &owner, tds_picture &picture) {
     const std::string format = py::str(frame.attr("format").attr("name"));
-    static const std::map<std::string, std::pair<int, tds_layout>> formats = {
-        {"yuv420p", {8, TDS_LAYOUT_PLANAR}},      {"yuvj420p", {8, TDS_LAYOUT_PLANAR}},
-        {"yuv420p10le", {10, TDS_LAYOUT_PLANAR}}, {"nv12", {8, TDS_LAYOUT_SEMIPLANAR}},
-        {"p010le", {10, TDS_LAYOUT_SEMIPLANAR}},
+    struct Format {
+        int depth;
+        tds_layout layout;
+        tds_chroma chroma;
+    };
+    static const std::map<std::string, Format> formats = {
+        {"yuv420p", {8, TDS_LAYOUT_PLANAR, TDS_CHROMA_420}},
+        {"yuvj420p", {8, TDS_LAYOUT_PLANAR, TDS_CHROMA_420}},
+        {"yuv420p10le", {10, TDS_LAYOUT_PLANAR, TDS_CHROMA_420}},
+        {"nv12", {8, TDS_LAYOUT_SEMIPLANAR, TDS_CHROMA_420}},
+        {"p010le", {10, TDS_LAYOUT_SEMIPLANAR, TDS_CHROMA_420}},
+        {"yuv422p", {8, TDS_LAYOUT_PLANAR, TDS_CHROMA_422}},
+        {"yuvj422p", {8, TDS_LAYOUT_PLANAR, TDS_CHROMA_422}},
+        {"yuv422p10le", {10, TDS_LAYOUT_PLANAR, TDS_CHROMA_422}},
+        {"yuv444p", {8, TDS_LAYOUT_PLANAR, TDS_CHROMA_444}},
+        {"yuvj444p", {8, TDS_LAYOUT_PLANAR, TDS_CHROMA_444}},
+        {"yuv444p10le", {10, TDS_LAYOUT_PLANAR, TDS_CHROMA_444}},
     };
     const auto at = formats.find(format);
     std::vector<PlaneView> views;
     if (at == formats.end()) {
         if (format != "cuda") {
             raise(PyExc_ValueError, "a frame of pixel format " + format +
-                                        "; frames are yuv420p, yuv420p10le, nv12 or p010le: "
-                                        "convert it with frame.reformat(format=...)");
+                                        "; frames are yuv420p, yuv422p or yuv444p, also with "
+                                        "10le behind, nv12 or p010le: convert it with "
+                                        "frame.reformat(format=...)");
         }
         int index = 0;
         for (const py::handle plane : frame.attr("planes")) {
@@ -205,8 +219,9 @@ std::vector<PlaneView> take_av(const py::handle &frame, Owner &owner, tds_pictur
         picture.layout = views.size() == 2 ? TDS_LAYOUT_SEMIPLANAR : TDS_LAYOUT_PLANAR;
         picture.bit_depth = views.at(0).item == 1 ? 8 : 10;
     } else {
-        picture.bit_depth = at->second.first;
-        picture.layout = at->second.second;
+        picture.bit_depth = at->second.depth;
+        picture.layout = at->second.layout;
+        picture.chroma = at->second.chroma;
         const int item = picture.bit_depth > 8 ? 2 : 1;
         for (const py::handle plane : frame.attr("planes")) {
             Py_buffer buffer;
@@ -226,8 +241,29 @@ std::vector<PlaneView> take_av(const py::handle &frame, Owner &owner, tds_pictur
     return views;
 }
 
-// What Python calls a frame as a picture, with an owner that keeps it alive.
-std::unique_ptr<Owner> to_picture(const py::object &frame, int bit_depth, tds_picture &picture) {
+// 420, 422 or 444 in Python.
+constexpr int kRatios[] = {420, 422, 444};
+
+tds_chroma chroma_of(int ratio) {
+    for (int i = 0; i < 3; i++) {
+        if (kRatios[i] == ratio) {
+            return static_cast<tds_chroma>(i);
+        }
+    }
+    raise(PyExc_ValueError, "chroma is 420, 422 or 444, not " + std::to_string(ratio));
+}
+
+int across(tds_chroma chroma) {
+    return chroma == TDS_CHROMA_444 ? 0 : 1;
+}
+int down(tds_chroma chroma) {
+    return chroma == TDS_CHROMA_420 ? 1 : 0;
+}
+
+// What Python calls a frame as a picture, with an owner that keeps it alive. chroma: of one array,
+// which does not say it.
+std::unique_ptr<Owner> to_picture(const py::object &frame, int bit_depth, tds_chroma chroma,
+                                  tds_picture &picture) {
     tds_picture_init(&picture);
     auto owner = std::make_unique<Owner>();
     owner->frame = frame;
@@ -244,14 +280,17 @@ std::unique_ptr<Owner> to_picture(const py::object &frame, int bit_depth, tds_pi
         } else if (py::isinstance<py::array>(frame)) {
             // As frame.to_ndarray() of PyAV gives it: three planes below each other.
             const auto array = py::reinterpret_borrow<py::array>(frame);
-            const bool whole = array.ndim() == 2 && array.shape(0) % 3 == 0 &&
+            const int halves = chroma == TDS_CHROMA_420 ? 3 : chroma == TDS_CHROMA_422 ? 4 : 6;
+            const bool whole = array.ndim() == 2 && array.shape(0) % halves == 0 &&
                                array.shape(1) % 2 == 0 && (array.flags() & py::array::c_style) != 0;
             if (!whole) {
+                static const char *const rows[] = {"height * 3 / 2", "height * 2", "height * 3"};
                 raise(PyExc_ValueError,
-                      "one array holds a picture as height * 3 / 2 contiguous rows (the layout of "
-                      "VideoFrame.to_ndarray()); else give three planes");
+                      std::string("one array holds a picture as ") + rows[chroma] +
+                          " contiguous rows (the planes as in a file of raw video); else give "
+                          "three planes");
             }
-            const py::ssize_t height = array.shape(0) / 3 * 2;
+            const py::ssize_t height = array.shape(0) / halves * 2;
             const py::ssize_t width = array.shape(1);
             const py::object flat = array.attr("reshape")(-1);
             const py::ssize_t luma = height * width;
@@ -259,9 +298,11 @@ std::unique_ptr<Owner> to_picture(const py::object &frame, int bit_depth, tds_pi
                 planes.push_back(
                     flat[py::slice(from, from + rows * columns, 1)].attr("reshape")(rows, columns));
             };
+            const py::ssize_t rows = height >> down(chroma);
+            const py::ssize_t columns = width >> across(chroma);
             part(0, height, width);
-            part(luma, height / 2, width / 2);
-            part(luma + luma / 4, height / 2, width / 2);
+            part(luma, rows, columns);
+            part(luma + rows * columns, rows, columns);
         } else {
             raise(PyExc_TypeError,
                   "a frame is an av.VideoFrame, three planes or one array, not a " +
@@ -279,15 +320,19 @@ std::unique_ptr<Owner> to_picture(const py::object &frame, int bit_depth, tds_pi
         picture.bit_depth = views[0].item == 1 ? 8 : bit_depth > 8 ? bit_depth : 10;
         picture.width = static_cast<int32_t>(views[0].columns);
         picture.height = static_cast<int32_t>(views[0].rows);
+        if (planes.size() == 3 && views[1].rows == picture.height) {
+            picture.chroma = views[1].columns == picture.width ? TDS_CHROMA_444 : TDS_CHROMA_422;
+        }
         for (size_t i = 1; i < views.size(); i++) {
-            const int64_t columns = planes.size() == 2 ? picture.width : picture.width / 2;
-            if (views[i].rows != picture.height / 2 || views[i].columns != columns ||
-                views[i].item != views[0].item) {
+            const int64_t columns =
+                planes.size() == 2 ? picture.width : picture.width >> across(picture.chroma);
+            if (views[i].rows != picture.height >> down(picture.chroma) ||
+                views[i].columns != columns || views[i].item != views[0].item) {
                 raise(PyExc_ValueError,
                       "plane " + std::to_string(i) + " of " + std::to_string(views[i].columns) +
                           "x" + std::to_string(views[i].rows) + " does not fit a luma plane of " +
                           std::to_string(picture.width) + "x" + std::to_string(picture.height) +
-                          " in 4:2:0, or has another sample type");
+                          " in 4:2:0, 4:2:2 or 4:4:4, or has another sample type");
             }
         }
     }
@@ -320,9 +365,11 @@ class Picture {
     const py::object &colors() const { return colors_; }
 
     int planes() const { return picture_.layout == TDS_LAYOUT_SEMIPLANAR ? 2 : 3; }
-    py::ssize_t rows(int i) const { return i == 0 ? picture_.height : picture_.height / 2; }
+    py::ssize_t rows(int i) const {
+        return i == 0 ? picture_.height : picture_.height >> down(picture_.chroma);
+    }
     py::ssize_t columns(int i) const {
-        return i == 0 || planes() == 2 ? picture_.width : picture_.width / 2;
+        return i == 0 || planes() == 2 ? picture_.width : picture_.width >> across(picture_.chroma);
     }
     int item() const { return picture_.bit_depth > 8 ? 2 : 1; }
 
@@ -437,8 +484,9 @@ py::array to_ndarray(const Picture &picture) {
     const tds_picture &p = picture.get();
     const py::dtype type =
         picture.item() == 2 ? py::dtype::of<uint16_t>() : py::dtype::of<uint8_t>();
-    py::array out(type,
-                  {static_cast<py::ssize_t>(p.height / 2 * 3), static_cast<py::ssize_t>(p.width)});
+    const py::ssize_t samples = picture.rows(0) * picture.columns(0) +
+                                (picture.planes() - 1) * picture.rows(1) * picture.columns(1);
+    py::array out(type, {samples / p.width, static_cast<py::ssize_t>(p.width)});
     auto *at = static_cast<uint8_t *>(out.mutable_data());
     const py::gil_scoped_release no_gil;
     for (int i = 0; i < picture.planes(); i++) {
@@ -453,8 +501,10 @@ py::object to_av(const Picture &picture) {
     need_host(picture, "to_av()");
     const tds_picture &p = picture.get();
     const bool deep = p.bit_depth > 8;
-    const char *format = p.layout == TDS_LAYOUT_SEMIPLANAR ? (deep ? "p010le" : "nv12")
-                                                           : (deep ? "yuv420p10le" : "yuv420p");
+    static const char *const planar[] = {"yuv420p", "yuv422p", "yuv444p"};
+    const std::string format = p.layout == TDS_LAYOUT_SEMIPLANAR
+                                   ? (deep ? "p010le" : "nv12")
+                                   : std::string(planar[p.chroma]) + (deep ? "10le" : "");
     py::object frame = py::module_::import("av").attr("VideoFrame")(p.width, p.height, format);
     int i = 0;
     for (const py::handle plane : frame.attr("planes")) {
@@ -580,8 +630,9 @@ class Session {
             const std::string &precision, int32_t threads, int32_t max_group, int32_t max_batch,
             int32_t hr_qp, int32_t lr_qp, const std::string &kind, const py::object &hr_model,
             const std::optional<std::string> &hr_model_sha256, bool causal, float strength,
-            bool picture_facts, const std::string &output_memory, py::object log)
-        : log_(std::make_unique<py::object>(std::move(log))), bit_depth_(bit_depth) {
+            bool picture_facts, const std::string &output_memory, py::object log, int chroma)
+        : log_(std::make_unique<py::object>(std::move(log))), bit_depth_(bit_depth),
+          chroma_(chroma_of(chroma)) {
         tds_settings s;
         tds_default_settings(&s);
         const std::string path = path_of(model);
@@ -592,6 +643,7 @@ class Session {
         s.height = height;
         s.scale = scale;
         s.bit_depth = bit_depth;
+        s.chroma = chroma_;
         s.backend = backend.c_str();
         s.model_sha256 = model_sha256 ? model_sha256->c_str() : nullptr;
         s.hr_model_sha256 = hr_model_sha256 ? hr_model_sha256->c_str() : nullptr;
@@ -638,7 +690,7 @@ class Session {
             return true;
         }
         tds_picture picture;
-        std::unique_ptr<Owner> owner = to_picture(frame, bit_depth_, picture);
+        std::unique_ptr<Owner> owner = to_picture(frame, bit_depth_, chroma_, picture);
         py::object time = pts;
         if (time.is_none() && py::hasattr(frame, "pts")) {
             time = frame.attr("pts");
@@ -813,6 +865,7 @@ class Session {
 
     std::unique_ptr<py::object> log_;
     int32_t bit_depth_;
+    tds_chroma chroma_;
     tds_session *session_ = nullptr;
     std::mutex mutex_;
     std::atomic<std::thread::id> within_{};
@@ -879,6 +932,7 @@ PYBIND11_MODULE(_tds, m) {
         .def_property_readonly("width", [](const Picture &p) { return p.get().width; })
         .def_property_readonly("height", [](const Picture &p) { return p.get().height; })
         .def_property_readonly("bit_depth", [](const Picture &p) { return p.get().bit_depth; })
+        .def_property_readonly("chroma", [](const Picture &p) { return kRatios[p.get().chroma]; })
         .def_property_readonly("memory", &place_of)
         .def_property_readonly("status",
                                [](const Picture &p) { return tds_status_name(p.get().status); })
@@ -934,7 +988,7 @@ PYBIND11_MODULE(_tds, m) {
                       const std::optional<std::string> &, const std::string &, const std::string &,
                       int32_t, int32_t, int32_t, int32_t, int32_t, const std::string &,
                       const py::object &, const std::optional<std::string> &, bool, float, bool,
-                      const std::string &, py::object>(),
+                      const std::string &, py::object, int>(),
              py::arg("width"), py::arg("height"), py::arg("scale"),
              py::arg("bit_depth") = d.bit_depth, py::arg("backend") = d.backend,
              py::arg("model") = py::none(), py::arg("model_sha256") = py::none(),
@@ -944,7 +998,8 @@ PYBIND11_MODULE(_tds, m) {
              py::arg("lr_qp") = d.lr_qp, py::arg("kind") = "pair", py::arg("hr_model") = py::none(),
              py::arg("hr_model_sha256") = py::none(), py::arg("causal") = d.causal != 0,
              py::arg("strength") = d.strength, py::arg("picture_facts") = d.picture_facts != 0,
-             py::arg("output_memory") = "host", py::arg("log") = py::none())
+             py::arg("output_memory") = "host", py::arg("log") = py::none(),
+             py::arg("chroma") = 420)
         .def("send", &Session::send, py::arg("role"), py::arg("frame"), py::arg("pts") = py::none(),
              py::arg("opaque") = py::none(), py::arg("corrupt") = py::none(),
              py::arg("strength") = py::none(), py::arg("qp") = -1, py::arg("type") = py::none())

@@ -3,6 +3,7 @@
 
 #include "session/backend_loader.h"
 #include "session/error.h"
+#include "session/picture.h"
 #include "session/sha256.h"
 
 #include <algorithm>
@@ -79,8 +80,8 @@ void check_model(const ModelFile &file, const tds_settings &s, bool full, int32_
 } // namespace
 
 void check_settings(const tds_settings &s) {
-    if (std::any_of(std::begin(s.reserved), std::end(s.reserved),
-                    [](uint64_t v) { return v != 0; })) {
+    if (s.reserved_chroma != 0 || std::any_of(std::begin(s.reserved), std::end(s.reserved),
+                                              [](uint64_t v) { return v != 0; })) {
         invalid("reserved fields of the settings are set: start with tds_default_settings()");
     }
     check_range("width", s.width, TDS_MIN_SIZE, TDS_MAX_SIZE);
@@ -116,6 +117,16 @@ void check_settings(const tds_settings &s) {
     }
     if (s.output_layout != TDS_LAYOUT_PLANAR && s.output_layout != TDS_LAYOUT_SEMIPLANAR) {
         invalid("output_layout is neither TDS_LAYOUT_PLANAR nor TDS_LAYOUT_SEMIPLANAR");
+    }
+    if (s.chroma != TDS_CHROMA_420 && s.chroma != TDS_CHROMA_422 && s.chroma != TDS_CHROMA_444) {
+        invalid("chroma is " + std::to_string(static_cast<int>(s.chroma)) +
+                ", not TDS_CHROMA_420, TDS_CHROMA_422 or TDS_CHROMA_444");
+    }
+    if (s.chroma != TDS_CHROMA_420 &&
+        (s.output_memory != TDS_MEMORY_HOST || s.output_layout != TDS_LAYOUT_PLANAR)) {
+        throw Error(TDS_ERROR_UNSUPPORTED,
+                    std::string(chroma_name(s.chroma)) +
+                        " pictures are made in host memory and planar, not elsewhere");
     }
     check_hash("model_sha256", s.model_sha256);
     check_hash("hr_model_sha256", s.hr_model_sha256);

@@ -14,12 +14,16 @@ namespace tds {
 
 size_t row_bytes(const tds_picture &p, int plane) {
     const bool full = plane == 0 || p.layout == TDS_LAYOUT_SEMIPLANAR;
-    return static_cast<size_t>(full ? p.width : p.width / 2) *
+    return static_cast<size_t>(full ? p.width : p.width >> chroma_across(p.chroma)) *
            static_cast<size_t>(bytes_per_sample(p));
 }
 
 int32_t plane_rows(const tds_picture &p, int plane) {
-    return plane == 0 ? p.height : p.height / 2;
+    return plane == 0 ? p.height : p.height >> chroma_down(p.chroma);
+}
+
+const char *chroma_name(tds_chroma chroma) {
+    return chroma == TDS_CHROMA_420 ? "4:2:0" : chroma == TDS_CHROMA_422 ? "4:2:2" : "4:4:4";
 }
 
 // ------------------------------------------------------------- sharing --
@@ -119,11 +123,11 @@ void Pool::give_back(void *owner) {
     delete block;
 }
 
-void Pool::allocate(tds_picture &picture) {
+void Pool::allocate(tds_picture &picture, int first_plane) {
     constexpr size_t align = 64;
     size_t offset[3] = {0, 0, 0};
     size_t size = 0;
-    for (int i = 0; i < plane_count(picture); i++) {
+    for (int i = first_plane; i < plane_count(picture); i++) {
         const size_t stride = (row_bytes(picture, i) + align - 1) / align * align;
         picture.stride[i] = static_cast<ptrdiff_t>(stride);
         offset[i] = size;
@@ -152,7 +156,7 @@ void Pool::allocate(tds_picture &picture) {
     }
     block->pool = shared_;
     auto *base = static_cast<uint8_t *>(block->memory);
-    for (int i = 0; i < 3; i++) {
+    for (int i = first_plane; i < 3; i++) {
         picture.data[i] = i < plane_count(picture) ? base + offset[i] : nullptr;
         if (i >= plane_count(picture)) {
             picture.stride[i] = 0;
@@ -165,7 +169,7 @@ void Pool::allocate(tds_picture &picture) {
 // ---------------------------------------------------------- validation --
 
 void validate(const tds_picture &p, const char *role, int32_t width, int32_t height,
-              int32_t bit_depth) {
+              int32_t bit_depth, tds_chroma chroma) {
     const std::string who = std::string(role) + " picture";
     if (p.pts == TDS_NO_PTS) {
         invalid(who + " without a time stamp: set pts, pairing is by time alone");
@@ -181,6 +185,18 @@ void validate(const tds_picture &p, const char *role, int32_t width, int32_t hei
     if (p.layout != TDS_LAYOUT_PLANAR && p.layout != TDS_LAYOUT_SEMIPLANAR) {
         invalid(who + " with an unknown layout (" + std::to_string(static_cast<int>(p.layout)) +
                 ")");
+    }
+    if (p.chroma != TDS_CHROMA_420 && p.chroma != TDS_CHROMA_422 && p.chroma != TDS_CHROMA_444) {
+        invalid(who + " with an unknown chroma (" + std::to_string(static_cast<int>(p.chroma)) +
+                ")");
+    }
+    if (p.chroma != chroma) {
+        invalid(who + " of " + chroma_name(p.chroma) + ": this session takes " +
+                chroma_name(chroma));
+    }
+    if (chroma != TDS_CHROMA_420 && p.layout != TDS_LAYOUT_PLANAR) {
+        throw Error(TDS_ERROR_UNSUPPORTED,
+                    who + " of semiplanar " + chroma_name(chroma) + ": make it planar");
     }
     if (p.memory != TDS_MEMORY_HOST && p.memory != TDS_MEMORY_CUDA) {
         invalid(who + " in an unknown kind of memory (" +

@@ -16,6 +16,15 @@ inline int32_t bytes_per_sample(const tds_picture &p) {
 inline int plane_count(const tds_picture &p) {
     return p.layout == TDS_LAYOUT_SEMIPLANAR ? 2 : 3;
 }
+// Columns and rows of luma that share a chroma sample, as shifts.
+inline int chroma_across(tds_chroma chroma) {
+    return chroma == TDS_CHROMA_444 ? 0 : 1;
+}
+inline int chroma_down(tds_chroma chroma) {
+    return chroma == TDS_CHROMA_420 ? 1 : 0;
+}
+// "4:2:0"
+const char *chroma_name(tds_chroma chroma);
 // Bytes in a row of a plane, and rows in it.
 size_t row_bytes(const tds_picture &p, int plane);
 int32_t plane_rows(const tds_picture &p, int plane);
@@ -55,8 +64,8 @@ class Pool {
   public:
     Pool();
     ~Pool();
-    // Fills data, stride, owner and release; throws Error.
-    void allocate(tds_picture &picture);
+    // Fills data, stride, owner and release; throws Error. first_plane: those before it stay.
+    void allocate(tds_picture &picture, int first_plane = 0);
 
   private:
     struct Shared;
@@ -67,7 +76,7 @@ class Pool {
 
 // Throws Error unless the picture's planes can be read as `width` x `height`.
 void validate(const tds_picture &picture, const char *role, int32_t width, int32_t height,
-              int32_t bit_depth);
+              int32_t bit_depth, tds_chroma chroma);
 
 // Copies samples between host pictures of one size and depth, whatever their layouts.
 void copy_host(const tds_picture &from, tds_picture &to);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "session/session.h"
 
+#include "session/chroma.h"
 #include "session/error.h"
 #include "window/neighbours.h"
 #include "window/recurrence.h"
@@ -164,6 +165,11 @@ void Session::check_memory(const char *name, const tds_picture &picture) const {
     if (picture.memory != TDS_MEMORY_CUDA) {
         return;
     }
+    if (!is_420()) {
+        throw Error(TDS_ERROR_UNSUPPORTED, std::string(name) + " of " +
+                                               chroma_name(settings_.chroma) +
+                                               " in CUDA memory: download it first");
+    }
     // Here, not when it is worked on: a picture that is taken stays in the way.
     for (const Opened *opened : {&full_, &low_}) {
         if (opened->engine && (!opened->engine->has_device_memory() ||
@@ -244,7 +250,7 @@ tds_result Session::send(tds_role role, const tds_picture *picture) {
     check_stream(role);
     window_->check(role, picture->pts, name_of(role));
     validate(*picture, hr ? "HR" : "LR", hr ? settings_.width : lr_width_,
-             hr ? settings_.height : lr_height_, settings_.bit_depth);
+             hr ? settings_.height : lr_height_, settings_.bit_depth, settings_.chroma);
     check_memory(name_of(role), *picture);
     const float strength = strength_of(*picture);
     if (!window_->takes(role, false)) {
@@ -289,23 +295,52 @@ bool Session::cut(const Shown &before, const Shown &after) {
 
 // ------------------------------------------------------------- working --
 
+// The 4:2:0 picture with the luma of one that is not. fill: and with the mean of its chroma. It
+// must not be used longer than that one.
+FramePtr Session::small(const tds_picture &picture, bool fill) {
+    tds_picture out = picture;
+    out.chroma = TDS_CHROMA_420;
+    out.owner = nullptr;
+    out.release = nullptr;
+    pool_.allocate(out, 1);
+    FramePtr frame = std::make_shared<Frame>(out);
+    if (fill) {
+        average_chroma(picture, out);
+    }
+    return frame;
+}
+
+// What a backend sees of a picture.
+const tds_picture &Session::seen(Held &picture) {
+    if (!is_420() && !picture.small) {
+        picture.small = small(picture.frame->picture(), true);
+    }
+    return is_420() ? picture.frame->picture() : picture.small->picture();
+}
+
 void *Session::prepared(Held &picture, bool for_full) {
-    return prepared(for_full ? picture.for_full : picture.for_low, opened(for_full), picture.frame,
+    return prepared(for_full ? picture.for_full : picture.for_low, opened(for_full), seen(picture),
                     facts(picture, false));
 }
 
 // A reference that a model made is made by now, and is one of LR targets only.
 void *Session::prepared(const Reference &reference, bool for_full) {
     Held &picture = held(reference.picture);
-    return reference.made ? prepared(picture.made_for_low, low_, picture.made, facts(picture, true))
-                          : prepared(picture, for_full);
+    if (!reference.made) {
+        return prepared(picture, for_full);
+    }
+    if (picture.made_for_low) {
+        return *picture.made_for_low->place();
+    }
+    const FramePtr &frame = picture.made_small ? picture.made_small : picture.made;
+    return prepared(picture.made_for_low, low_, frame->picture(), facts(picture, true));
 }
 
 void *Session::prepared(std::unique_ptr<Prepared> &place, const Opened &opened,
-                        const FramePtr &frame, const tds_backend_facts &facts) {
+                        const tds_picture &picture, const tds_backend_facts &facts) {
     if (!place) {
         auto fresh = std::make_unique<Prepared>(*opened.engine);
-        *fresh->place() = opened.engine->prepare(frame->picture(), facts);
+        *fresh->place() = opened.engine->prepare(picture, facts);
         place = std::move(fresh);
     }
     return *place->place();
@@ -322,7 +357,7 @@ tds_backend_facts Session::facts(const Held &held, bool made) const {
     return out;
 }
 
-tds_backend_job Session::job(const Recipe &recipe, tds_picture &out) {
+Session::Job Session::job(const Recipe &recipe, tds_picture &out) {
     Held &target = held(recipe.picture);
     const bool full = target.full;
     const auto row = [](float *side, const tds_backend_facts &facts) {
@@ -332,7 +367,7 @@ tds_backend_job Session::job(const Recipe &recipe, tds_picture &out) {
         side[5] = static_cast<float>(facts.type);
     };
     tds_backend_job job{};
-    job.target = &target.frame->picture();
+    job.target = &seen(target);
     if (opened(full).engine->traits().prepares_targets != 0) {
         job.handle = prepared(target, full);
     }
@@ -356,8 +391,7 @@ tds_backend_job Session::job(const Recipe &recipe, tds_picture &out) {
         job.position =
             position(target.pts, recipe.references[0].picture, recipe.references[1].picture);
     }
-    job.out = &out;
-    return job;
+    return {job, &target, &out, is_420() ? nullptr : small(out, false)};
 }
 
 // An output without samples.
@@ -368,6 +402,7 @@ tds_picture Session::blank(int64_t pts) const {
     out.height = settings_.height;
     out.bit_depth = settings_.bit_depth;
     out.layout = settings_.output_layout;
+    out.chroma = settings_.chroma;
     out.memory = settings_.output_memory;
     out.device_index = out.memory == TDS_MEMORY_CUDA ? device_index(engine().traits()) : 0;
     out.pts = pts;
@@ -380,7 +415,15 @@ void Session::make_without_model(const Recipe &recipe, tds_picture &out) {
         engine().copy(held(recipe.picture).frame->picture(), out);
         return;
     case Recipe::Way::bicubic:
-        engine().upsample(held(recipe.picture).frame->picture(), out);
+        if (is_420()) {
+            engine().upsample(held(recipe.picture).frame->picture(), out);
+        } else {
+            const FramePtr kept = small(out, false);
+            tds_picture luma = kept->picture();
+            engine().upsample(seen(held(recipe.picture)), luma);
+            finish_chroma(held(recipe.picture).frame->picture(), settings_.scale, nullptr, nullptr,
+                          out);
+        }
         counts_.batches += low_.contract == 0 ? 1 : 0;
         return;
     case Recipe::Way::model: // it was made for others
@@ -409,7 +452,7 @@ void Session::make_for_others(const std::vector<RecipePtr> &recipes, bool full) 
     std::vector<FramePtr> frames;
     std::vector<std::unique_ptr<Prepared>> kept(recipes.size());
     std::vector<tds_picture> outs(recipes.size());
-    std::vector<tds_backend_job> jobs;
+    std::vector<Job> jobs;
     for (size_t i = 0; i < recipes.size(); i++) {
         outs[i] = blank(recipes[i]->picture->pts);
         if (full) {
@@ -421,20 +464,37 @@ void Session::make_for_others(const std::vector<RecipePtr> &recipes, bool full) 
         jobs.push_back(job(*recipes[i], outs[i]));
         if (!full) {
             kept[i] = std::make_unique<Prepared>(*low_.engine);
-            jobs.back().keep = kept[i]->place();
+            jobs.back().job.keep = kept[i]->place();
         }
     }
     run(jobs, full);
     for (size_t i = 0; i < recipes.size(); i++) {
         Held &picture = held(recipes[i]->picture);
         picture.made = frames[i];
+        picture.made_small = full ? jobs[i].small : nullptr;
         picture.made_for_low = std::move(kept[i]);
     }
 }
 
-void Session::run(const std::vector<tds_backend_job> &jobs, bool full) {
-    opened(full).engine->enhance(jobs.data(), static_cast<int32_t>(jobs.size()));
+void Session::run(std::vector<Job> &jobs, bool full) {
+    std::vector<tds_backend_job> asked;
+    std::vector<tds_picture> outs(jobs.size());
+    for (size_t i = 0; i < jobs.size(); i++) {
+        asked.push_back(jobs[i].job);
+        if (jobs[i].small) {
+            outs[i] = jobs[i].small->picture();
+        }
+        asked.back().out = jobs[i].small ? &outs[i] : jobs[i].out;
+    }
+    opened(full).engine->enhance(asked.data(), static_cast<int32_t>(asked.size()));
     counts_.batches++;
+    for (size_t i = 0; i < jobs.size(); i++) {
+        if (jobs[i].small) {
+            finish_chroma(jobs[i].target->frame->picture(),
+                          jobs[i].target->full ? 1 : settings_.scale, asked[i].target, &outs[i],
+                          *jobs[i].out);
+        }
+    }
 }
 
 // Makes the pictures of `batch`. On an error none of them is made, and the
@@ -442,7 +502,7 @@ void Session::run(const std::vector<tds_backend_job> &jobs, bool full) {
 void Session::make(const std::vector<Output *> &batch) {
     const bool full = settings_.kind == TDS_KIND_PLAIN;
     try {
-        std::vector<tds_backend_job> jobs;
+        std::vector<Job> jobs;
         for (Output *output : batch) {
             const Recipe &recipe = *output->target.recipe;
             output->picture = blank(output->target.pts);

@@ -46,11 +46,15 @@ struct Held : public Shown {
           frame(std::move(samples)) {}
 
     const FramePtr frame;
+    // The 4:2:0 picture that a backend sees, whose luma is that of `frame`; at first use. Not there
+    // where `frame` is 4:2:0 itself.
+    FramePtr small;
     // By the engine for full-size targets and by the one for LR targets, at first use.
     std::unique_ptr<Prepared> for_full, for_low;
     std::unique_ptr<Thumbnail> luma; // at first use
     // As a model made it, where others see it so.
     FramePtr made;
+    FramePtr made_small; // of HR pictures, as `small`
     std::unique_ptr<Prepared> made_for_low;
 };
 
@@ -67,6 +71,15 @@ class Session {
     void info(tds_info *info) const;
 
   private:
+    // What a backend is asked to make, and where it goes. small: the 4:2:0 picture that it makes,
+    // with the luma of `out`; not there where `out` is 4:2:0 itself.
+    struct Job {
+        tds_backend_job job;
+        Held *target;
+        tds_picture *out;
+        FramePtr small;
+    };
+
     // A target, and its samples once it is done.
     struct Output {
         Target target;
@@ -88,6 +101,9 @@ class Session {
     void allocate(tds_picture &picture);     // an output
     void allocate_own(tds_picture &picture); // any other
     tds_picture blank(int64_t pts) const;
+    bool is_420() const { return settings_.chroma == TDS_CHROMA_420; }
+    FramePtr small(const tds_picture &picture, bool fill);
+    const tds_picture &seen(Held &picture);
 
     void work();
     bool others_see(const Recipe &recipe) const;
@@ -96,13 +112,13 @@ class Session {
     void make_for_others(const std::vector<RecipePtr> &recipes, bool full);
     void make(const std::vector<Output *> &batch);
     void make_without_model(const Recipe &recipe, tds_picture &out);
-    void run(const std::vector<tds_backend_job> &jobs, bool full);
-    tds_backend_job job(const Recipe &recipe, tds_picture &out);
+    void run(std::vector<Job> &jobs, bool full);
+    Job job(const Recipe &recipe, tds_picture &out);
     tds_backend_facts facts(const Held &picture, bool made) const;
     void *prepared(Held &picture, bool for_full);
     void *prepared(const Reference &reference, bool for_full);
     static void *prepared(std::unique_ptr<Prepared> &place, const Opened &opened,
-                          const FramePtr &frame, const tds_backend_facts &facts);
+                          const tds_picture &picture, const tds_backend_facts &facts);
     tds_picture made_for_others(const Output &output);
     void hand_out(Output &output, tds_picture *picture);
 

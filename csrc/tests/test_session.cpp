@@ -819,7 +819,7 @@ TEST("sessions that cannot be: one sentence that says which model would do") {
     CHECK_EQ(refused([&](tds_settings &s) { plain(s, full), s.hr_model = s.model; }, "hr_model"),
              TDS_ERROR_INVALID);
     CHECK_EQ(refused([](tds_settings &s) { s.strength = -0.5F; }, "strength"), TDS_ERROR_INVALID);
-    CHECK_EQ(refused([](tds_settings &s) { s.reserved[7] = 1; }, "reserved"), TDS_ERROR_INVALID);
+    CHECK_EQ(refused([](tds_settings &s) { s.reserved[6] = 1; }, "reserved"), TDS_ERROR_INVALID);
     CHECK_EQ(refused([](tds_settings &s) { s.hr_model_sha256 = "1"; }, "hr_model_sha256"),
              TDS_ERROR_INVALID);
     Session session = recording_2(kPlain, "");

@@ -75,8 +75,9 @@ class Picture:
 
     @property
     def planes(self) -> tuple[Any, ...]:
-        """Y [height, width], Cb and Cr [height / 2, width / 2]: numpy arrays, uint8 at
-        8 bits and uint16 (values up to 1023) at 10. In CUDA memory: ``CudaPlane``. A passed
+        """Y [height, width], Cb and Cr [height / 2, width / 2] (4:2:2: [height, width / 2],
+        4:4:4: [height, width]): numpy arrays, uint8 at 8 bits and uint16 (values up to 1023)
+        at 10. In CUDA memory: ``CudaPlane``. A passed
         NV12 or P010 picture has two: Y, and CbCr interleaved [height / 2, width]."""
 
     @property
@@ -94,6 +95,10 @@ class Picture:
     @property
     def bit_depth(self) -> int:
         """8 or 10."""
+
+    @property
+    def chroma(self) -> int:
+        """420, 422 or 444."""
 
     @property
     def memory(self) -> str:
@@ -140,11 +145,11 @@ class Picture:
         """What a notebook shows."""
 
     def to_ndarray(self) -> NDArray[Any]:
-        """A copy, [height * 3 / 2, width]: Y, Cb and Cr below each other, as
-        ``av.VideoFrame.to_ndarray`` lays them out. NotImplementedError in CUDA memory."""
+        """A copy, [height * 3 / 2, width] (4:2:2: height * 2 rows, 4:4:4: height * 3): Y, Cb and
+        Cr below each other, as in a file of raw video. NotImplementedError in CUDA memory."""
 
     def to_av(self) -> VideoFrame:
-        """A copy as an ``av.VideoFrame`` (yuv420p or yuv420p10le) with ``pts`` set and
+        """A copy as an ``av.VideoFrame`` (yuv420p, yuv420p10le, yuv422p, ...) with ``pts`` set and
         without a time base. NotImplementedError in CUDA memory."""
 
 class Info:
@@ -216,7 +221,8 @@ class Session:
 
     width, height: of HR pictures, luma samples, even, 16 to 16384. scale: k, 1, 2 or
     4; LR pictures are ``lr_size(width, scale)`` x ``lr_size(height, scale)``.
-    bit_depth: 8 or 10. backend: "bicubic", "torchscript" or "auto" (torchscript when a
+    bit_depth: 8 or 10. chroma: 420, 422 or 444, of both streams and of the output; other than
+    420 in host memory alone. backend: "bicubic", "torchscript" or "auto" (torchscript when a
     model is given). model: path of a TorchScript archive (docs/model.md); model_sha256:
     64 hex digits it must have. device: "auto" (the first CUDA device that works, else
     the CPU), "cpu", "cuda", "cuda:N". precision: "auto" (float32 on the CPU, the
@@ -267,6 +273,7 @@ class Session:
         picture_facts: bool = False,
         output_memory: str = "host",
         log: Callable[[str, str], object] | None = None,
+        chroma: int = 420,
     ) -> None: ...
     def send(
         self,
@@ -282,11 +289,12 @@ class Session:
         """Sends the next picture of the "hr" or "lr" stream. None ends the stream. A plain
         session has the stream "hr" alone.
 
-        frame: an ``av.VideoFrame`` (yuv420p, yuv420p10le, nv12, p010le, or a CUDA frame
-        of these); three planes Y, Cb, Cr, or two (Y, interleaved CbCr, 10 bits in the
-        high bits as in P010), each a numpy array or an object with ``__dlpack__`` (torch
-        on the CPU or CUDA), uint8 or uint16, rows dense; or one array [height * 3 / 2,
-        width]. Nothing is copied: the samples must stay unchanged until the frame is no
+        frame: an ``av.VideoFrame`` (yuv420p, yuv422p, yuv444p, these with 10le behind, nv12,
+        p010le, or a CUDA frame of 4:2:0); three planes Y, Cb, Cr, or two (Y, interleaved CbCr,
+        10 bits in the high bits as in P010), each a numpy array or an object with
+        ``__dlpack__`` (torch on the CPU or CUDA), uint8 or uint16, rows dense; or one array
+        [height * 3 / 2, width], of other chroma as ``Picture.to_ndarray`` gives it. Nothing is
+        copied: the samples must stay unchanged until the frame is no
         longer held. pts: display time, a whole number in any unit both streams share,
         increasing within a stream; None: the frame's own. opaque: comes out with the picture.
         corrupt: the decoder reported damage; None: the frame's ``is_corrupt``. strength: of

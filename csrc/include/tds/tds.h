@@ -104,11 +104,19 @@ typedef enum tds_memory {
     TDS_MEMORY_CUDA = 1 /* data[] are CUDA device pointers on device `device_index` */
 } tds_memory;
 
-/* Sample layouts; always 4:2:0. Above 8 bits, samples are 16-bit little-endian. */
+/* Sample layouts. Above 8 bits, samples are 16-bit little-endian. */
 typedef enum tds_layout {
     TDS_LAYOUT_PLANAR = 0,    /* Y, Cb, Cr; value in the low bits (yuv420p, yuv420p10le) */
     TDS_LAYOUT_SEMIPLANAR = 1 /* Y, CbCr interleaved; above 8 bits in the high bits (NV12, P010) */
 } tds_layout;
+
+/* How many chroma samples there are. Chroma lies on a grid of its own that has its centre with that
+ * of luma. Pictures that are not 4:2:0 are planar and in host memory. */
+typedef enum tds_chroma {
+    TDS_CHROMA_420 = 0, /* half as many across and down */
+    TDS_CHROMA_422 = 1, /* half as many across (yuv422p, yuv422p10le) */
+    TDS_CHROMA_444 = 2  /* as many as of luma (yuv444p, yuv444p10le) */
+} tds_chroma;
 
 /* How an output picture was made. */
 typedef enum tds_status {
@@ -177,7 +185,9 @@ typedef struct tds_picture {
                      output (whatever the status); NULL when repeated */
     void *owner;
     void (*release)(void *owner);
-    uint64_t reserved[4]; /* 0 */
+    tds_chroma chroma; /* TDS_CHROMA_420 by default */
+    int32_t reserved_chroma;
+    uint64_t reserved[3]; /* 0 */
 } tds_picture;
 
 /* Sets every field to its default (no planes, pts TDS_NO_PTS, 8 bits, host). Every picture
@@ -189,7 +199,7 @@ TDS_API void tds_picture_release(tds_picture *picture);
 /* ------------------------------------------------------------ settings -- */
 
 /* Allocates the samples of an output picture, for callers with pools of their
- * own (FFmpeg). `picture` arrives with width, height, bit_depth, layout,
+ * own (FFmpeg). `picture` arrives with width, height, bit_depth, layout, chroma,
  * memory, device_index and pts set; the function fills data, stride, owner and
  * release. Called from tds_session_receive or _send, on the calling thread. */
 typedef tds_result (*tds_allocate)(void *context, tds_picture *picture);
@@ -257,7 +267,12 @@ typedef struct tds_settings {
     void *allocate_context;
     tds_log log; /* NULL (default): warnings and errors to stderr */
     void *log_context;
-    uint64_t reserved[8]; /* 0 */
+    tds_chroma chroma; /* of both streams and of the output; TDS_CHROMA_420 by default. Models know
+                          4:2:0: of other pictures they get the mean of the chroma samples that lie
+                          together, and what they change of that is brought up and added to the
+                          picture's own chroma, of LR pictures after it is up-sampled */
+    int32_t reserved_chroma; /* 0 */
+    uint64_t reserved[7];    /* 0 */
 } tds_settings;
 
 TDS_API void tds_default_settings(tds_settings *settings);
