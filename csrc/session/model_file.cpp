@@ -153,6 +153,13 @@ void read_metadata(ModelFile &file) {
         }
     }
     read_references(file, json);
+    read_bool(file, json, "recurrence", file.recurrence);
+    const auto &slots = file.references;
+    if (file.recurrence && (file.scale == 1 || slots.size() != 2 || slots[0].offset != 0 ||
+                            slots[0].after || slots[1].offset != 0 || !slots[1].after)) {
+        fail(file.path, "its tds.json asks for \"recurrence\", which is for k = 2 and 4 with the "
+                        "\"references\" full-before and full-after");
+    }
 }
 
 } // namespace

@@ -26,6 +26,7 @@ struct ModelFile {
     bool features = false;
     bool no_reference = false;
     std::vector<Slot> references{{0, false}, {0, true}};
+    bool recurrence = false; // contract 2: pairs go by the recurrence
     int32_t halo = 64;
     std::string cuda_precision = "float32";
     std::string cpu_precision = "float32";

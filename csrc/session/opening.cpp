@@ -199,6 +199,7 @@ Opened open_model(const tds_settings &settings, bool full) {
         out.name = file.name;
         out.contract = file.contract;
         out.references = file.references;
+        out.recurrence = file.recurrence;
         model.path = file.path.c_str();
         model.data = file.data.data();
         model.size = file.data.size();

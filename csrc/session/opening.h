@@ -20,6 +20,7 @@ struct Opened {
     std::string name, sha256; // "" without a model
     int32_t contract = 0;     // 0 without a model
     std::vector<Slot> references;
+    bool recurrence = false;
 };
 
 // For full-size targets (of a plain stream, or the HR pictures of a pair), or for LR targets.

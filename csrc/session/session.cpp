@@ -82,7 +82,7 @@ std::unique_ptr<Window> Session::new_window() {
     const auto max_group = static_cast<size_t>(settings_.max_group);
     auto max_batch = static_cast<size_t>(settings_.max_batch);
     const bool plain = settings_.kind == TDS_KIND_PLAIN;
-    if (!plain && full_.contract == 0 && low_.contract < 2) {
+    if (!plain && full_.contract == 0 && (low_.contract < 2 || low_.recurrence)) {
         Recurrence::Settings s;
         const tds_backend_traits &traits = low_.engine->traits();
         s.references = low_.contract != 0;

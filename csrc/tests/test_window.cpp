@@ -275,7 +275,8 @@ TEST("what cannot be taken leaves no place behind") {
 TEST("the paper's recurrence: the middle first, the others from it") {
     const Line all = line("H0 l1 l2 l3 H4 H5 l6");
     tds::Recurrence window({});
-    CHECK_EQ(run(window, all), "0p | 1e(0,2!) 2e(0,4) 3e(2!,4) | 4p | 5p | 6e(5,-)[no-last] | ");
+    CHECK_EQ(run(window, all), "0p | 1e(0-1,2!+1) 2e(0-2,4+2) 3e(2!-1,4+1) | 4p | 5p | "
+                               "6e(5-1,-)[no-last] | ");
 }
 
 TEST("recurrence, causal: each picture at once, from the boundary before it") {
@@ -285,7 +286,7 @@ TEST("recurrence, causal: each picture at once, from the boundary before it") {
     for (unsigned order = 0; order < 20; order++) {
         tds::Recurrence window(settings);
         CHECK_EQ(without_bars(run(window, all, order)),
-                 "0p 1e(0,-) 2r=1[lost] 3e(0,-) 4p 5e(4,-) ");
+                 "0p 1e(0-1,-) 2r=1[lost] 3e(0-3,-) 4p 5e(4-1,-) ");
     }
     tds::Recurrence first(settings);
     CHECK_EQ(without_bars(run(first, line("l1x l2 H3"))),
@@ -295,7 +296,7 @@ TEST("recurrence, causal: each picture at once, from the boundary before it") {
 TEST("recurrence: strength 0 is up-sampled, and is no reference") {
     const Line all = line("H0 l1 l2:0 l3 H4");
     tds::Recurrence window({});
-    CHECK_EQ(without_bars(run(window, all)), "0p 1e(0,4) 2u(0,4)[strength] 3e(0,4) 4p ");
+    CHECK_EQ(without_bars(run(window, all)), "0p 1e(0-1,4+3) 2u(0-2,4+2)[strength] 3e(0-3,4+1) 4p ");
 }
 
 // ----------------------------------------------------------------- plain --

@@ -22,12 +22,6 @@ RecipePtr passed(const ShownPtr &picture) {
     return recipe;
 }
 
-Reference as_decoded(const ShownPtr &picture) {
-    Reference reference;
-    reference.picture = picture;
-    return reference;
-}
-
 } // namespace
 
 // ------------------------------------------------------------- sending --
@@ -156,6 +150,23 @@ RecipePtr Recurrence::recipe(const Event &event, Reference first, Reference last
     return out;
 }
 
+// A boundary as a target at run_[index], or as far behind it, sees it.
+Reference Recurrence::boundary(const Boundaries &between, bool last, size_t index) const {
+    Reference reference;
+    reference.picture = last ? between.last : between.first;
+    if (reference.picture) {
+        const auto at = static_cast<int64_t>(index);
+        reference.distance = last ? std::max<int64_t>(static_cast<int64_t>(run_.size()) - at, 1)
+                                  : -(static_cast<int64_t>(planned_) + at + 1);
+    }
+    return reference;
+}
+
+RecipePtr Recurrence::from_boundaries(const Event &event, size_t index,
+                                      const Boundaries &between) const {
+    return recipe(event, boundary(between, false, index), boundary(between, true, index));
+}
+
 // Plans the pictures that are there: the middle from both boundaries, the others from
 // one of them and the enhanced middle; with one boundary, or none, all from that.
 void Recurrence::make(Group &group, const Boundaries &between) {
@@ -165,8 +176,6 @@ void Recurrence::make(Group &group, const Boundaries &between) {
             present.push_back(i);
         }
     }
-    const Reference first = as_decoded(between.first);
-    const Reference last = as_decoded(between.last);
     // A middle that is not enhanced is no reference.
     const bool recurrent = between.both() && present.size() > 1 &&
                            run_[present[(present.size() - 1) / 2]].picture->strength > 0.0F;
@@ -176,7 +185,7 @@ void Recurrence::make(Group &group, const Boundaries &between) {
     if (recurrent) {
         const Event &event = run_[present[middle]];
         made.picture = event.picture;
-        made.made = recipe(event, first, last);
+        made.made = from_boundaries(event, present[middle], between);
         damaged = event.picture->corrupt || (between.reason & TDS_REASON_REF_LOST) != 0;
     }
     for (size_t n = 0; n < present.size(); n++) {
@@ -184,9 +193,13 @@ void Recurrence::make(Group &group, const Boundaries &between) {
         Target &target = group[present[n]];
         const bool before = recurrent && n < middle;
         const bool after = recurrent && n > middle;
+        made.distance =
+            recurrent ? static_cast<int64_t>(present[middle]) - static_cast<int64_t>(present[n])
+                      : 0;
         target.recipe = recurrent && n == middle
                             ? made.made
-                            : recipe(event, after ? made : first, before ? made : last);
+                            : recipe(event, after ? made : boundary(between, false, present[n]),
+                                     before ? made : boundary(between, true, present[n]));
         const bool enhanced = target.recipe->way == Recipe::Way::model;
         target.status = enhanced ? TDS_STATUS_ENHANCED : TDS_STATUS_UPSAMPLED;
         target.reason =
@@ -236,10 +249,12 @@ RecipePtr Recurrence::nearest(const Group &group, size_t index, const Boundaries
         best = passed(closing->picture);
     }
     if (!best) {
+        size_t place = 0;
         const auto same_run = [&](const Event &e) {
             if (e.picture && (!closing || e.pts < closing->pts) && nearer(e.pts)) {
-                best = recipe(e, as_decoded(between.first), as_decoded(between.last));
+                best = from_boundaries(e, place, between);
             }
+            place++;
         };
         std::for_each(run_.begin(), run_.end(), same_run);
         const auto &lr = pairing_.waiting(TDS_LR);
@@ -273,6 +288,7 @@ Group Recurrence::pass(const Event &closing) {
     target.reason = closing.picture->corrupt ? TDS_REASON_CORRUPT : 0;
     first_ = closing.picture;
     previous_ = nullptr;
+    planned_ = 0;
     long_run_ = run_has_lost_hr_ = false;
     return {target};
 }
@@ -296,6 +312,7 @@ Group Recurrence::plan() {
         }
     }
     run_.erase(run_.begin(), run_.begin() + static_cast<ptrdiff_t>(group.size()));
+    planned_ += group.size();
     outstanding_ = group.size();
     return group;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
-// The window of models of contract 1, and of no model at all: the runs of LR pictures
-// between HR pictures, and the paper's recurrence in each (docs/model.md).
+// The window of models of contract 1, of those of contract 2 that ask for it, and of no model
+// at all: the runs of LR pictures between HR pictures, and the paper's recurrence in each
+// (docs/model.md).
 #pragma once
 
 #include "window/window.h"
@@ -42,6 +43,8 @@ class Recurrence : public Window {
     Boundaries boundaries();
     size_t share(const Boundaries &between) const; // how much of run_ is planned now
     RecipePtr recipe(const Event &event, Reference first, Reference last) const;
+    RecipePtr from_boundaries(const Event &event, size_t index, const Boundaries &between) const;
+    Reference boundary(const Boundaries &between, bool last, size_t index) const;
     void make(Group &group, const Boundaries &between);
     void repeat(Group &group, const Boundaries &between);
     RecipePtr nearest(const Group &group, size_t index, const Boundaries &between) const;
@@ -52,6 +55,7 @@ class Recurrence : public Window {
     std::optional<Event> closing_; // an HR picture whose turn comes after run_
     ShownPtr first_;               // the HR picture before run_
     RecipePtr previous_;           // of the last LR picture of this run that was planned
+    size_t planned_ = 0;           // places between first_ and run_
     bool long_run_ = false;        // run_ is what is left of a longer one
     bool run_has_lost_hr_ = false;
 };

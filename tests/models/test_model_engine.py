@@ -13,8 +13,10 @@ from test_networks import NETWORKS, lively
 
 from tds.models.build import build
 from tds.models.export import export, script
+from tds.models.resample import luma_of
 from tds.training.pictures import Yuv, down_sample
 from tds.training.recurrence import enhance_run
+from tds.training.trainer import bicubic
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,26 @@ def test_engine_agrees_with_the_python_recurrence(engine, name, tmp_path):
         planes = [luma, codes[4, :36, :52], codes[5, :36, :52]]
         for ours, theirs in zip(picture.planes, planes, strict=True):
             assert np.abs(ours.astype(int) - theirs.numpy().astype(int)).max() <= 1
+
+
+def test_the_paper_s_network_at_its_full_size_is_exported_and_runs(engine, tmp_path):
+    """29.2 million weights, on pictures as small as they may be."""
+    net = build({"preset": "quality-paper", "scale": 2}).eval()
+    about = {"tds_model": 1, "name": "quality-paper", "version": "0", "scale": 2, "alignment": 16}
+    export(net, {**about, "features": True}, tmp_path / "x.pt", size=(16, 16))
+    source = scene(3, 16, 16)
+    low = down_sample(source, 2)
+    with engine.Session(16, 16, 2, model=tmp_path / "x.pt", device="cpu") as session:
+        for t in range(3):
+            video, role = (low, "lr") if t == 1 else (source, "hr")
+            assert session.send(role, [np.ascontiguousarray(p) for p in video.planes(t)], pts=t)
+        session.end("hr")
+        session.end("lr")
+        got = list(session)
+    assert [p.status for p in got] == ["passed", "enhanced", "passed"]
+    # Untrained it is bicubic.
+    up = luma_of(bicubic(low.packed(1)[None].float() / 255.0, 2).clamp(0, 1))[0, 0]
+    assert np.abs(got[1].planes[0].astype(int) - (up * 255).round().numpy().astype(int)).max() <= 1
 
 
 def family(slots):

@@ -15,8 +15,8 @@ from tds.models.export import example, export, script
 from tds.models.resample import luma_of
 from tds.training.trainer import bicubic
 
-SMALL_QUALITY = {
-    "preset": "quality",
+SMALL_PAPER = {
+    "preset": "quality-paper",
     "channels": 16,
     "front_blocks": 1,
     "back_blocks": 1,
@@ -27,8 +27,8 @@ SMALL_QUALITY = {
 NETWORKS = {
     "fast": {"preset": "fast"},
     "standard": {"preset": "standard", "channels": 16, "blocks": 1},
-    "quality": SMALL_QUALITY,
-    "quality without MTSA": {**SMALL_QUALITY, "fusion": "tsa"},
+    "paper": SMALL_PAPER,
+    "paper without MTSA": {**SMALL_PAPER, "fusion": "tsa"},
 }
 
 
@@ -188,9 +188,9 @@ def test_hypotheses_need_the_full_search():
 
 
 def test_unknown_settings_are_refused_with_what_there_is():
-    with pytest.raises(ValueError, match="fast, standard, quality"):
+    with pytest.raises(ValueError, match="fast, standard, quality, quality-small, quality-paper"):
         build({"preset": "slow", "scale": 2})
-    with pytest.raises(ValueError, match="light, quality"):
+    with pytest.raises(ValueError, match="light, paper, quality"):
         build({"kind": "heavy", "scale": 2})
     with pytest.raises(ValueError, match="bogus"):
         build({"preset": "fast", "scale": 2, "bogus": 1})

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tds.models import deform, quality
+from tds.models import deform, paper
 from tds.models.colour import from_rgb, to_rgb
 from tds.models.motion import MotionSearch, StraightSearch, warp, window_sum
 from tds.models.resample import BicubicDown, BicubicUp, luma_of, pack
@@ -140,7 +140,7 @@ def test_deformable_convolution_agrees_with_the_fused_operator():
 
 
 def test_temporal_attention_is_plain_attention_at_each_position():
-    layer = quality.TemporalAttention(8, heads=2)
+    layer = paper.TemporalAttention(8, heads=2)
     assert not layer(torch.randn(1, 3, 8, 2, 3)).any()  # starts as nothing
     torch.nn.init.normal_(layer.out.weight)
     torch.nn.init.normal_(layer.out.bias)
@@ -168,13 +168,13 @@ def test_temporal_attention_is_plain_attention_at_each_position():
 
 def test_adanorm_normalises_each_position_over_channels():
     x = torch.randn(2, 16, 3, 4) * 5 + 2
-    got = quality.AdaNorm(16)(x)
+    got = paper.AdaNorm(16)(x)
     assert torch.allclose(got.mean(1), torch.zeros(2, 3, 4), atol=1e-5)
     assert torch.allclose(got.var(1, unbiased=False), torch.ones(2, 3, 4), atol=1e-3)
 
 
 def test_psa_is_three_attentions_and_a_mask():
-    layer = quality.PSA(4)
+    layer = paper.PSA(4)
     x = torch.randn(1, 4, 8, 8)
 
     def attend(block, v):
@@ -200,7 +200,7 @@ def test_psa_is_three_attentions_and_a_mask():
 
 def test_quality_has_the_papers_size():
     with torch.device("meta"):
-        count = sum(p.numel() for p in quality.QualityEnhancer().parameters())
+        count = sum(p.numel() for p in paper.PaperEnhancer().parameters())
     assert count / 1e6 == pytest.approx(29.3, abs=0.15)
 
 

@@ -20,6 +20,7 @@ import tools
 from tds import _tds
 from tds.errors import InputError, MissingError, OutputError
 from tds.files import sha256_of
+from tds.models import registry
 from tds.models.build import build, settings
 from tds.models.export import example, export, window_example
 from tds.models.registry import save
@@ -312,6 +313,18 @@ def test_what_is_not_there_is_said_with_what_is(shelf):
         models.find("nothing", 2)
     with pytest.raises(MissingError, match="no such model file"):
         models.find("nowhere/x.pt", 2)
+
+
+def test_a_network_without_weights_is_said_to_be_untrained_and_how_to_train_it(shelf):
+    shipped = Path(__file__).resolve().parents[2] / "configs" / "training"
+    for name, scale in (("quality-paper", 2), ("quality", 4), ("quality-small", 2), ("large", 1)):
+        by = registry.TRAINED_BY[name].format(k=scale)
+        assert (shipped / f"{by}.yaml").is_file()
+        with pytest.raises(MissingError, match=f"{name} is untrained so far: `tds train {by}`"):
+            models.find(name, scale)
+    with pytest.raises(MissingError) as error:
+        models.find("nobody's", 2)
+    assert "untrained" not in str(error.value)
 
 
 def test_a_model_of_another_k_is_refused(shelf):

@@ -439,7 +439,7 @@ def test_chroma_of_the_paper_s_network_is_no_coarser_in_bfloat16():
     torch.manual_seed(1)
     small = {"channels": 16, "front_blocks": 1, "back_blocks": 1, "groups": 4,
              "iqem_layers": 2, "iqem_channels": 16}  # fmt: skip
-    model = build_network({"preset": "quality", "scale": 2, **small}).eval()
+    model = build_network({"preset": "quality-paper", "scale": 2, **small}).eval()
     torch.nn.init.normal_(model.iqem.last.weight, 0, 0.002)
     x = torch.rand(1, 6, 32, 32)
     arguments = (x, torch.rand(1, 6, 16, 16), x, torch.zeros(1, 5))
@@ -485,7 +485,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(configuration, tmp_path
 
 def test_stages_train_what_they_say_and_nothing_else(configuration, tmp_path):
     network = {
-        "preset": "quality",
+        "preset": "quality-paper",
         "scale": 2,
         "channels": 16,
         "front_blocks": 1,
@@ -513,7 +513,7 @@ def test_stages_train_what_they_say_and_nothing_else(configuration, tmp_path):
 
 
 def test_gradients_reach_all_that_a_stage_trains_and_nothing_frozen():
-    from test_networks import SMALL_QUALITY, lively
+    from test_networks import SMALL_PAPER, lively
 
     from tds.models.export import example
 
@@ -525,7 +525,7 @@ def test_gradients_reach_all_that_a_stage_trains_and_nothing_frozen():
         cases += [(options, stage, at) for stage in config.stages for at in (0.0, 0.9)]
     assert len(cases) == 9
     for options, stage, at in cases:
-        model = lively({**SMALL_QUALITY, **options}, 2).train()
+        model = lively({**SMALL_PAPER, **options}, 2).train()
         trained = set(freeze(model, stage, at))
         assert trained
         model(*example(2, 32, 32)).square().sum().backward()
@@ -592,9 +592,9 @@ def test_a_network_does_not_shrink():
 
 
 def test_late_in_a_stage_frozen_layers_are_thawed():
-    from test_networks import SMALL_QUALITY, lively
+    from test_networks import SMALL_PAPER, lively
 
-    model = lively(SMALL_QUALITY, 2)
+    model = lively(SMALL_PAPER, 2)
     stage = Stage(freeze=["pcd."], thaw=["pcd.cascade_"], thaw_at=0.75)
     assert not any(n.startswith("pcd.") for n in freeze(model, stage, 0.5))
     late = [n for n in freeze(model, stage, 0.8) if n.startswith("pcd.")]

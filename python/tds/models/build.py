@@ -27,7 +27,32 @@ PRESETS: dict[str, dict[str, Any]] = {
         "full_search": True,
         "hypotheses": 4,
     },
-    "quality": {"kind": "quality"},
+    # The paper's modules: on cells of 2x2 with the motion of `family-standard`, and a third of that
+    # with the motion of `family-fast`; and its own network, of full-size features.
+    "quality": {
+        "kind": "quality",
+        "channels": 40,
+        "groups": 4,
+        "heads": 8,
+        "front_blocks": 1,
+        "back_blocks": 6,
+        "iqem_layers": 8,
+    },
+    "quality-small": {
+        "kind": "quality",
+        "channels": 24,
+        "groups": 2,
+        "heads": 4,
+        "front_blocks": 1,
+        "back_blocks": 2,
+        "iqem_layers": 5,
+        "features": [8, 16, 16],
+        "motion": 16,
+        "hidden": 8,
+        "steps": 1,
+        "refinements": 1,
+    },
+    "quality-paper": {"kind": "paper"},
     # One family, three sizes; `references` and `scale` are the configuration's.
     "family-fast": {
         "kind": "family",
@@ -82,8 +107,8 @@ def settings(network: dict[str, Any]) -> dict[str, Any]:
 def build(network: dict[str, Any]) -> nn.Module:
     """A network with fresh weights.
 
-    ``network`` has ``preset`` or ``kind`` (``family``, ``light`` or ``quality``), ``scale``, and
-    that class's own arguments. Raises ValueError for what does not exist.
+    ``network`` has ``preset`` or ``kind`` (``family``, ``light``, ``paper`` or ``quality``),
+    ``scale``, and that class's own arguments. Raises ValueError for what does not exist.
     """
     given = settings(network)
     kind = given.pop("kind", None)
@@ -96,8 +121,12 @@ def build(network: dict[str, Any]) -> nn.Module:
         from tds.models.quality import QualityEnhancer
 
         cls = QualityEnhancer
+    elif kind == "paper":
+        from tds.models.paper import PaperEnhancer
+
+        cls = PaperEnhancer
     else:
-        raise ValueError(f"no network kind {kind!r}; there is: family, light, quality")
+        raise ValueError(f"no network kind {kind!r}; there is: family, light, paper, quality")
     try:
         return cls(**given)
     except TypeError as error:

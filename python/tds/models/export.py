@@ -106,12 +106,13 @@ def export(
     about: dict[str, Any],
     path: str | os.PathLike[str],
     precision: str = "float32",
+    size: tuple[int, int] = (64, 96),
 ) -> None:
     """Scripts ``model`` into ``path`` with ``about`` as its ``tds.json``.
 
     The archive is loaded again and compared with the network before it appears under its
     name: at most 1e-4 off anywhere in float32, 0.01 on average in less. ``tds.json`` also says
-    which torch made it.
+    which torch made it. ``size``: height and width of the pictures it is compared on.
     ``precision`` is the type of the stored weights; the engine converts to what it runs in.
     Raises ValueError when the two do not agree, OutputError when it cannot be written.
     """
@@ -120,9 +121,10 @@ def export(
     path = Path(path)
     dtype = PRECISIONS[precision]
     scale = int(about["scale"])
-    arguments: tuple[Tensor, ...] = example(scale)
+    arguments: tuple[Tensor, ...] = example(scale, *size)
     if about.get("tds_model") == 2:
-        arguments = window_example(scale, about.get("references", ("full-before", "full-after")))
+        slots = about.get("references", ("full-before", "full-after"))
+        arguments = window_example(scale, slots, *size)
     # A copy: a scripted module shares its weights, which are about to change their type.
     model = copy.deepcopy(model).eval().float().cpu()
     with torch.no_grad():

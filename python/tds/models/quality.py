@@ -1,364 +1,221 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""`quality`: the paper's network. EDVR's backbone from full size to full size, PCD alignment,
-MTSA fusion, IQEM.
+"""`quality`: the paper's modules at a size that can be trained and used.
 
-What the paper leaves open, and what is chosen here:
+The paper's network (paper.py) works on full-size features, 29 M multiply-adds a luma sample. Here
+the same modules, in the same order, work on cells of 2x2 luma samples, which is what packed 4:2:0
+is. Contract 2 of docs/model.md. What else differs from the paper's:
 
-* width and depth: EDVR-L's (128 channels, 5 blocks before alignment, 40 after); IQEM has
-  ``iqem_layers`` convolutions of ``iqem_channels``, which brings the whole to 29.2 M weights;
-* AdaNorm: layer normalisation over channels without weights of its own, whose scale and shift
-  come from the picture's mean features;
-* MTA: 8 heads, every frame attends to all three, scales made by strided convolution;
-* PSA: a spatial attention is a 7x7 convolution of the mean and the largest channel (CBAM); the
-  third one works at half size, so that its up-convolution has something to bring up;
-* the network works on RGB (BT.709, limited range) and converts inside.
+* references are aligned beforehand: the family's motion (family.py, whose trained weights it
+  starts from) moves their pixels at full size, and PCD's deformable convolutions, whose offsets
+  are thereby offsets around that flow, mend what it missed. Alignment that learns motion from
+  nothing needs far more training (docs/training.md);
+* the target's features are not aligned with themselves;
+* the network works on Y, Cb and Cr as they are, and is told what is known of each picture: how far
+  away it is, QPs, whether it was enhanced;
+* with ``gates``, what ends it also says how much of each moved reference to take, as the family's
+  does, beside the residual.
+
+The last layer starts at zero: an untrained network gives the target back, exactly.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tds.models.colour import from_rgb, to_rgb
-from tds.models.deform import DeformableConv
-from tds.models.resample import BicubicUp, luma_of, pack
+from tds.models.family import CODED, FamilyEnhancer, coded
+from tds.models.paper import IQEM, MTSA, PCD, TSA, ResidualBlock, _lrelu
+
+AGGREGATIONS = ("mtsa", "tsa", "none")
+BOUNDARIES = ["full-before", "full-after"]
+"""The slots of the paper's two references, which the recurrence needs."""
+
+FUSION = ("about", "target_about", "head", "target_head", "merge", "body", "tail")
+"""Parts of the family's networks that are not their motion."""
 
 
-def _lrelu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.1)
+class Motion(FamilyEnhancer):
+    """The family's motion without its fusion."""
 
+    enhance = None  # type: ignore[assignment]
 
-def _twice(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-class ResidualBlock(nn.Module):
-    """EDVR's block without normalisation: ``x + conv(relu(conv(x)))``."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        for conv in (self.conv1, self.conv2):
-            nn.init.kaiming_normal_(conv.weight, a=0, mode="fan_in")
-            conv.weight.data *= 0.1
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(x)))
-
-
-class PCD(nn.Module):
-    """Pyramid, cascading and deformable alignment of a frame's features to the target's."""
-
-    def __init__(self, channels: int, groups: int) -> None:
-        super().__init__()
-        c = channels
-        self.l3_offset1 = nn.Conv2d(2 * c, c, 3, padding=1)
-        self.l3_offset2 = nn.Conv2d(c, c, 3, padding=1)
-        self.l3_dcn = DeformableConv(c, groups)
-        self.l2_offset1 = nn.Conv2d(2 * c, c, 3, padding=1)
-        self.l2_offset2 = nn.Conv2d(2 * c, c, 3, padding=1)
-        self.l2_offset3 = nn.Conv2d(c, c, 3, padding=1)
-        self.l2_dcn = DeformableConv(c, groups)
-        self.l2_feature = nn.Conv2d(2 * c, c, 3, padding=1)
-        self.l1_offset1 = nn.Conv2d(2 * c, c, 3, padding=1)
-        self.l1_offset2 = nn.Conv2d(2 * c, c, 3, padding=1)
-        self.l1_offset3 = nn.Conv2d(c, c, 3, padding=1)
-        self.l1_dcn = DeformableConv(c, groups)
-        self.l1_feature = nn.Conv2d(2 * c, c, 3, padding=1)
-        self.cascade_offset1 = nn.Conv2d(2 * c, c, 3, padding=1)
-        self.cascade_offset2 = nn.Conv2d(c, c, 3, padding=1)
-        self.cascade_dcn = DeformableConv(c, groups)
-
-    def forward(self, frame: list[Tensor], target: list[Tensor]) -> Tensor:
-        """Levels 1 (full size) to 3 (a quarter) of both; returns level 1, aligned."""
-        guide = _lrelu(self.l3_offset1(torch.cat([frame[2], target[2]], 1)))
-        guide = _lrelu(self.l3_offset2(guide))
-        found = _lrelu(self.l3_dcn(frame[2], guide))
-
-        up = _twice(guide) * 2.0
-        guide = _lrelu(self.l2_offset1(torch.cat([frame[1], target[1]], 1)))
-        guide = _lrelu(self.l2_offset2(torch.cat([guide, up], 1)))
-        guide = _lrelu(self.l2_offset3(guide))
-        now = self.l2_dcn(frame[1], guide)
-        found = _lrelu(self.l2_feature(torch.cat([now, _twice(found)], 1)))
-
-        up = _twice(guide) * 2.0
-        guide = _lrelu(self.l1_offset1(torch.cat([frame[0], target[0]], 1)))
-        guide = _lrelu(self.l1_offset2(torch.cat([guide, up], 1)))
-        guide = _lrelu(self.l1_offset3(guide))
-        now = self.l1_dcn(frame[0], guide)
-        found = self.l1_feature(torch.cat([now, _twice(found)], 1))
-
-        guide = _lrelu(self.cascade_offset1(torch.cat([found, target[0]], 1)))
-        guide = _lrelu(self.cascade_offset2(guide))
-        return _lrelu(self.cascade_dcn(found, guide))
-
-
-class AdaNorm(nn.Module):
-    """Layer normalisation over channels, modulated by the frame's mean features."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.modulation = nn.Linear(channels, 2 * channels)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean(1, keepdim=True)
-        variance = (x - mean).pow(2).mean(1, keepdim=True)
-        scale, shift = self.modulation(x.mean([2, 3])).chunk(2, 1)
-        normal = (x - mean) * torch.rsqrt(variance + 1e-5)
-        return normal * (1.0 + scale[:, :, None, None]) + shift[:, :, None, None]
-
-
-class TemporalAttention(nn.Module):
-    """Multi-head scaled dot-product attention along time, at each position by itself.
-
-    ``[B, T, C, H, W]`` -> the same; the caller adds the residual.
-    """
-
-    def __init__(self, channels: int, heads: int = 8) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Conv2d(channels, channels, 1)
-        self.key = nn.Conv2d(channels, channels, 1)
-        self.value = nn.Conv2d(channels, channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
-        # Starts as no attention at all: before it is trained (stage 1) MTA passes frames on.
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, t, c, h, w = x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]
-        flat = x.reshape(b * t, c, h, w)
-        each = c // self.heads
-        shape = [b, t, self.heads, each, h, w]
-        q = self.query(flat).reshape(shape)
-        k = self.key(flat).reshape(shape)
-        v = self.value(flat).reshape(shape)
-        # [B, heads, T (asks), T (answers), H, W]
-        scores = (q.unsqueeze(2) * k.unsqueeze(1)).sum(4).permute(0, 3, 1, 2, 4, 5)
-        weights = torch.softmax(scores * float(each) ** -0.5, 3)
-        mixed = (weights.permute(0, 2, 3, 1, 4, 5).unsqueeze(4) * v.unsqueeze(1)).sum(2)
-        return self.out(mixed.reshape(b * t, c, h, w)).reshape(b, t, c, h, w)
-
-
-class MTA(nn.Module):
-    """Multi-temporal attention: three scales, each normalised and attended; fused to one."""
-
-    def __init__(self, channels: int, frames: int = 3, heads: int = 8) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList([AdaNorm(channels) for _ in range(3)])
-        self.attentions = nn.ModuleList([TemporalAttention(channels, heads) for _ in range(3)])
-        self.halve = nn.ModuleList(
-            [nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(2)]
+    def __init__(
+        self,
+        references: list[str],
+        features: tuple[int, int, int] | list[int],
+        motion: int,
+        hidden: int,
+        steps: int,
+        refinements: int,
+        settle: tuple[int, ...] | list[int],
+    ) -> None:
+        super().__init__(
+            references, 1, features, motion, hidden, steps, refinements, settle, 1, 1, 0
         )
-        self.fuse = nn.Conv2d(3 * frames * channels, channels, 1)
+        for name in FUSION:
+            delattr(self, name)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, T, C, H, W]`` -> ``[B, C, H, W]``; H and W are multiples of 4."""
-        b, t, c, h, w = x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]
-        scales = [x.reshape(b * t, c, h, w)]
-        for halve in self.halve:
-            scales.append(_lrelu(halve(scales[-1])))
-        found: list[Tensor] = []
-        for i, (norm, attention) in enumerate(zip(self.norms, self.attentions)):  # noqa: B905
-            s = scales[i]
-            normal = norm(s).reshape(b, t, c, s.shape[2], s.shape[3])
-            s = s + attention(normal).reshape(s.shape)
-            if i > 0:
-                s = F.interpolate(s, size=[h, w], mode="bilinear", align_corners=False)
-            found.append(s.reshape(b, t * c, h, w))
-        return _lrelu(self.fuse(torch.cat(found, 1)))
+    def forward(  # type: ignore[override]
+        self, target: Tensor, references: Tensor, own: list[Tensor], theirs: list[Tensor]
+    ) -> Tensor:
+        """The target, the references stacked in the batch, and the features of the target
+        (repeated for each of them) and of the references -> the references, moved."""
+        levels: list[Tensor] = []
+        flow, _ = self.flow(own, theirs, levels)
+        return self.move(target, references, flow)
 
 
-class SpatialAttention(nn.Module):
-    """``x`` weighed by a mask from its mean and its largest channel (CBAM)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 1, 7, padding=3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        both = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
-        return x * torch.sigmoid(self.conv(both))
-
-
-def pooled(x: Tensor) -> Tensor:
-    """Max- and mean-pooled by two, concatenated: ``[B, 2C, H/2, W/2]``."""
-    return torch.cat([F.max_pool2d(x, 2), F.avg_pool2d(x, 2)], 1)
-
-
-class PSA(nn.Module):
-    """Pyramid spatial attention: a mask from three stages that reweighs the features."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        c = channels
-        self.attention1 = SpatialAttention()
-        self.squeeze1 = nn.Conv2d(2 * c, c, 3, padding=1)
-        self.attention2 = SpatialAttention()
-        self.up1 = nn.ConvTranspose2d(2 * c, c, 4, stride=2, padding=1)
-        self.up2 = nn.ConvTranspose2d(c, c, 4, stride=2, padding=1)
-        self.down = nn.Conv2d(c, c, 3, stride=2, padding=1)
-        self.attention3 = SpatialAttention()
-        self.up3 = nn.ConvTranspose2d(c, c, 4, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        half = self.squeeze1(pooled(self.attention1(x)))
-        quarter = pooled(self.attention2(half))
-        y = x + self.up2(_lrelu(self.up1(quarter)))
-        mask = torch.sigmoid(self.up3(self.attention3(_lrelu(self.down(y)))))
-        return x * mask * 2.0  # twice: a mask of one half changes nothing
-
-
-class MTSA(nn.Module):
-    """Multi-scale temporal-spatial attention: MTA, then PSA."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.mta = MTA(channels)
-        self.psa = PSA(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.psa(self.mta(x))
-
-
-class TSA(nn.Module):
-    """EDVR's own fusion, for the ablation "without MTSA"."""
+class Concatenation(nn.Module):
+    """No attention at all, for the ablation: frames side by side, fused by one convolution."""
 
     def __init__(self, channels: int, frames: int = 3) -> None:
         super().__init__()
-        c = channels
-        self.frames = frames
-        self.of_target = nn.Conv2d(c, c, 3, padding=1)
-        self.of_frame = nn.Conv2d(c, c, 3, padding=1)
-        self.fuse = nn.Conv2d(frames * c, c, 1)
-        self.s1 = nn.Conv2d(frames * c, c, 1)
-        self.s2 = nn.Conv2d(2 * c, c, 1)
-        self.s3 = nn.Conv2d(c, c, 3, padding=1)
-        self.l1 = nn.Conv2d(c, c, 1)
-        self.l2 = nn.Conv2d(2 * c, c, 3, padding=1)
-        self.l3 = nn.Conv2d(c, c, 3, padding=1)
-        self.s4 = nn.Conv2d(c, c, 1)
-        self.s5 = nn.Conv2d(c, c, 3, padding=1)
-        self.add1 = nn.Conv2d(c, c, 1)
-        self.add2 = nn.Conv2d(c, c, 1)
-
-    def pool(self, x: Tensor) -> Tensor:
-        return torch.cat(
-            [F.max_pool2d(x, 3, stride=2, padding=1), F.avg_pool2d(x, 3, stride=2, padding=1)], 1
-        )
+        self.fuse = nn.Conv2d(frames * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, t, c, h, w = x.shape[0], x.shape[1], x.shape[2], x.shape[3], x.shape[4]
-        target = self.of_target(x[:, 1])
-        frames = self.of_frame(x.reshape(b * t, c, h, w)).reshape(b, t, c, h, w)
-        likeness = torch.sigmoid((frames * target[:, None]).sum(2, keepdim=True))
-        weighed = (x * likeness).reshape(b, t * c, h, w)
-        fused = _lrelu(self.fuse(weighed))
-        attention = _lrelu(self.s1(weighed))
-        attention = _lrelu(self.s2(self.pool(attention)))
-        level = _lrelu(self.l1(attention))
-        level = _lrelu(self.l3(_lrelu(self.l2(self.pool(level)))))
-        level = F.interpolate(level, size=attention.shape[2:], mode="bilinear", align_corners=False)
-        attention = _lrelu(self.s3(attention)) + level
-        attention = _lrelu(self.s4(attention))
-        attention = F.interpolate(attention, size=[h, w], mode="bilinear", align_corners=False)
-        attention = self.s5(attention)
-        added = self.add2(_lrelu(self.add1(attention)))
-        return fused * torch.sigmoid(attention) * 2.0 + added
+        return _lrelu(self.fuse(x.flatten(1, 2)))
 
 
-class IQEM(nn.Module):
-    """Image quality enhancement: 3x3 convolutions with ReLU that end in an RGB residual."""
-
-    def __init__(self, channels: int, width: int, layers: int) -> None:
-        super().__init__()
-        convolutions: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-        for _ in range(layers - 2):
-            convolutions += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
-        self.layers = nn.Sequential(*convolutions)
-        for layer in self.layers:
-            if isinstance(layer, nn.Conv2d):
-                # Without this a stack this deep passes next to nothing on at the start.
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        self.last = nn.Conv2d(width, 3, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.layers(x))
+def aggregation_of(name: str, channels: int, heads: int) -> nn.Module:
+    """What makes one of three aligned frames' features: one of AGGREGATIONS."""
+    if name == "mtsa":
+        return MTSA(channels, heads)
+    return TSA(channels) if name == "tsa" else Concatenation(channels)
 
 
 class QualityEnhancer(nn.Module):
-    """Packed 4:2:0 in, packed 4:2:0 out; see docs/model.md for the methods' contract.
+    """Contract 2 of docs/model.md.
 
-    ``fusion``: ``mtsa``, or ``tsa`` (EDVR's own: the paper's "without MTSA"). Full sizes are
-    multiples of 8. ``side`` is not used: the paper's network knows no QP, and a missing
-    reference is stood in for by another picture.
+    references: two slots. scale: k of the targets. aggregation: ``mtsa``, ``tsa`` (EDVR's own:
+    the paper's "without MTSA") or ``none``. iqem: without it one convolution ends the network, as
+    EDVR's does. recurrence: the middle of a run is enhanced first, and is a reference of the others
+    (the paper's SRFR); a fact for whoever trains and runs it, no layer. gates: see above.
+    channels, groups (of deformable convolutions), heads (of attention), front_blocks,
+    back_blocks, iqem_layers: the network's. features, motion, hidden, steps, refinements, settle:
+    the motion's, as in FamilyEnhancer.
     """
 
     def __init__(
         self,
+        references: tuple[str, ...] | list[str] = ("full-before", "full-after"),
         scale: int = 2,
-        channels: int = 128,
-        front_blocks: int = 5,
-        back_blocks: int = 40,
-        groups: int = 8,
-        iqem_layers: int = 16,
-        iqem_channels: int = 256,
-        fusion: str = "mtsa",
+        aggregation: str = "mtsa",
+        iqem: bool = True,
+        recurrence: bool = True,
+        gates: bool = True,
+        channels: int = 48,
+        groups: int = 4,
+        heads: int = 8,
+        front_blocks: int = 1,
+        back_blocks: int = 4,
+        iqem_layers: int = 6,
+        features: tuple[int, int, int] | list[int] = (16, 16, 16),
+        motion: int = 24,
+        hidden: int = 16,
+        steps: int = 2,
+        refinements: int = 2,
+        settle: tuple[int, ...] | list[int] = (2, 2),
     ) -> None:
         super().__init__()
-        if fusion not in ("mtsa", "tsa"):
-            raise ValueError(f"fusion is mtsa or tsa, not {fusion!r}")
-        if channels % groups or channels % 8:
-            raise ValueError(f"channels ({channels}) are a multiple of 8 and of groups ({groups})")
+        if scale not in (1, 2, 4):
+            raise ValueError(f"scale is 1, 2 or 4, not {scale}")
+        if len(references) != 2:
+            raise ValueError(f"there are 2 references, not {len(references)}")
+        if recurrence and (list(references) != BOUNDARIES or scale == 1):
+            raise ValueError(
+                "recurrence is for pairs, with the references full-before and full-after"
+            )
+        if aggregation not in AGGREGATIONS:
+            raise ValueError(f"aggregation is {', '.join(AGGREGATIONS)}, not {aggregation!r}")
+        if channels % groups or channels % heads:
+            raise ValueError(f"channels ({channels}) are a multiple of groups and of heads")
         self.scale = scale
-        self.up = BicubicUp(scale)
-        self.first = nn.Conv2d(3, channels, 3, padding=1)
-        self.front = nn.Sequential(*[ResidualBlock(channels) for _ in range(front_blocks)])
-        self.l2_down = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.l2_conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.l3_down = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.l3_conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.pcd = PCD(channels, groups)
-        self.fusion: nn.Module = MTSA(channels) if fusion == "mtsa" else TSA(channels)
-        self.back = nn.Sequential(*[ResidualBlock(channels) for _ in range(back_blocks)])
-        self.iqem = IQEM(channels, iqem_channels, iqem_layers)
+        self.recurrence = recurrence
+        self.gates = gates
+        self.motion = Motion(list(references), features, motion, hidden, steps, refinements, settle)
+        c = channels
+        self.first = nn.Conv2d(6, c, 3, padding=1)
+        self.about = nn.Linear(CODED, c)
+        self.front = nn.Sequential(*[ResidualBlock(c) for _ in range(front_blocks)])
+        self.l2_down = nn.Conv2d(c, c, 3, stride=2, padding=1)
+        self.l2_conv = nn.Conv2d(c, c, 3, padding=1)
+        self.l3_down = nn.Conv2d(c, c, 3, stride=2, padding=1)
+        self.l3_conv = nn.Conv2d(c, c, 3, padding=1)
+        self.pcd = PCD(c, groups)
+        self.fusion = aggregation_of(aggregation, c, heads)
+        self.back = nn.Sequential(*[ResidualBlock(c) for _ in range(back_blocks)])
+        outputs = 18 if gates else 6
+        last = nn.Conv2d(c, outputs, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        self.iqem: nn.Module = IQEM(c, c, iqem_layers, outputs) if iqem else last
 
-    def features(self, picture: Tensor) -> list[Tensor]:
-        """Packed 4:2:0 -> features at full size, a half and a quarter."""
-        l1 = self.front(_lrelu(self.first(to_rgb(picture))))
+    @torch.jit.export
+    def features(self, picture: Tensor, side: Tensor) -> list[Tensor]:
+        """``[B, 6, H/2, W/2]``, ``side [B, 4]`` -> what motion is found from. The others depend on
+        how a picture is moved, and so on the target."""
+        return self.motion.features(picture, side)
+
+    def levels(self, pictures: Tensor, about: Tensor) -> list[Tensor]:
+        """Pictures and rows of facts -> features on cells of 2x2, 4x4 and 8x8."""
+        x = self.first(pictures - 0.5) + self.about(about)[:, :, None, None]
+        l1 = self.front(_lrelu(x))
         l2 = _lrelu(self.l2_conv(_lrelu(self.l2_down(l1))))
         l3 = _lrelu(self.l3_conv(_lrelu(self.l3_down(l2))))
         return [l1, l2, l3]
 
-    @torch.jit.export
-    def reference(self, picture: Tensor) -> list[Tensor]:
-        """``[B, 6, H/2, W/2]`` -> the features of :meth:`features`."""
-        return self.features(picture)
+    def fuse(self, target: Tensor, moved: Tensor, side: Tensor) -> Tensor:
+        """The target, the moved references (stacked in the batch) and ``side`` -> the picture."""
+        b = target.shape[0]
+        kind = self.first.weight.dtype
+        about = coded(side).to(kind)
+        first, last = moved[:b], moved[b:]
+        # In the order of time.
+        pictures = torch.stack([first, target.to(moved.dtype), last], 1).flatten(0, 1)
+        rows = torch.stack([about[:, 1], about[:, 0], about[:, 2]], 1).flatten(0, 1)
+        frames: list[Tensor] = []
+        targets: list[Tensor] = []
+        own: list[Tensor] = []
+        for level in self.levels(pictures.to(kind), rows):
+            each = level.unflatten(0, [b, 3])
+            frames.append(torch.cat([each[:, 0], each[:, 2]], 0))
+            targets.append(torch.cat([each[:, 1], each[:, 1]], 0))
+            own.append(each[:, 1])
+        aligned = self.pcd(frames, targets)
+        x = self.fusion(torch.stack([aligned[:b], own[0], aligned[b:]], 1))
+        out = self.iqem(self.back(x)).float()
+        change = out[:, :6] * 0.25
+        if self.gates:
+            # A stand-in for a slot that is not present adds nothing.
+            present = side[:, :, 0, None, None, None].to(moved.dtype)
+            base = target.to(moved.dtype)
+            change = change + out[:, 6:12] * (first - base) * present[:, 1]
+            change = change + out[:, 12:] * (last - base) * present[:, 2]
+        change = change * side[:, 0, 6].to(change.dtype)[:, None, None, None]
+        return target + change.to(target.dtype)
 
     @torch.jit.export
     def enhance(
-        self, first: list[Tensor], target: Tensor, last: list[Tensor], side: Tensor
+        self,
+        target: Tensor,
+        target_features: list[Tensor],
+        references: list[Tensor],
+        reference_features: list[list[Tensor]],
+        side: Tensor,
     ) -> Tensor:
-        """Features of both references and the target -> the picture."""
-        up = pack(self.up(luma_of(target)), self.up(target[:, 4:6]))
-        middle = self.features(up)
-        aligned = torch.stack(
-            [self.pcd(first, middle), self.pcd(middle, middle), self.pcd(last, middle)], 1
-        )
-        # In float32: the conversion's offset of 128 codes would round what it is added to.
-        residual = self.iqem(self.back(self.fusion(aligned))).float()
-        change = from_rgb(residual) - from_rgb(torch.zeros_like(residual))
-        return (up.float() + change).to(up.dtype)
+        """The target, the references and the features of all, ``side [B, 3, 7]`` -> the picture.
+        See docs/model.md."""
+        own: list[Tensor] = []
+        theirs: list[Tensor] = []
+        for i in range(len(target_features)):
+            own.append(torch.cat([target_features[i]] * 2, 0))
+            theirs.append(torch.cat([f[i] for f in reference_features], 0))
+        moved = self.motion(target, torch.cat(references, 0), own, theirs)
+        return self.fuse(target, moved, side)
 
-    def forward(self, first: Tensor, target: Tensor, last: Tensor, side: Tensor) -> Tensor:
-        """Both references and the target, packed 4:2:0, and ``side [B, 5]`` -> the picture."""
-        return self.enhance(self.reference(first), target, self.reference(last), side)
+    def forward(self, pictures: Tensor, side: Tensor) -> Tensor:
+        """All pictures ``[B, 3, 6, H/2, W/2]``, the target first, and ``side [B, 3, 7]`` -> the
+        picture ``[B, 6, H/2, W/2]``."""
+        found = [self.features(pictures[:, i], side[:, i, 2:6]) for i in range(3)]
+        references = [pictures[:, 1], pictures[:, 2]]
+        return self.enhance(pictures[:, 0], found[0], references, found[1:], side)

@@ -38,6 +38,15 @@ _HEADER_LIMIT = 100 << 20  # what safetensors itself allows
 _LARGEST = 4096  # number in a network's settings; a hostile file must not take all memory
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _FILE = re.compile(rf"(?P<name>{_NAME})-k(?P<scale>[124])\.(safetensors|pt)")
+TRAINED_BY = {
+    "quality": "quality-k{k}",
+    "quality-small": "quality-small-k{k}",
+    "quality-paper": "quality-paper",
+    "quality-paper-tsa": "quality-paper-tsa",
+    "large": "large-k{k}",
+}
+"""Networks that come without weights: the configurations of `tds train` that make them."""
+
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".ts")  # of what is a file and no name
 
 
@@ -198,9 +207,17 @@ def _chosen(
     try:
         return _tds.choose_model(scale, name, folders=folders, weights=True, **options)
     except FileNotFoundError as error:
-        raise MissingError(str(error)) from None
+        raise MissingError(str(error) + untrained(name or "", scale)) from None
     except ValueError as error:
         raise InputError(str(error)) from None
+
+
+def untrained(name: str, scale: int) -> str:
+    """What to add to "there is no such model": which training makes the network of this name,
+    where it is known and nobody's weights of it are here; else ""."""
+    if not (by := TRAINED_BY.get(name)):
+        return ""
+    return f"; {name} is untrained so far: `tds train {by.format(k=scale)}` trains it"
 
 
 def default(scale: int, device: str = "auto") -> Found | None:

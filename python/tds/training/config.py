@@ -90,7 +90,11 @@ class SampleSettings:
     missing: Annotated[Part, Field(description="how often a reference is not there")] = 0.05
     unrelated: Annotated[Part, Field(description="how often one is of another scene")] = 0.04
     recurrent: Annotated[
-        Part, Field(description="how often one is an enhanced picture (not of the family)")
+        Part,
+        Field(
+            description="how often one is an enhanced picture (not of the family; of kind "
+            "`quality` with `recurrence`)"
+        ),
     ] = 0.3
     unknown_qp: Annotated[Part, Field(description="how often QPs are not told")] = 0.3
     distances: Annotated[

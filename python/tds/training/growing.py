@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..models.family import FusionBlock
+from ..models.family import FamilyEnhancer, FusionBlock
 from ..models.light import LightEnhancer
+from ..models.quality import QualityEnhancer
 
 
 @torch.no_grad()
@@ -25,10 +26,17 @@ def grow(small: nn.Module, large: nn.Module) -> None:
     more blocks. Two differences make it another function, though a better start than none: with
     another scale, what listened to the LR samples of a cell listens to their mean; with
     hypotheses of motion where ``small`` has one, they share what was learned for that one.
-    Raises InputError for networks that do not fit.
+    A network of kind ``quality`` takes the motion of one of the family, whose sizes are its own,
+    and nothing else. Raises InputError for networks that do not fit.
     """
+    if isinstance(small, FamilyEnhancer) and isinstance(large, QualityEnhancer):
+        _take_motion(small, large)
+        return
     if not (isinstance(small, LightEnhancer) and isinstance(large, LightEnhancer)):
-        raise InputError("only networks of kind light start from another network's weights")
+        raise InputError(
+            "only networks of kind light start from another network's weights, and those of kind "
+            "quality from the family's motion"
+        )
     narrow, wide = small.tail.in_channels // 2, large.tail.in_channels // 2
     blocks = len(small.body)
     doubled = isinstance(large.body[0].second, nn.Conv2d)
@@ -69,6 +77,17 @@ def grow(small: nn.Module, large: nn.Module) -> None:
     large.tail.weight[:, wide : wide + narrow] = weight[:, narrow:]
     assert large.tail.bias is not None
     large.tail.bias.copy_(bias)
+
+
+def _take_motion(family: FamilyEnhancer, quality: QualityEnhancer) -> None:
+    own, theirs = quality.motion.state_dict(), family.state_dict()
+    wrong = [k for k in own if k not in theirs or theirs[k].shape != own[k].shape]
+    if wrong:
+        raise InputError(
+            f"the motion of kind quality starts from the family's of the same sizes; {wrong[0]} is "
+            "of another"
+        )
+    quality.motion.load_state_dict({k: theirs[k] for k in own})
 
 
 def _widen(old: nn.Conv2d, new: nn.Conv2d) -> None:

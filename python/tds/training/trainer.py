@@ -36,6 +36,7 @@ from .dataset import Entry, load_manifest
 from .family import FamilyStep
 from .growing import grow
 from .losses import charbonnier
+from .quality import QualityStep
 from .recurrence import enhance_run
 from .samples import (
     ALIGNMENT,
@@ -51,7 +52,7 @@ from .windows import WindowSamples, shown
 Made = TypeVar("Made")
 
 HALO = 128
-"""Luma samples beside a tile that models of the family need (docs/model.md)."""
+"""Luma samples beside a tile that models of contract 2 need (docs/model.md)."""
 
 AMP = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -207,9 +208,11 @@ class Trainer:
 
         self.network = settings(config.network)
         self.scale = int(self.network["scale"])
-        self.family = self.network.get("kind") == "family"
-        if self.family:
-            self._check_family()
+        kind = self.network.get("kind")
+        # Networks of contract 2 see windows of pictures; how they are taught differs.
+        self.windows, self.family = kind in ("family", "quality"), kind == "family"
+        if self.windows:
+            self._check_windows()
         self.model = build(config.network)
         if config.init:
             self._start_from(load_weights(config.init))
@@ -229,15 +232,15 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device, enabled=o.amp == "float16" and cuda)
         self._stop = False
 
-    def _check_family(self) -> None:
+    def _check_windows(self) -> None:
         c = self.config
         for wrong, key in (
             (c.data.alignment != "online", "data.alignment: cached"),
             (bool(c.data.enhancer), "data.enhancer"),
-            (c.loss.space != "yuv", "loss.space: rgb"),
+            (self.family and c.loss.space != "yuv", "loss.space: rgb"),
         ):
             if wrong:
-                raise InputError(f"{key} is not for networks of kind family")
+                raise InputError(f"{key} is not for networks of kind {self.network['kind']}")
         if "references" not in self.network:
             raise InputError("network.references is missing: the slots (docs/model.md)")
 
@@ -306,13 +309,15 @@ class Trainer:
         if absent := sorted(set(d.held_out) - known):
             raise InputError(f"data.held_out: there is no clip {absent[0]!r} in data.folders")
         seed = self.config.optimizer.seed
-        if self.family:
+        if self.windows:
             bank = self._bank(d.folders, False)
             entries = [e for _, e in bank.entries]
             self._check_sizes(entries)
             self.sources.update(e.source_sha256 for e in entries if e.source_sha256)
             slots = self.network["references"]
-            return WindowSamples(bank, slots, self.scale, self.config.samples, seed)
+            return WindowSamples(
+                bank, slots, self.scale, self.config.samples, seed, recurs(self.model)
+            )
         pairs = load_pairs([Path(f) for f in d.folders], self.cache, self.scale, self._keep(False))
         self._check_sizes(p.entry for p in pairs)
         for pair in pairs:
@@ -382,7 +387,7 @@ class Trainer:
         """The averaged weights as a model file; returns its sha256."""
         preset = self.config.network.get("preset")
         about = {
-            "tds_model": 2 if self.family else 1,
+            "tds_model": 2 if self.windows else 1,
             "name": (preset or str(self.network.get("kind"))).removeprefix("family-"),
             "version": "0",
             "scale": self.scale,
@@ -393,8 +398,10 @@ class Trainer:
                 "sources": sorted(self.sources),
             },
         }
-        if self.family:
+        if self.windows:
             about["references"] = list(self.network["references"])
+            if recurs(self.model):
+                about["recurrence"] = True
             # As the shipped ones: whether less precision does is for whoever measured it to say.
             about.update(cuda_precision="float32", cpu_precision="float32", halo=HALO)
         else:
@@ -573,6 +580,8 @@ class Trainer:
         amp = AMP.get(c.optimizer.amp)
         if self.family:
             return FamilyStep(self.model, amp, self.device, c.loss, c.samples.border)
+        if self.windows:
+            return QualityStep(self.model, amp, self.device, c.loss, c.samples.border)
         return Step(self.model, amp, self.device, c.loss, c.samples.border, self.scale, aligned)
 
     def _progress(self, stage: Stage) -> float:
@@ -622,7 +631,7 @@ class Trainer:
         if self.rank or not (v.folders or d.held_out):
             return []
         folders = v.folders or d.folders
-        if self.family:
+        if self.windows:
             return self._bank(folders, True)
         return load_pairs([Path(f) for f in folders], self.cache, self.scale, self._keep(True))
 
@@ -657,6 +666,11 @@ def threads_may_signal() -> bool:
     import threading
 
     return threading.current_thread() is threading.main_thread()
+
+
+def recurs(model: nn.Module) -> bool:
+    """Whether a network of contract 2 is made for the recurrence (docs/model.md)."""
+    return bool(getattr(model, "recurrence", False))
 
 
 def bicubic(target: Tensor, scale: int) -> Tensor:
@@ -726,8 +740,13 @@ def validate_windows(
     groups: int = 1,
     place: torch.device | None = None,
 ) -> dict[tuple[str, int], tuple[float, float]]:
-    """As :func:`validate`, for the family: luma PSNR over the target's own."""
+    """As :func:`validate`, for networks of contract 2: luma PSNR over the target's own."""
     place = place or torch.device("cpu")
+
+    def made_of(pictures: Tensor, side: Tensor) -> Tensor:
+        return model(pictures.to(place), side.to(place)).clamp(0, 1).cpu()
+
+    enhanced = made_of if recurs(model) else None
     found: dict[tuple[str, int], list[float]] = {}
     for source in bank.sources:
         t = source.track
@@ -735,8 +754,8 @@ def validate_windows(
             continue
         gains = []
         most = (group - 1) * groups
-        for pictures, side, want in shown(bank, source, slots, group - 1, most):
-            made = model(pictures.to(place), side.to(place)).clamp(0, 1).cpu()
+        for pictures, side, want in shown(bank, source, slots, group - 1, most, enhanced):
+            made = made_of(pictures, side)
             a, b = (psnr(x, want, t.height, t.width) for x in (made, pictures[:, 0]))
             gains.append(a - b)
         if gains:

@@ -58,9 +58,25 @@ def in_slots(slots: Sequence[str], at: Around) -> list[int | None]:
     return found
 
 
+def middle_of(distances: Sequence[int | None]) -> tuple[int, int] | None:
+    """The paper's recurrence, for a target that is LR and has its boundaries at these distances:
+    how far the middle of their run is, and the slot that its enhanced picture takes. None where
+    the target is the middle, or a boundary is missing."""
+    before, after = distances
+    if before is None or after is None:
+        return None
+    middle = before + 1 + (after - before - 2) // 2
+    return None if middle == 0 else (middle, 1 if middle > 0 else 0)
+
+
 def row(track: Track, distance: int) -> list[float]:
     """What is told of a reference that is present."""
     return [1.0, float(distance), float(track.scale), 0.0, float(track.qp), -1.0, 0.0]
+
+
+def row_of_middle(track: Track, distance: int) -> list[float]:
+    """The same, of an LR picture that a model has enhanced."""
+    return [1.0, float(distance), 1.0, 1.0, float(track.qp), -1.0, 0.0]
 
 
 def target_rows(track: Track, count: int) -> list[list[float]]:
@@ -76,15 +92,26 @@ class WindowSamples:
     first), ``side [1 + R, 7]``, ``qp [1 + R]`` of the streams (whether ``side`` tells it or not),
     ``fits [R]`` (1 where a reference shows the target's scene, so that motion can be learned from
     its original) and ``error``, the mean squared error of the target's stream.
+
+    With ``recurrence`` (slots full-before and full-after, LR targets) it also has ``recurrent``,
+    which of ``pictures`` is to be the enhanced middle of the target's run, 0: none, and of that
+    middle ``middle [3, 6, S/2, S/2]`` and ``middle_side [3, 7]``, as ``pictures`` and ``side``.
     """
 
     aligned = False
 
     def __init__(
-        self, bank: Bank, slots: Sequence[str], scale: int, settings: SampleSettings, seed: int
+        self,
+        bank: Bank,
+        slots: Sequence[str],
+        scale: int,
+        settings: SampleSettings,
+        seed: int,
+        recurrence: bool = False,
     ) -> None:
         self.bank, self.slots, self.scale = bank, list(slots), scale
         self.settings, self.seed = settings, seed
+        self.recurrence = recurrence
         # Cuts start at multiples of this, whatever k their neighbours have.
         self.unit = 2 * max(2, *(s.track.scale for s in bank.sources))
         self._whole: dict[tuple[str, str, str, str], dict[int, list[Source]]] = {}
@@ -186,8 +213,22 @@ class WindowSamples:
         target, original = cut(t, frame, here), cut(source.original, frame, here)
         side = target_rows(t, len(self.slots))
         pictures, originals, fits = [target], [original], []
-        for i, distance in enumerate(in_slots(self.slots, at), 1):
+        distances = in_slots(self.slots, at)
+        middle = None
+        if self.recurrence and rng.random() < s.recurrent and not causal:
+            middle = middle_of(distances)
+        recurrent = 0
+        for i, distance in enumerate(distances, 1):
             missing, unrelated = rng.random() < s.missing, rng.random() < s.unrelated
+            if middle is not None and i == middle[1] + 1 and not (missing or unrelated):
+                beyond = at(middle[0])
+                if beyond is not None and beyond[0] is t:
+                    recurrent = i
+                    side[i] = row_of_middle(t, middle[0])
+                    pictures.append(cut(*beyond, here))
+                    originals.append(cut(source.original, beyond[1], here))
+                    fits.append(1.0)
+                    continue
             there = None if distance is None or (causal and distance > 0) else at(distance)
             if missing or there is None or distance is None:
                 pictures.append(target)
@@ -206,10 +247,31 @@ class WindowSamples:
                 fits.append(1.0)
         facts = torch.tensor(side)
         qp = facts[:, 4].clone()
-        if rng.random() < s.unknown_qp:
+        untold = rng.random() < s.unknown_qp
+        if untold:
             facts[:, 4] = -1.0
         across, down, transpose = (bool(v) for v in rng.random(3) < 0.5)
+        more: Batch = {}
+        if self.recurrence:
+            shown_to_it, its_rows = pictures, side
+            if recurrent:
+                assert middle is not None
+                shown_to_it, its_rows = [pictures[recurrent]], target_rows(t, len(self.slots))
+                for i, distance in enumerate(distances, 1):
+                    there = at(distance) if distance is not None else None
+                    assert there is not None and distance is not None  # or there is no middle
+                    shown_to_it.append(cut(*there, here))
+                    its_rows[i] = row(there[0], distance - middle[0])
+            its_facts = torch.tensor(its_rows)
+            if untold:
+                its_facts[:, 4] = -1.0
+            more = {
+                "recurrent": torch.tensor(recurrent),
+                "middle": turn(torch.stack(shown_to_it), across, down, transpose),
+                "middle_side": its_facts,
+            }
         return {
+            **more,
             "pictures": turn(torch.stack(pictures), across, down, transpose),
             "originals": turn(torch.stack(originals), across, down, transpose),
             "side": facts,
@@ -220,13 +282,19 @@ class WindowSamples:
 
 
 def shown(
-    bank: Bank, source: Source, slots: Sequence[str], spacing: int, most: int
+    bank: Bank,
+    source: Source,
+    slots: Sequence[str],
+    spacing: int,
+    most: int,
+    enhanced: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Whole pictures of a track to validate on: ``pictures [1, 1 + R, 6, H/2, W/2]``, ``side`` and
     the target's original ``[1, 6, H/2, W/2]``.
 
     Targets are among the first ``most`` frames. LR streams of every frame make pairs with the HR
-    stream of their QP, ``spacing`` frames between HR pictures; QPs are not told.
+    stream of their QP, ``spacing`` frames between HR pictures; QPs are not told. enhanced: of a
+    network with the recurrence, makes the middle of a run from its pictures and side.
     """
     t = source.track
     full: Track | None = None
@@ -246,23 +314,40 @@ def shown(
         track = full if full is not None and frame % spacing == 0 else t
         return track if frame in track.places else None
 
-    for frame in t.places:
-        if frame > most or track_of(frame) is not t:
-            continue
+    def around(frame: int) -> tuple[list[Tensor], list[list[float]], list[int | None]]:
+        """Of a target: the pictures, their rows, and how far the references are."""
 
-        def at(distance: int, frame: int = frame) -> tuple[Track, int] | None:
+        def at(distance: int) -> tuple[Track, int] | None:
             track = track_of(frame + distance)
             return None if track is None else (track, frame + distance)
 
         pictures = [bank.picture(t, frame)]
         side = target_rows(t, len(slots))
-        for i, distance in enumerate(in_slots(slots, at), 1):
+        distances = in_slots(slots, at)
+        for i, distance in enumerate(distances, 1):
             there = None if distance is None else at(distance)
             if there is None or distance is None:
                 pictures.append(pictures[0])
             else:
                 pictures.append(bank.picture(*there))
                 side[i] = row(there[0], distance)
+        return pictures, side, distances
+
+    def ready(pictures: list[Tensor], side: list[list[float]]) -> tuple[Tensor, Tensor]:
         facts = torch.tensor([side])
         facts[:, :, 4] = -1.0
-        yield torch.stack(pictures)[None], facts, bank.picture(source.original, frame)[None]
+        return torch.stack(pictures)[None], facts
+
+    made: dict[int, Tensor] = {}  # the middle that was enhanced last
+    for frame in t.places:
+        if frame > most or track_of(frame) is not t:
+            continue
+        pictures, side, distances = around(frame)
+        middle = None if enhanced is None else middle_of(distances)
+        if enhanced is not None and middle is not None and track_of(frame + middle[0]) is t:
+            at = frame + middle[0]
+            if at not in made:
+                made = {at: enhanced(*ready(*around(at)[:2]))[0]}
+            pictures[1 + middle[1]] = made[at]
+            side[1 + middle[1]] = row_of_middle(t, middle[0])
+        yield *ready(pictures, side), bank.picture(source.original, frame)[None]
