@@ -27,6 +27,7 @@ from .display import Colors, batch, page_table, png, tensors
 from .errors import ExternalError, InputError, MissingError, worded
 from .media.hdr import untrained
 from .media.objects import NamedSource, Source
+from .media.opening import wait_at_most
 from .options import EnhanceOptions
 from .pair import Lost, Pair
 from .plan import Role
@@ -472,13 +473,16 @@ def decode(
     *,
     settings: EnhanceSettings | None = None,
     allow_truncated: bool = False,
+    timeout: float | None = None,
     **options: Unpack[EnhanceOptions],
 ) -> Decoder:
     """Opens a paired file and iterates over its pictures at full size.
 
     path: an MP4 written by ``tds.encode`` (or any file with an HR and an LR track; for a video that
     is none of these there is ``tds.enhance``), or an object with ``read`` that gives its bytes,
-    which are copied to a temporary file. settings, or its fields as keywords (``model="fast"``,
+    which are copied to a temporary file; or an address, also of an HLS playlist or a DASH manifest.
+    timeout: seconds that a server may keep silent, for all addresses that this process reads from
+    now on (30 until told). settings, or its fields as keywords (``model="fast"``,
     ``device="cpu"``). Each item is a ``tds.Picture``: ``planes`` (numpy, uint8 or uint16), ``pts``
     (ticks of the decoder's ``time_base``), ``status``, ``reason``.
 
@@ -489,6 +493,8 @@ def decode(
                 y, u, v = picture.planes
     """
     settings = make_settings(settings, options)
+    if timeout is not None:
+        wait_at_most(timeout)
     named = NamedSource(path)
     file: PairedFile | PlainStream
     if is_one_stream(named.path):

@@ -8,6 +8,8 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -53,6 +55,58 @@ def whole_file(
         if beside is not None:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(
+    path: str | os.PathLike[str], overwrite: bool, marks: Iterable[str] = ()
+) -> Iterator[Path]:
+    """A fresh folder beside ``path`` to write to; renamed to it on success, else removed.
+
+    marks: files that are in every folder of this kind: only such a one, or an empty one, is
+    replaced. Raises as whole_file does."""
+    target = Path(os.path.abspath(path))
+    if target.exists():
+        if not target.is_dir():
+            raise OutputExistsError(f"{path} is a file, and a folder is written; name another")
+        if any(target.iterdir()):
+            if not overwrite:
+                raise OutputExistsError(f"{path} exists; give --overwrite to replace it")
+            if not all((target / mark).is_file() for mark in marks):
+                raise OutputExistsError(
+                    f"{path} has other files in it, which would be lost; name another folder"
+                )
+    if not target.parent.is_dir():
+        raise MissingError(f"{path}: there is no folder {target.parent}")
+    beside: Path | None = None
+    try:
+        beside = Path(
+            tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        )
+        beside.chmod(0o777 & ~_umask())
+        yield beside
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(beside, target)
+        beside = None
+    except OSError as e:
+        if e.errno in _SPACE:
+            raise OutputError(
+                e.errno, f"{path}: no space left on its disk; nothing was written"
+            ) from e
+        if e.errno in _REFUSED and not isinstance(e, TDSError):
+            raise OutputError(e.errno, f"{path} cannot be written ({e.strerror})") from e
+        raise
+    finally:
+        if beside is not None:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def _umask() -> int:
+    """Of this process; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

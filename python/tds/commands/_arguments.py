@@ -55,6 +55,17 @@ def add_video_track(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="of an address: how many seconds to wait for an answer, and for what comes next "
+        "(default 30)",
+    )
+
+
 def add_enhancer(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("enhancer")
     group.add_argument(

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..container.paired import PairedFile, is_one_stream
 from ..decoder import Decoder, decoder_of
+from ..media.opening import wait_at_most
 from ..plain import PlainStream
 from ..sinks import Origin
-from ._arguments import add_enhancer, add_output, enhance_settings
+from ._arguments import add_enhancer, add_output, add_timeout, enhance_settings
 from ._output import write_pictures
 
 
@@ -22,19 +23,23 @@ def add_parser(subparsers: Any) -> None:
         "better what the file asks for, and write one video with the source's frames, times and "
         "audio.",
     )
-    p.add_argument("input", help="a file written by tds encode")
+    p.add_argument(
+        "input", help="a file written by tds encode, or its address; also of an .m3u8 or .mpd"
+    )
     p.add_argument("output", help="a video file, .y4m or .yuv, or - for a pipe (y4m)")
     p.add_argument(
         "--allow-truncated",
         action="store_true",
         help="decode what is there of a file that is cut short",
     )
+    add_timeout(p)
     add_enhancer(p)
     add_output(p)
     p.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    wait_at_most(args.timeout)
     if is_one_stream(args.input):
         opened: list[PlainStream] = []
 

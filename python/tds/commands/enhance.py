@@ -8,11 +8,13 @@ from typing import Any
 
 from ..decoder import Decoder
 from ..errors import InputError
+from ..media.opening import wait_at_most
 from ..two_files import enhance_pair
 from ._arguments import (
     add_enhancer,
     add_output,
     add_raw,
+    add_timeout,
     add_video_track,
     enhance_settings,
     raw_format,
@@ -36,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("input", nargs="?", help="a video file, or - for standard input")
     p.add_argument("output", help="a video file, .y4m or .yuv, or - for a pipe (y4m)")
     add_video_track(p)
+    add_timeout(p)
     pair = p.add_argument_group("a pair in two files")
     pair.add_argument("--hr", help="the key frames at full size")
     pair.add_argument("--lr", help="the frames between them, smaller")
@@ -48,6 +51,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    wait_at_most(args.timeout)
     if (args.hr is None) != (args.lr is None):
         raise InputError("a pair is two files: give --hr and --lr")
     if args.input is not None and args.hr is not None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..container.paired import PairedFile, is_one_stream
 from ..describe import describe, describe_one_stream
+from ..media.opening import wait_at_most
+from ._arguments import add_timeout
 from ._progress import progress_bar
 from ._text import printable
 
@@ -21,6 +23,7 @@ def add_parser(subparsers: Any) -> None:
         "stream, and whether both decode whole. Exits with 1 when they do not.",
     )
     p.add_argument("input")
+    add_timeout(p)
     p.add_argument("--json", action="store_true", help="print JSON")
     p.add_argument("--no-decode", action="store_true", help="look at the packets only")
     p.add_argument("--quiet", "-q", action="store_true", help="no progress")
@@ -28,6 +31,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    wait_at_most(args.timeout)
     one = is_one_stream(args.input)
     file = None if one else PairedFile(args.input, allow_truncated=True)
     with progress_bar("check", args.quiet or args.json) as progress:

@@ -21,11 +21,11 @@ from av.container import InputContainer
 from .._tds import MAX_FRAMES as MAX_FRAMES
 from .._tds import MAX_RUNS, Tag
 from ..errors import InputError
-from ..media.opening import tags
+from ..media.opening import TAG, tags
 from ..plan import Boundaries, Role, roles_of_groups, run_lengths
 
 VERSION = 1
-KEY = "tds"
+KEY = TAG
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 # A name, never a path or an address: the file may not choose what is loaded from where.

@@ -24,6 +24,7 @@ from ..closing import Closing
 from ..display import SHOWN, page_table, strip
 from ..errors import InputError
 from ..media.extent import file_size, has_index, indexed_end, said_end
+from ..media.manifests import manifest_kind
 from ..media.objects import NamedSource, Source
 from ..media.opening import is_read_once, open_container, packets_of, video_streams
 from ..media.planar import depth_of
@@ -80,6 +81,11 @@ def is_one_stream(path: str) -> bool:
             "makes its pictures better, and tds encode makes a TDS file of it"
         )
     if not is_plain(read_tag(text, path).groups):
+        if manifest_kind(path):
+            raise InputError(
+                f"{path} is of a pair, and one of its two video tracks cannot be read; see that "
+                "the playlists and the first segments of both, HR and LR, are there"
+            )
         raise InputError(
             f"{path} has one video track, and its tag speaks of two, HR and LR: the other one was "
             "left out when the file was copied; get the whole file (ffmpeg -map 0 -c copy keeps "

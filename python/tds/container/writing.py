@@ -148,14 +148,18 @@ def _check_tick(times: Collection[int], time_base: Fraction, form: Form) -> None
 def add_video(out: OutputContainer, path: Path) -> VideoStream:
     """A stream of ``out`` for packets copied from the video of ``path``."""
     with av.open(ffmpeg_name(path)) as template:
-        source = template.streams.video[0]
-        # PyAV's FFmpeg has no VVC encoder, so the stream is added without one.
-        stream = out.add_stream_from_template(source, opaque=True)
-        if source.codec_context.codec_tag == "hvc1":  # else the muxer takes hev1
-            stream.codec_context.codec_tag = "hvc1"
-        if source.sample_aspect_ratio:  # VVC's is in the container alone
-            stream.codec_context.sample_aspect_ratio = source.sample_aspect_ratio
-        return stream
+        return add_copy(out, template.streams.video[0])
+
+
+def add_copy(out: OutputContainer, source: VideoStream) -> VideoStream:
+    """The same for packets of a stream of an open file."""
+    # PyAV's FFmpeg has no VVC encoder, so the stream is added without one.
+    stream = out.add_stream_from_template(source, opaque=True)
+    if source.codec_context.codec_tag == "hvc1":  # else the muxer takes hev1
+        stream.codec_context.codec_tag = "hvc1"
+    if source.sample_aspect_ratio:  # VVC's is in the container alone
+        stream.codec_context.sample_aspect_ratio = source.sample_aspect_ratio
+    return stream
 
 
 def _timed_packets(

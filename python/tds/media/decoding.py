@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Any
 
 import av
@@ -31,7 +30,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
-from .opening import ffmpeg_name, packets_of
+from .opening import ffmpeg_name, is_read_once, packets_of
 from .pipes import Interrupted
 from .planar import PicturesMD5, most_bits
 from .programs import candidates
@@ -161,7 +160,7 @@ def _by_program(
             f"{path}: this PyAV's FFmpeg decodes {depth}-bit VVC wrongly, and no ffmpeg program "
             "that does it right was found: pip install -U imageio-ffmpeg, or set TDS_FFMPEG"
         )
-    if not Path(path).is_file():
+    if is_read_once(path):
         raise InputError(
             f"{path}: this PyAV's FFmpeg decodes {depth}-bit VVC wrongly, and a pipe cannot be "
             "read again by another program; name a file"

@@ -467,6 +467,11 @@ class _Text:
         return []
 
 
+def add_copied(out: OutputContainer, source: Stream) -> Stream:
+    """A stream of ``out`` for the packets of a sound or text stream as they are."""
+    return _Copied(out, source).stream
+
+
 def _way(out: OutputContainer, source: Stream, encoder: str) -> _Copied | _Sound | _Text:
     if not encoder:
         return _Copied(out, source)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import functools
 import os
 import re
+import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,12 +18,16 @@ import av
 from av.container import InputContainer
 from av.format import ContainerFormat, Flags
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
+from .manifests import DASH, Representation, manifest_kind, representations, tag_in
 from .pipes import STANDARD_INPUT as STANDARD_INPUT
 from .pipes import Interrupted, PipeReader, is_pipe
+
+TAG = "tds"
+"""The key of the tag of TDS among those of a file."""
 
 # Tags come from anywhere; bytes that are no UTF-8 must not keep a video unread. PyAV 19 always
 # has them as lone surrogates, its predecessors only where told so.
@@ -67,10 +73,15 @@ def is_numbered(path: str) -> bool:
 
 def is_read_once(path: str) -> bool:
     """Whether opening this a second time would not give the same again: standard input, a
-    FIFO, a process substitution, a device."""
+    FIFO, a process substitution, a device, an address at which something is being sent."""
+    if "://" in path:
+        return path.partition("://")[0].lower() in _SENT
     p = Path(path)
     return path == STANDARD_INPUT or (p.exists() and not p.is_file() and not p.is_dir())
 
+
+# Protocols of what is sent now, and not kept.
+_SENT = ("udp", "tcp", "rtp", "srt", "rist", "rtsp", "rtmp", "unix")
 
 _ANNEX_B = {".265": "hevc", ".hevc": "hevc", ".266": "vvc", ".vvc": "vvc"}
 
@@ -121,19 +132,23 @@ def open_container(
     try:
         if pipe is None and is_pipe(path):
             pipe = PipeReader(path)
-        container: InputContainer = av.open(
-            ffmpeg_name(path) if pipe is None else pipe,
-            "r",
-            format=format_name,
-            options=options or {},
-            buffer_size=1 << 18,
-            **_TAGS,
+        container = (
+            _open_manifest(path)
+            if manifest_kind(path)
+            else _open(ffmpeg_name(path) if pipe is None else pipe, format_name, options)
         )
     except Interrupted as e:
         raise e.pending from None
     except PermissionError as e:
         raise InputError(f"{path}: not allowed to read it") from e
+    except av.error.ExitError as e:
+        raise InputError(_too_slow(path)) from e
     except av.error.FFmpegError as e:
+        if manifest_kind(path):
+            raise InputError(
+                f"{path}: it, or what it names, cannot be read ({reason(e)}); check its address, "
+                "and that all of its files are there"
+            ) from e
         if numbered:
             raise MissingError(
                 f"{path}: there is no such picture, numbered from 0 to 4, to begin with "
@@ -162,15 +177,106 @@ def open_container(
     return container
 
 
+def _open(
+    named: str | PipeReader, format_name: str | None, options: Mapping[str, str] | None = None
+) -> InputContainer:
+    container: InputContainer = av.open(
+        named,
+        "r",
+        format=format_name,
+        options=dict(options or {}),
+        buffer_size=1 << 18,
+        timeout=_waits if isinstance(named, str) and "://" in named else None,
+        **_TAGS,
+    )
+    return container
+
+
+_waits: float = 30.0
+
+
+def wait_at_most(seconds: float) -> None:
+    """How long a server may take to answer, or to send the next packet. Of this process; 30 s
+    unless told. Raises InputError."""
+    global _waits
+    if not 0 < seconds < 1e6:
+        raise InputError(f"--timeout is more than 0 s, not {seconds:g}")
+    _waits = float(seconds)
+
+
+def read_manifest(path: str) -> str:
+    """The text of a playlist or a DASH manifest, from a file or an address.
+
+    Raises FFmpegError or OSError."""
+    with _open(ffmpeg_name(path), "data") as container:
+        data = b"".join(bytes(packet) for packet in container.demux() if packet.size)
+    return data.decode(errors="replace")
+
+
+# What a manifest may lead to: from elsewhere, to no file of this machine.
+_PROTOCOLS = "http,https,tls,tcp,httpproxy,crypto,data"
+
+
+def _open_manifest(path: str) -> InputContainer:
+    """HLS or DASH, with the tag that is in it."""
+    text = read_manifest(path)
+    tag = tag_in(text)
+    remote = "://" in path
+    options = {"protocol_whitelist": _PROTOCOLS if remote else f"file,{_PROTOCOLS}"}
+    if manifest_kind(path) == DASH:
+        base = path if remote else Path(path).absolute().as_uri()
+        with tempfile.TemporaryDirectory(prefix="tds-dash-") as folder:
+            master = _as_hls(Path(folder), representations(text, path, base))
+            options["protocol_whitelist"] = f"file,{_PROTOCOLS}"
+            container = _open(ffmpeg_name(master), "hls", options)
+    else:
+        container = _open(ffmpeg_name(path), "hls", options)
+    if tag is not None:
+        container.metadata[TAG] = tag
+    return container
+
+
+def _as_hls(folder: Path, found: Sequence[Representation]) -> Path:
+    lines = ["#EXTM3U"]
+    for number, one in enumerate(found):
+        playlist = folder / f"{number}.m3u8"
+        playlist.write_text(one.playlist())
+        lines += ["#EXT-X-STREAM-INF:BANDWIDTH=1", playlist.name]
+    master = folder / "master.m3u8"
+    master.write_text("\n".join([*lines, ""]))
+    return master
+
+
 def packets_of(
     container: InputContainer, streams: Stream | Sequence[Stream] | None = None
 ) -> Iterator[Packet[Any]]:
     """The packets of an open file, of all its streams or of some, with one without data for
-    each at the end. Those of streams that begin on the way (in transport streams) are left out."""
+    each at the end. Those of streams that begin on the way (in transport streams) are left out.
+
+    Raises InputError where a server does not go on in time."""
+    if streams is not None and container.format.name == "hls":  # what is not wanted is not fetched
+        wanted = [streams] if isinstance(streams, Stream) else streams
+        for other in set(container.streams) - set(wanted):
+            other.discard = Discard.all
+    begun = time.monotonic()
     try:
-        yield from container.demux(*([] if streams is None else [streams]))
+        for packet in container.demux(*([] if streams is None else [streams])):
+            # FFmpeg's HLS takes a server that it no longer waits for as the end.
+            if not packet.size and "://" in container.name and time.monotonic() - begun > _waits:
+                raise InputError(_too_slow(container.name))
+            yield packet
+            begun = time.monotonic()
     except IndexError:
         pass  # PyAV, at the end, of streams that it did not know when it began
+    except av.error.ExitError as e:
+        raise InputError(_too_slow(container.name)) from e
+
+
+def _too_slow(path: str) -> str:
+    return (
+        f"{path}: nothing came from there for {_waits:g} s; check that it is sent still, or wait "
+        "longer with --timeout"
+    )
 
 
 def open_part(path: str, start: int) -> InputContainer:

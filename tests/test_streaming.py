@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Pairs as HLS and DASH (docs/streaming.md): written by `tds package`, played from files and over
+HTTP by `tds decode`; what a plain player shows; servers and folders with faults."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from xml.etree import ElementTree
+
+import av
+import pytest
+
+import tds
+import tools
+
+MANIFESTS = ("master.m3u8", "manifest.mpd")
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Files of a folder. Whoever asks for what is in ``stuck`` waits."""
+
+    stuck: str = ""
+    free = threading.Event()
+
+    def do_GET(self) -> None:
+        if self.stuck and self.stuck in self.path:
+            self.free.wait(60)
+        with contextlib.suppress(ConnectionError):  # the reader has left
+            super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], str]]:
+    """``serve(folder)``: the address of a web server of it."""
+    servers = []
+
+    def start(folder: Path) -> str:
+        handler = functools.partial(Handler, directory=str(folder))
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    Handler.free.set()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+    Handler.stuck = ""
+    Handler.free.clear()
+
+
+@pytest.fixture(scope="module")
+def pair(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All-intra, with sound, and with a cut to another scene within what would be a group."""
+    folder = tmp_path_factory.mktemp("pair")
+    source, out = folder / "in.mp4", folder / "pair.mp4"
+    tools.ffmpeg(
+        *("-i", small, "-f", "lavfi", "-i", "sine=d=1", "-vf"),
+        *("negate=enable='gte(n,10)',hflip=enable='gte(n,10)'", "-c:v", "libx264", "-qp", 10),
+        *("-c:a", "aac", source),
+    )
+    tds.encode(source, out, codec="hevc", preset="ultrafast", qp=37, plan="tds")
+    return out
+
+
+@pytest.fixture(scope="module")
+def web(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("web") / "web"
+    tools.tds("package", pair, folder, "--seconds", 0.3)
+    return folder
+
+
+def shown(path: Path | str) -> list[tuple[Fraction, str, frozenset[str], str]]:
+    with tds.decode(path, backend="bicubic") as pictures:
+        unit = pictures.time_base
+        return [(p.pts * unit, p.status, p.reason, tools.digest(list(p.planes))) for p in pictures]
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_every_picture_is_that_of_the_file_from_a_folder_and_over_http(
+    pair: Path, web: Path, serve: Callable[[Path], str], manifest: str
+) -> None:
+    expected = shown(pair)
+    assert len(expected) == 25
+    assert shown(web / manifest) == expected
+    assert shown(f"{serve(web)}/{manifest}") == expected
+
+
+@pytest.mark.parametrize(("codec", "config"), [("hevc", "ra"), ("vvc", "ai"), ("av1", "ra")])
+def test_codecs_and_configurations(
+    coded: Callable[..., tds.EncodeResult], tmp_path: Path, codec: str, config: str
+) -> None:
+    source = coded(codec=codec, config=config, intra_period=8).path
+    tools.tds("package", source, tmp_path / "web", "--seconds", 0.2)
+    expected = shown(source)
+    for manifest in MANIFESTS:
+        assert shown(tmp_path / "web" / manifest) == expected
+    assert len(list((tmp_path / "web" / "hr").glob("*.m4s"))) > 1
+
+
+def test_one_stream_and_transport_streams_are_packaged_too(
+    coded: Callable[..., tds.EncodeResult], small: Path, tmp_path: Path
+) -> None:
+    plain = coded(codec="hevc", plan="plain", config="ai").path
+    tools.tds("package", plain, tmp_path / "plain", "--seconds", 0.4)
+    assert shown(tmp_path / "plain/master.m3u8") == shown(plain)
+    stream = tmp_path / "pair.ts"
+    tds.encode(small, stream, codec="h264", preset="ultrafast", qp=37, plan="tds")
+    tools.tds("package", stream, tmp_path / "ts", "--seconds", 0.4)
+    assert shown(tmp_path / "ts/manifest.mpd") == shown(stream)
+
+
+def segment(web: Path, track: str, number: int, folder: Path) -> list[av.Packet[object]]:
+    """The packets of one segment, as a player has them that begins with it."""
+    alone = folder / "alone.mp4"
+    alone.write_bytes(
+        (web / track / "init.mp4").read_bytes()
+        + (web / track / f"segment_{number:05d}.m4s").read_bytes()
+    )
+    with av.open(str(alone)) as container:
+        return [p for p in container.demux() if p.size]
+
+
+def test_segments_of_both_tracks_begin_where_a_group_does(
+    pair: Path, web: Path, tmp_path: Path
+) -> None:
+    with tds.PairedFile(pair) as file:
+        assert file.metadata is not None
+        roles = list(file.metadata.roles())
+    groups = {
+        i
+        for i, role in enumerate(roles)
+        if role is tds.Role.HR and roles[i + 1 : i + 2] == [tds.Role.LR]
+    }
+    assert len({b - a for a, b in zip(sorted(groups), sorted(groups)[1:], strict=False)}) > 1
+    numbers = range(1, 1 + len(list((web / "hr").glob("*.m4s"))))
+    assert len(numbers) == len(list((web / "lr").glob("*.m4s"))) >= 3
+    for number in numbers:
+        hr, lr = (segment(web, track, number, tmp_path)[0] for track in ("hr", "lr"))
+        assert hr.is_keyframe
+        assert lr.is_keyframe
+        frame = hr.pts * hr.time_base * 25
+        assert frame in groups
+        assert lr.pts * lr.time_base * 25 == frame + 1
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_a_plain_player_shows_hr_at_its_times_with_its_sound(
+    pair: Path, web: Path, manifest: str
+) -> None:
+    # FFmpeg's DASH gives the last segment twice of what it has read to the end while looking at it.
+    short = ("-analyzeduration", 1000) if manifest == "manifest.mpd" else ()
+    at = ("-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "1:12800")
+    once = [*short, "-i", web / manifest]
+    coded = ("-f", "framemd5", "-")
+    assert tools.ffmpeg(*once, *at, *coded) == tools.ffmpeg("-i", pair, *at, *coded)
+    # But for the packet before the first picture, of which there is no place in a segment.
+    sound = ("-map", "0:a", "-c", "copy", "-f", "framemd5", "-")
+    packets = [
+        [s.split(",")[:6] for s in tools.ffmpeg(*source, *sound).splitlines() if s[0] == "0"]
+        for source in (once, ("-i", pair))
+    ]
+    assert packets[0] == [fields for fields in packets[1] if "-1024" not in "".join(fields)]
+
+
+def test_manifests_say_that_lr_depends_on_hr(web: Path) -> None:
+    names, each = {"": "urn:mpeg:dash:schema:mpd:2011"}, ".//Representation"
+    root = ElementTree.parse(web / "manifest.mpd").getroot()
+    depends = {r.get("id"): r.get("dependencyId") for r in root.iterfind(each, names)}
+    assert depends == {"hr": None, "lr": "hr", "sound0": None}
+    # A player that does not know the property leaves the whole set out.
+    marked = root.findall(".//AdaptationSet/EssentialProperty/../Representation", names)
+    assert [r.get("id") for r in marked] == ["lr"]
+    for r in root.iterfind(each, names):
+        assert re.match(r"hvc1\.1\.6\.L\d+\.|mp4a\.40\.2", r.get("codecs", ""))
+    master = (web / "master.m3u8").read_text()
+    assert len(re.findall("^#EXT-X-STREAM-INF", master, re.M)) == 1
+    assert re.search(r'NAME="TDS LR",DEFAULT=NO,AUTOSELECT=NO,URI="lr.m3u8"', master)
+
+
+def test_sound_comes_along_out_of_a_playlist(
+    web: Path, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    tools.tds("decode", f"{serve(web)}/master.m3u8", out, "--backend", "bicubic")
+    with av.open(str(out)) as container:
+        assert [s.type for s in container.streams] == ["video", "audio"]
+        sound = container.streams.audio[0]
+        assert sound.duration is not None
+        assert sound.time_base is not None
+        assert abs(sound.duration * sound.time_base - 1) < 0.05
+
+
+def test_what_is_in_it_is_told_by_info(web: Path) -> None:
+    said = tools.tds("info", web / "manifest.mpd").stdout
+    assert "25 frames, k = 2" in said
+    assert "decodes whole" in said
+
+
+# ------------------------------------------------------------------ bad input --
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+@pytest.mark.parametrize("track", ["hr", "lr"])
+def test_a_segment_that_is_gone_costs_its_pictures(
+    web: Path, tmp_path: Path, manifest: str, track: str
+) -> None:
+    bad = shutil.copytree(web, tmp_path / "bad")
+    (bad / track / "segment_00002.m4s").unlink()
+    whole, got = shown(web / manifest), shown(bad / manifest)
+    assert [time for time, *_ in got] == [time for time, *_ in whole]
+    hurt = [time for time, _, reason, _ in got if reason & {"lost", "ref-lost"}]
+    assert hurt
+    assert Fraction(1, 5) <= min(hurt) <= max(hurt) < Fraction(3, 4)
+    said = tools.tds("decode", bad / manifest, tmp_path / "o.y4m", "--backend", "bicubic").stderr
+    assert "pictures of the plan are missing" in said
+
+
+def test_a_track_out_of_step_costs_what_is_missing(web: Path, tmp_path: Path) -> None:
+    bad = shutil.copytree(web, tmp_path / "bad")
+    playlist = bad / "lr.m3u8"
+    playlist.write_text(re.sub(r"#EXTINF.*\n.*00001.m4s\n", "", playlist.read_text()))
+    whole, got = shown(web / "master.m3u8"), shown(bad / "master.m3u8")
+    assert [time for time, *_ in got] == [time for time, *_ in whole]
+    assert [entry for entry in got if entry[0] > 0.5] == [
+        entry for entry in whole if entry[0] > 0.5
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gone", "manifest", "sentence"),
+    [
+        ("lr.m3u8", "master.m3u8", "one of its two video tracks cannot be read"),
+        ("lr", "master.m3u8", "cannot be read"),
+        ("lr/init.mp4", "manifest.mpd", "cannot be read"),
+        ("master.m3u8", "master.m3u8", "there is no such file"),
+    ],
+)
+def test_what_is_missing_is_said(
+    web: Path, serve: Callable[[Path], str], tmp_path: Path, gone: str, manifest: str, sentence: str
+) -> None:
+    bad = shutil.copytree(web, tmp_path / "bad")
+    target = bad / gone
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    done = tools.tds("decode", bad / manifest, tmp_path / "o.y4m", status=1)
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    done = tools.tds("decode", f"{serve(bad)}/{manifest}", tmp_path / "o.y4m", status=1)
+    assert "cannot be read" in done.stderr
+    assert not (tmp_path / "o.y4m").exists()
+
+
+@pytest.mark.parametrize("stuck", ["master.m3u8", "hr.m3u8", "lr/segment_00003"])
+def test_a_server_that_does_not_answer_is_waited_for_so_long(
+    web: Path, serve: Callable[[Path], str], tmp_path: Path, stuck: str
+) -> None:
+    Handler.stuck = stuck
+    begun = time.monotonic()
+    done = tools.tds(
+        *("decode", f"{serve(web)}/master.m3u8", tmp_path / "o.y4m", "--timeout", 0.5, "-q"),
+        status=1,
+    )
+    assert time.monotonic() - begun < 30
+    assert "nothing came from there for 0.5 s" in done.stderr
+    assert "--timeout" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("<MPD", "is no DASH manifest"),
+        ("<html/>", "is no DASH manifest"),
+        ('<MPD type="dynamic"><Period/></MPD>', "live DASH manifest"),
+        ("<MPD><Period/><Period/></MPD>", "2 periods"),
+        (
+            '<MPD><Period><AdaptationSet mimeType="video/mp4"><Representation id="a"><SegmentBase/>'
+            "</Representation></AdaptationSet></Period></MPD>",
+            "SegmentTemplate",
+        ),
+    ],
+)
+def test_manifests_that_are_not_understood(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "a.mpd"
+    path.write_text(text)
+    with pytest.raises(tds.InputError, match=sentence):
+        tds.decode(path)
+
+
+def test_a_manifest_from_elsewhere_opens_no_file_of_this_machine(
+    web: Path, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
+    bad = shutil.copytree(web, tmp_path / "bad")
+    for name in ("hr.m3u8", "manifest.mpd"):
+        text = (bad / name).read_text()
+        text = re.sub("hr/|\\$RepresentationID\\$/", f"file://{web}/hr/", text)
+        (bad / name).write_text(text)
+    address = serve(bad)
+    for manifest in MANIFESTS:
+        with pytest.raises(tds.InputError, match=r"cannot be read|is not read"):
+            tds.decode(f"{address}/{manifest}")
+
+
+def test_a_folder_is_written_whole_or_not_at_all(
+    pair: Path, web: Path, small: Path, tmp_path: Path
+) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "own.txt").write_text("mine")
+    said = tools.tds("package", pair, full, status=1).stderr
+    assert "--overwrite" in said
+    said = tools.tds("package", pair, full, "--overwrite", status=1).stderr
+    assert "other files" in said
+    said = tools.tds("package", small, tmp_path / "new", status=1).stderr
+    assert "two, HR and LR" in said
+    assert [p.name for p in tmp_path.iterdir()] == ["full"]
+    again = shutil.copytree(web, tmp_path / "again")
+    tools.tds("package", pair, again, "--overwrite", "--seconds", 5)
+    assert len(list((again / "hr").glob("*.m4s"))) == 1
