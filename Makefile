@@ -13,7 +13,7 @@ DEMO ?= tests/data/city.mkv
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help venv install demo wheel ffmpeg test test-cpp test-python lint format docs docs-site \
-	test-torch test-wheel container bench \
+	test-torch test-wheel container locks bench \
 	sanitize fuzz torture soak faults test-vtm test-cuda clean
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make wheel     a package for others to install, in dist, for this Python and this torch"
 	@echo "make test-wheel   that package in an empty environment, without torch and with it"
 	@echo "make container an image with tds, its models and that ffmpeg, by podman, docker or buildah"
+	@echo "make locks     packaging/locks anew: the newest versions of what image and wheel are made of"
 	@echo "make install   the package, into .venv (what demo, ffmpeg and test do first)"
 	@echo "make test-cpp, make test-python   one half of the tests"
 	@echo "make lint      ruff, mypy, stubtest, shellcheck, clang-format, clang-tidy, the site of the docs"
@@ -67,6 +68,7 @@ wheel: venv
 # As another would: into an empty environment, without torch, which then comes later.
 TRY := cd build/wheel && bin/tds demo --codec hevc --preset ultrafast --quiet
 test-wheel: wheel
+	$(BIN)/python packaging/sbom.py "$$(ls -t dist/*.whl | head -1)"
 	rm -rf build/wheel && $(PYTHON) -m venv build/wheel
 	build/wheel/bin/python -m pip install --quiet "$$(ls -t dist/*.whl | head -1)"
 	$(TRY) | grep "only up-sampled"
@@ -77,6 +79,15 @@ container:
 	@builder=$$(command -v podman || command -v docker || command -v buildah) || \
 		{ echo "make container needs podman, docker or buildah" >&2; exit 1; }; \
 	"$$builder" build -t tds -f packaging/Containerfile --build-arg "TORCH=$(TORCH)" .
+
+# Every package that the image runs and the wheel is made with, by version and hash of its files.
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest \
+	--python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make locks"
+locks: venv
+	$(BIN)/python -m pip install --quiet uv
+	$(LOCK) pyproject.toml packaging/locks/torch.in -o packaging/locks/runtime.txt
+	$(LOCK) pyproject.toml packaging/locks/torch.in packaging/locks/build.in \
+		-c packaging/locks/runtime.txt -o packaging/locks/build.txt
 
 # The filter's tests run when this has been called; FFMPEG_SRC=... names a source tree of yours.
 ffmpeg: install

@@ -6,7 +6,8 @@
 
 It is built without isolation, against the torch of this environment, which it then asks for by
 its minor version; torch's libraries stay where they are, in torch. auditwheel checks that nothing
-else is needed and names the wheel after the oldest systems that it runs on.
+else is needed and names the wheel after the oldest systems that it runs on. What is compiled in is
+said in the wheel, and what it runs with beside it (packaging/sbom.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import sbom
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,8 +38,9 @@ def build(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def ask_for_this_torch(wheel: Path, folder: Path) -> Path:
-    """Its extras ask for any torch that the source can be built with; a wheel fits one."""
+def complete(wheel: Path, folder: Path) -> Path:
+    """Its extras ask for any torch that the source can be built with; a wheel fits one. And it
+    says what it is made of (PEP 770)."""
     run(sys.executable, "-m", "wheel", "unpack", "--dest", folder / "tree", wheel)
     tree = next((folder / "tree").iterdir())
     metadata = next(tree.glob("*.dist-info")) / "METADATA"
@@ -51,6 +54,9 @@ def ask_for_this_torch(wheel: Path, folder: Path) -> Path:
     if not times:
         raise SystemExit("packaging/wheel.py: the wheel's metadata names no torch to ask for")
     metadata.write_text(asked)
+    sboms = metadata.parent / "sboms"
+    sboms.mkdir()
+    (sboms / f"{sbom.NAME}.cdx.json").write_text(sbom.inside(torch.__version__))
     wheel.unlink()
     run(sys.executable, "-m", "wheel", "pack", "--dest-dir", folder, tree)
     return next(folder.glob("*.whl"))
@@ -61,9 +67,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     out: Path = parser.parse_args().out
     with tempfile.TemporaryDirectory(prefix="tds-wheel-") as temporary:
-        wheel = ask_for_this_torch(build(Path(temporary)), Path(temporary))
+        wheel = complete(build(Path(temporary)), Path(temporary))
         excluded = [word for name in TORCH_LIBRARIES for word in ("--exclude", name)]
         run(sys.executable, "-m", "auditwheel", "repair", *excluded, "--wheel-dir", out, wheel)
+    beside = out / f"{sbom.NAME}-{sbom.of_engine()}.cdx.json"
+    beside.write_text(sbom.beside(torch.__version__))
     return 0
 
 

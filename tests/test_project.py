@@ -228,8 +228,8 @@ def test_the_container_is_made_by_targets_and_of_files_that_are_there():
         assert all(re.search(rf"^{t}:", recipes, re.MULTILINE) for t in target.split())
     (torch,) = re.findall(r"^TORCH \?= (\S+)$", recipes, re.MULTILINE)
     assert set(re.findall(r"ARG TORCH=(\S+)", text)) == {torch}
-    (named,) = re.findall(r"^COPY (\S+ \S+) \./$", text, re.MULTILINE)
-    assert all((ROOT / name).is_file() for name in named.split())
+    named = re.findall(r"^COPY (\S+/\S+) \S+$", text, re.MULTILINE)
+    assert len(named) == 2 and all((ROOT / name).is_file() for name in named)
 
 
 def test_the_map_names_places_that_are_there():
