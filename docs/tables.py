@@ -26,6 +26,7 @@ import reliability_tables
 import tds
 from tds import cli, configuration
 from tds.evaluation import config as evaluation
+from tds.training import ablation
 from tds.training import config as training
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,11 +36,13 @@ KINDS = {
         *(evaluation.Evaluation, evaluation.ClipEntry, evaluation.Coding, evaluation.Plan),
         *(training.TrainConfig, training.Data, training.SampleSettings, training.Stage),
         *(training.Optimizer, training.Loss, training.Validation, training.Log),
+        ablation.Ablation,
     )
 }
 SCHEMAS = {
     "evaluation": (evaluation.Evaluation, "Configuration of tds evaluate"),
     "training": (training.TrainConfig, "Configuration of tds train"),
+    "ablation": (ablation.Ablation, "Configuration of tds ablate"),
 }
 
 

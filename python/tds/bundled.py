@@ -36,7 +36,7 @@ def configuration(name: Path, kind: str = "") -> Path:
             str(path.relative_to(folder).with_suffix(""))
             for folder in folders
             for path in folder.rglob("*.yaml")
-            if kind or path.relative_to(folder).parts[0] != "training"
+            if kind or path.relative_to(folder).parts[0] not in ("training", "ablation")
         }
     )
     raise MissingError(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def data_set(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for qp in (27, 37):
             jobs.append(Job(clip, Codec.HEVC, Config.AI, 2, 1, qp, qp, "ultrafast"))
         jobs.append(Job(clip, Codec.HEVC, Config.LDP, 2, 5, 32, 32, "ultrafast"))
+    build(jobs, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pair_set(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs for k = 2, for networks of contract 2: of every frame, and in groups of 5."""
+    folder = tmp_path_factory.mktemp("pairs")
+    jobs = []
+    for clip in sorted(clips.iterdir()):
+        one = Job(clip, Codec.HEVC, Config.AI, 2, 1, 32, 32, "ultrafast")
+        jobs += [
+            one,
+            dataclasses.replace(one, qp=37, lr_qp=37),
+            dataclasses.replace(one, config=Config.LDP, group=5),
+        ]
     build(jobs, folder)
     return folder
 

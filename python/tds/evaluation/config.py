@@ -291,6 +291,14 @@ class Evaluation:
             "tenth of the time"
         ),
     ] = True
+    tasks: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(
+            examples=["corners", "tracks", "people"],
+            description="task metrics, what a machine still finds: `corners`, `tracks`, "
+            "`people`, or `module:name` of one of your own",
+        ),
+    ] = ()
     source: Path | None = field(default=None, init=False, compare=False)  # the file
 
     def __post_init__(self) -> None:

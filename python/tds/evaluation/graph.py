@@ -18,6 +18,7 @@ from .cache import Job, Spec
 from .clips import Clip, examine, find_clips
 from .config import ALL_MODELS, BASELINES, LR_ONLY, PASSED, PLAIN, Coding, Evaluation, Plan
 from .layout import Layout, Segments, lay_out, to_plain
+from .machines import versions
 from .records import EnhancerSpec, MeasureSpec, PairedSpec, StreamSpec
 from .work import SAME, device_of, tools
 
@@ -187,6 +188,7 @@ class _Builder:
         self.jobs: dict[str, Job[Any]] = {}
         self.versions = {c.encoder: c.adapter.fingerprint() for c in evaluation.codecs}
         self.tools = tools()
+        self.tasks = versions(evaluation.tasks)
 
     def add(self, job: Job[Spec]) -> Job[Spec]:
         return self.jobs.setdefault(job.key, job)
@@ -255,6 +257,8 @@ class _Builder:
             spec["hr_qp"], spec["lr_qp"] = paired["hr_qp"], paired["lr_qp"]
         if not self.e.perceptual:
             spec["perceptual"] = False
+        if self.tasks:
+            spec["tasks"] = self.tasks
         files: tuple[str, ...] = (clip.sha256,)
         if enhancer is not None:
             by: EnhancerSpec = {"kind": enhancer.kind}

@@ -27,6 +27,7 @@ from ..errors import ExternalError, MissingError
 from ..measuring.psnr import IDENTICAL, psnr
 from ..media.planar import Plane, picture_bytes, pix_fmt_of
 from ..media.programs import ffmpeg_version, find_ffmpeg
+from .machines import Tasks
 from .records import Means, Quality
 
 VMAF_MODEL = "vmaf_v0.6.1"
@@ -41,7 +42,8 @@ class FrameQuality:
     pictures smaller than MS_SSIM_SMALLEST. vmaf: 0 to 100 by the model's definition. xpsnr: of
     luma, in dB, IDENTICAL at most. All four are None where they were not asked for. temporal: mean
     absolute difference, in code values of luma, between this frame's change from the one before and
-    the source's change; 0 is perfectly consistent. None for the first frame.
+    the source's change; 0 is perfectly consistent. None for the first frame. tasks: by name, those
+    of machines.py that were asked for.
     """
 
     y: list[float] = field(default_factory=list)
@@ -52,9 +54,13 @@ class FrameQuality:
     vmaf: list[float | None] = field(default_factory=list)
     xpsnr: list[float | None] = field(default_factory=list)
     temporal: list[float | None] = field(default_factory=list)
+    tasks: dict[str, list[float | None]] = field(default_factory=dict)
 
     def to_dict(self) -> Quality:
-        return cast(Quality, asdict(self))
+        values = asdict(self)
+        if not self.tasks:
+            del values["tasks"]
+        return cast(Quality, values)
 
 
 def averages(quality: Quality, frames: Iterable[int]) -> Means:
@@ -62,11 +68,7 @@ def averages(quality: Quality, frames: Iterable[int]) -> Means:
 
     psnr_611 is (6 Y + U + V) / 8 of each frame's PSNR, as the HEVC tests weigh them."""
     indexes = list(frames)
-
-    def mean(values: Sequence[float | None]) -> float | None:
-        given = [x for x in (values[i] for i in indexes) if x is not None]
-        return float(np.mean(given)) if given else None
-
+    mean = functools.partial(_mean, indexes)
     y, u, v = mean(quality["y"]), mean(quality["u"]), mean(quality["v"])
     return {
         "psnr_y": y,
@@ -81,6 +83,17 @@ def averages(quality: Quality, frames: Iterable[int]) -> Means:
     }
 
 
+def task_averages(quality: Quality, frames: Iterable[int]) -> dict[str, float | None]:
+    """Means of the task metrics over the given frames, by name."""
+    indexes = list(frames)
+    return {name: _mean(indexes, values) for name, values in quality.get("tasks", {}).items()}
+
+
+def _mean(indexes: list[int], values: Sequence[float | None]) -> float | None:
+    given = [x for x in (values[i] for i in indexes) if x is not None]
+    return float(np.mean(given)) if given else None
+
+
 def compare(
     pairs: Iterator[tuple[list[Plane], list[Plane]]],
     bit_depth: int,
@@ -89,13 +102,16 @@ def compare(
     threads: int = 1,
     ms_ssim: bool = True,
     perceptual: bool = True,
+    tasks: Sequence[str] = (),
 ) -> FrameQuality:
     """Quality of (source, decoded) planes; 4:2:0, all of one size. perceptual: also what FFmpeg's
-    filters work out (SSIM, MS-SSIM, VMAF, XPSNR), else None in their places.
+    filters work out (SSIM, MS-SSIM, VMAF, XPSNR), else None in their places. tasks: task metrics.
 
     folder: a scratch folder; both sequences are written there for FFmpeg and removed."""
     out = FrameQuality()
-    measured = _measured(pairs, out, bit_depth)
+    machines = Tasks(tasks, bit_depth)
+    out.tasks = machines.values
+    measured = _measured(pairs, out, bit_depth, machines)
     if not perceptual:
         frames = sum(1 for _ in measured)
         for values in (out.ssim, out.ms_ssim, out.vmaf, out.xpsnr):
@@ -119,9 +135,12 @@ def compare(
 
 
 def _measured(
-    pairs: Iterator[tuple[list[Plane], list[Plane]]], out: FrameQuality, bit_depth: int
+    pairs: Iterator[tuple[list[Plane], list[Plane]]],
+    out: FrameQuality,
+    bit_depth: int,
+    machines: Tasks,
 ) -> Iterator[tuple[list[Plane], list[Plane]]]:
-    """Hands the pairs on, their PSNR and temporal error noted."""
+    """Hands the pairs on; PSNR, temporal error and task metrics noted."""
     before: tuple[Plane, Plane] | None = None
     for source, decoded in pairs:
         for values, x, z in zip((out.y, out.u, out.v), source, decoded, strict=True):
@@ -129,6 +148,7 @@ def _measured(
         now: tuple[Plane, Plane] = (source[0].copy(), decoded[0].copy())
         out.temporal.append(None if before is None else temporal_error(before, now))
         before = now
+        machines.add(*now)
         yield source, decoded
 
 

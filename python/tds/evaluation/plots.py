@@ -13,7 +13,7 @@ from typing import Any
 from ..files import whole_file
 from .config import PASSED, PLAIN
 from .records import AnchorRow, Metric, PointRow
-from .results import COUNTINGS, METRICS, curve
+from .results import COUNTINGS, METRICS, curve, value_of
 
 _STYLES = ("-", "--", ":", "-.", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (1, 3)))
 
@@ -30,7 +30,7 @@ def write_plots(points: list[PointRow], folder: Path, anchors: Sequence[AnchorRo
             name = f"{re.sub('[^a-z0-9]+', '-', codec.lower()).strip('-')}-{config}"
             metrics: tuple[Metric, ...] = ("psnr_y", "vmaf")
             for metric in metrics:
-                if all(p["whole"]["test"][metric] is None for p in own):
+                if all(value_of(p["whole"]["test"], metric) is None for p in own):
                     continue  # not worked out
                 title = f"{codec} {config.upper()}"
                 _curves(own, anchors, metric, title, folder / f"{name}-{metric}.png")

@@ -14,8 +14,8 @@ Counting = Literal["whole", "type"]
 """Of all frames and bits, or of the frames that were down-sampled (docs/evaluation.md)."""
 SideName = Literal["test", "anchor"]
 Group = Literal["codec", "config", "plan", "enhancer"]
-Metric = Literal["psnr_y", "psnr_611", "psnr_u", "psnr_v", "ssim", "ms_ssim", "vmaf", "xpsnr"]
-MeanName = Metric | Literal["temporal"]
+Metric = str
+"""One of results.METRICS, or a task metric (machines.py)."""
 
 # ------------------------------------------------------------ specifications --
 
@@ -63,7 +63,8 @@ class MeasureSpec(PairedSpec):
     """What is shown of coded streams, against the source. clip, frames: as of StreamSpec. width,
     height, bit_depth, rate: of the clip. metrics, decoder, pictures, engine, torch: versions of
     what measures (work.tools). enhancer: None for the plain stream as it is, which is no pair.
-    told: True where a model for plain streams is told the QP."""
+    told: True where a model for plain streams is told the QP. tasks: task metrics and their
+    versions, where there are any."""
 
     clip: str
     frames: int
@@ -78,6 +79,7 @@ class MeasureSpec(PairedSpec):
     torch: NotRequired[str]
     ms_ssim: bool
     perceptual: NotRequired[bool]
+    tasks: NotRequired[dict[str, str]]
     told: NotRequired[bool]
     enhancer: EnhancerSpec | None
 
@@ -128,6 +130,7 @@ class Quality(TypedDict):
     vmaf: list[float | None]
     xpsnr: list[float | None]
     temporal: list[float | None]
+    tasks: NotRequired[dict[str, list[float | None]]]
 
 
 class MeasureRecord(TypedDict):
@@ -170,7 +173,8 @@ class Means(TypedDict):
 
 
 class Side(Means):
-    """One side of a point. kbps: bits over the clip's duration, in 1000 a second."""
+    """One side of a point. kbps: bits over the clip's duration, in 1000 a second. Task metrics are
+    further keys of it, by their names (results.value_of)."""
 
     bits: float
     kbps: float

@@ -30,6 +30,7 @@ from .results import (
     Results,
     Setting,
     assemble_again,
+    metrics_of,
     setting,
 )
 from .run import Outcome
@@ -368,9 +369,10 @@ def _temporal(r: Results) -> str:
 
 
 def _page_data(r: Results) -> dict[str, Any]:
+    known = metrics_of(r.points)
     index: dict[str, list[str]] = {
         "class": list(dict.fromkeys([ALL, *(m["class"] for m in r.means)])),
-        "metric": list(METRICS),
+        "metric": list(known),
         "method": list(METHODS),
     }
     points: list[Mapping[str, Any]] = [*r.points]
@@ -395,7 +397,7 @@ def _page_data(r: Results) -> dict[str, Any]:
     for p in r.points:
         if p["seen"] and p["clip"] not in seen.setdefault(p["enhancer"], []):
             seen[p["enhancer"]].append(p["clip"])
-    metrics = {m: n for m, n in METRICS.items() if any(row["metric"] == m for row in r.bd)}
+    metrics = {m: n for m, n in known.items() if any(row["metric"] == m for row in r.bd)}
     return {
         "index": index,
         "metrics": metrics or METRICS,
@@ -519,6 +521,9 @@ the countings differ by the parameter sets. Without a model nothing is changed, 
 <dt>PSNR</dt><dd>Per frame and plane, then the mean over frames; 6:1:1 is (6 Y + U + V) / 8.</dd>
 <dt>SSIM, MS-SSIM, VMAF, XPSNR</dt><dd>FFmpeg's ssim, libvmaf and xpsnr filters on the decoded
 frames, luma; VMAF's model v0.6.1.</dd>
+<dt>Task metrics</dt><dd>What a machine still finds in the result of what it finds in the source,
+in percent: corners; tracks of points (KLT); people (OpenCV's HOG detector); or what the
+configuration names.</dd>
 <dt>Temporal</dt><dd>Mean absolute difference between a frame's change from the one before and the
 source's change, in code values of luma.</dd>
 <dt>BD-rate, BD-PSNR</dt><dd>By the bjontegaard library. Overlap is the part of the range that

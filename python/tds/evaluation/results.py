@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from ..errors import InputError
 from ..plan import Role
@@ -25,7 +25,8 @@ from .cache import Cache
 from .clips import Clip
 from .config import LR_ONLY
 from .graph import AnchorPoint, Graph, Point
-from .metrics import averages
+from .machines import TASKS
+from .metrics import averages, task_averages
 from .records import (
     AnchorRow,
     BdRow,
@@ -61,6 +62,20 @@ METRICS: dict[Metric, str] = {
     "vmaf": "VMAF",
     "xpsnr": "XPSNR",
 }
+
+
+def value_of(side: Side, metric: Metric) -> float | None:
+    """Of one of METRICS, or a task metric."""
+    return cast(Mapping[str, float | None], side).get(metric)
+
+
+def metrics_of(points: Iterable[PointRow]) -> dict[Metric, str]:
+    """METRICS and the task metrics that these points have, with their titles."""
+    known = {*Side.__annotations__, *Means.__annotations__}
+    tasks = dict.fromkeys(name for p in points for name in p[WHOLE]["test"] if name not in known)
+    return METRICS | {
+        name: TASKS[name].title if name in TASKS else name.rpartition(":")[2] for name in tasks
+    }
 
 
 class UnfairError(InputError):
@@ -241,7 +256,7 @@ def assemble_again(
     marks: those of the report; what they say of figures is brought up to date."""
     for side in (p[counting][s] for p in points for counting in COUNTINGS for s in SIDES):
         for metric in METRICS:
-            side.setdefault(metric, None)  # reports of before have fewer
+            cast(dict[str, Any], side).setdefault(metric, None)  # reports of before have fewer
     bd = _bd(points, anchors)
     return Results(
         points,
@@ -370,18 +385,14 @@ def _anchor(point: AnchorPoint, cache: Cache) -> AnchorRow:
 
 
 def _side(clip: Clip, bits: float, quality: Quality, frames: Iterable[int]) -> Side:
+    frames = list(frames)
     means = averages(quality, frames)
     if means["temporal"] is not None:  # as at 8 bit: it is averaged
         means["temporal"] /= 2 ** (clip.bit_depth - 8)
-    return {"bits": bits, "kbps": round(bits / clip.seconds / 1000, 5), **_rounded(means)}
-
-
-def _rounded(means: Means) -> Means:
-    out = means.copy()
-    for name in METRICS:
-        value = means[name]
-        out[name] = None if value is None else round(value, 5)
-    return out
+    out = {**means, **task_averages(quality, frames)}
+    figures = {name: x if x is None else round(cast(float, x), 5) for name, x in out.items()}
+    figures["temporal"] = means["temporal"]
+    return cast(Side, {"bits": bits, "kbps": round(bits / clip.seconds / 1000, 5), **figures})
 
 
 def _round(value: float) -> float | None:
@@ -401,17 +412,18 @@ def curve(
     if side == "anchor" and points:
         own = points[0]
         sides += [a[counting] for a in anchors if all(a[k] == own[k] for k in ANCHOR_OF)]
-    return [(s["kbps"], math.nan if (q := s[metric]) is None else q) for s in sides]
+    return [(s["kbps"], math.nan if (q := value_of(s, metric)) is None else q) for s in sides]
 
 
 def _bd(points: list[PointRow], anchors: Sequence[AnchorRow]) -> list[BdRow]:
     curves: dict[tuple[str, Setting], list[PointRow]] = defaultdict(list)
     for p in points:
         curves[p["clip"], setting(p)].append(p)
+    metrics = metrics_of(points)
     out: list[BdRow] = []
     for (clip, (codec, config, plan, enhancer)), own in curves.items():
         for counting in COUNTINGS:
-            for metric in METRICS:
+            for metric in metrics:
                 anchor = curve(own, counting, "anchor", metric, anchors)
                 test = curve(own, counting, "test", metric)
                 if any(math.isnan(q) for _, q in (*anchor, *test)):

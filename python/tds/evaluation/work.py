@@ -48,6 +48,7 @@ from ..session import Session
 from .cache import RECORD, write_record
 from .clips import ClipSource
 from .layout import from_plain
+from .machines import versions
 from .metrics import compare, metrics_version
 from .records import (
     CropRecord,
@@ -411,6 +412,13 @@ def _check_tools(spec: MeasureSpec) -> None:
                 f"the {name} of this machine is {here}, and that of the evaluation {told}: "
                 "their results are not comparable; install the same everywhere"
             )
+    told_of = spec.get("tasks", {})
+    for name, known in versions([*told_of]).items():
+        if told_of[name] != known:
+            raise ExternalError(
+                f"the task metric {name} of this machine is {known}, and that of the evaluation "
+                f"{told_of[name]}: install the same everywhere"
+            )
 
 
 @functools.cache
@@ -466,6 +474,7 @@ def _measure(spec: MeasureSpec, place: Place, out: Path) -> MeasureRecord:
         max(1, place.threads),
         spec["ms_ssim"],
         spec.get("perceptual", True),
+        [*spec.get("tasks", {})],
     )
     if len(status) != spec["frames"]:
         raise ExternalError(f"{len(status)} frames were compared, not {spec['frames']}")

@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from itertools import pairwise
@@ -30,7 +30,7 @@ from ..models.build import build, settings
 from ..models.registry import load as load_weights
 from ..models.registry import metadata
 from ..models.registry import save as save_weights
-from .bank import Bank
+from .bank import Bank, Source
 from .config import Loss, Stage, TrainConfig
 from .dataset import Entry, load_manifest
 from .family import FamilyStep
@@ -635,6 +635,12 @@ class Trainer:
             return self._bank(folders, True)
         return load_pairs([Path(f) for f in folders], self.cache, self.scale, self._keep(True))
 
+    def validation_bank(self) -> Bank:
+        """The pictures of a network of contract 2 that are held out. Raises InputError."""
+        found = self._validation_set()
+        assert isinstance(found, Bank)
+        return found
+
     def _validate(self, given: list[Pair] | Bank, log: _Log | None) -> None:
         v = self.config.validation
         if isinstance(given, Bank):
@@ -741,26 +747,44 @@ def validate_windows(
     place: torch.device | None = None,
 ) -> dict[tuple[str, int], tuple[float, float]]:
     """As :func:`validate`, for networks of contract 2: luma PSNR over the target's own."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for shows, source, before, after in psnr_of_windows(
+        model, bank, scale, slots, group, groups, place
+    ):
+        found.setdefault((shows, source.track.qp), []).append(after - before)
+    return {key: (float(np.mean(g)), min(g)) for key, g in found.items()}
+
+
+@torch.no_grad()
+def psnr_of_windows(
+    model: nn.Module,
+    bank: Bank,
+    scale: int,
+    slots: list[str],
+    group: int = 5,
+    groups: int = 1,
+    place: torch.device | None = None,
+) -> Iterator[tuple[str, Source, float, float]]:
+    """Of each stream with targets, "codec configuration", itself, and the mean luma PSNR of the
+    first groups of the clip, of the targets as they came and as they are made."""
     place = place or torch.device("cpu")
 
     def made_of(pictures: Tensor, side: Tensor) -> Tensor:
         return model(pictures.to(place), side.to(place)).clamp(0, 1).cpu()
 
     enhanced = made_of if recurs(model) else None
-    found: dict[tuple[str, int], list[float]] = {}
     for source in bank.sources:
         t = source.track
         if t.scale != scale:
             continue
-        gains = []
+        psnrs = []
         most = (group - 1) * groups
         for pictures, side, want in shown(bank, source, slots, group - 1, most, enhanced):
             made = made_of(pictures, side)
-            a, b = (psnr(x, want, t.height, t.width) for x in (made, pictures[:, 0]))
-            gains.append(a - b)
-        if gains:
-            found.setdefault((f"{t.codec} {t.config}", t.qp), []).append(float(np.mean(gains)))
-    return {key: (float(np.mean(g)), min(g)) for key, g in found.items()}
+            psnrs.append([psnr(x, want, t.height, t.width) for x in (pictures[:, 0], made)])
+        if psnrs:
+            before, after = np.mean(psnrs, 0).tolist()
+            yield f"{t.codec} {t.config}", source, before, after
 
 
 def psnr(got: Tensor, want: Tensor, height: int, width: int) -> float:

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`tds ablate`: variants trained alike, with several seeds, and what each is worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from test_quality import TINY
+
+from tds import cli
+from tds.errors import InputError
+from tds.training import ablation
+from tds.training.ablation import configuration_of, folder_of, interval, load_ablation, rates, runs
+from tds.training.trainer import Trainer
+
+TREE = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def config(pair_set, tmp_path) -> Path:
+    base = {
+        "network": TINY,
+        "init": str(TREE / "models" / "fast-k1.safetensors"),
+        "data": {
+            "folders": [str(pair_set)],
+            "cache": str(tmp_path / "decoded"),
+            "held_out": ["two"],
+        },
+        "samples": {"patch": 32, "border": 0, "recurrent": 0.7},
+        "optimizer": {"batch": 1, "threads": 1, "clip": 8.0, "deterministic": True},
+        "stages": [
+            {"steps": 10, "freeze": ["motion.", "fusion.mta.attentions."]},
+            {"steps": 30, "freeze": ["motion.", "pcd."], "thaw": ["pcd.l1_"], "lr": 1e-2},
+        ],
+        "log": {"every": 2, "tensorboard": False},
+    }
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
+    values = {
+        "base": str(tmp_path / "base.yaml"),
+        "steps": 4,
+        "seeds": [1, 2],
+        "variants": {"MTSA": {}, "TSA": {"aggregation": "tsa"}},
+        "pairs": [["MTSA", "TSA"]],
+    }
+    path = tmp_path / "ablation.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_a_stopped_ablation_goes_on_and_ends_with_its_tables(config, tmp_path, capsys):
+    out = tmp_path / "out"
+    one = load_ablation(config)
+    first = configuration_of(one, "MTSA", 1)
+    # One run was stopped in its middle.
+    folder = folder_of(out, "MTSA", 1)
+    folder.mkdir(parents=True)
+    (folder / "key.txt").write_text(ablation._key(first))
+    Trainer(first, folder, quiet=True).run(stop_after=2)
+    assert cli.main(["ablate", str(config), "--out", str(out), "--quiet"]) == 0
+    table = capsys.readouterr().out
+    assert "| MTSA | " in table and "| MTSA against TSA | " in table and "HEVC AI" in table
+    found = json.loads((out / "ablation.json").read_text())
+    assert [v["name"] for v in found["variants"]] == ["MTSA", "TSA"] and found["clips"] == ["two"]
+    assert all(len(v["gains"]) == 2 and v["half"] is not None for v in found["variants"])
+    assert set(found["pairs"][0]["rate"]) == {"hevc ai"}  # the other has one QP
+    reached = {
+        run: json.loads((folder_of(out, *run) / "psnr.json").read_text()) for run in runs(one)
+    }
+    assert all(r["steps"] == 4 for r in reached.values())
+    assert all(row["bytes"] > 0 and row["before"] > 15 for row in reached["TSA", 2]["rows"])
+    # As a run that nothing stopped has it.
+    straight = Trainer(first, tmp_path / "straight", quiet=True)
+    straight.run()
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)["average"]
+    assert all(torch.equal(v, state[k]) for k, v in straight.average.state_dict().items())
+
+    # What is done is not done again, and other settings do not mix with it.
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("checkpoint.pt")}
+    assert len(before) == 4
+    assert cli.main(["ablate", str(config), "--out", str(out)]) == 0
+    assert "done before" in capsys.readouterr().err
+    assert before == {p: p.stat().st_mtime_ns for p in out.rglob("checkpoint.pt")}
+    assert cli.main(["ablate", str(config), "--out", str(out), "--steps", "5"]) == 1
+    assert "was made by other settings" in capsys.readouterr().err
+
+
+def test_variants_differ_in_what_they_say_and_train_alike(config):
+    one = load_ablation(config)
+    mtsa, tsa = (configuration_of(one, variant, 2) for variant in one.variants)
+    assert tsa.network == {**mtsa.network, "aggregation": "tsa"}
+    assert [s.steps for s in mtsa.stages] == [s.steps for s in tsa.stages] == [1, 3]
+    # TSA has no MTA to leave out.
+    assert mtsa.stages[0].freeze == ["motion.", "fusion.mta.attentions."]
+    assert tsa.stages[0].freeze == ["motion."]
+    assert mtsa.optimizer == tsa.optimizer and mtsa.optimizer.seed == 2
+
+
+def test_the_shipped_ablation_is_valid():
+    one = load_ablation(TREE / "configs" / "ablation" / "mtsa.yaml")
+    configs = [configuration_of(one, *run) for run in runs(one)]
+    assert len(configs) == 15
+    assert {sum(s.steps for s in c.stages) for c in configs} == {one.steps}
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        ({"pairs": [["MTSA", "TAS"]]}, "no variant 'TAS'"),
+        ({"seeds": [1, 1]}, "twice"),
+        ({"variants": {"MTSA": {}}}, "2 or more"),
+        ({"base": "nothing-there"}, "no configuration of that name"),
+        (
+            {"variants": {"a": {}, "b": {"aggregation": "sum"}}, "pairs": []},
+            "variant 'b'.*mtsa, tsa",
+        ),
+        ({"set": ["data.held_out=[]"]}, "holds no clips out"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_trained(config, tmp_path, change, why):
+    config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), **change}))
+    with pytest.raises((InputError, OSError), match=why):
+        ablation.ablate(load_ablation(config), tmp_path / "out", lambda text: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_intervals_are_student_s_and_rates_those_of_equal_bits():
+    assert interval([1.0]) == {"mean": 1.0, "half": None}
+    found = interval([1.0, 2.0, 3.0])
+    assert found["mean"] == 2.0 and found["half"] == pytest.approx(4.303 / 3**0.5, abs=1e-3)
+    rows = [{"stream": "hevc ai", "clip": "a", "qp": q, "bytes": b, "after": p}
+            for q, b, p in ((42, 100, 30.0), (37, 200, 33.0), (32, 400, 36.0))]  # fmt: skip
+    better = [{**r, "after": r["after"] + 3.0} for r in rows]
+    assert rates(better, rows)["hevc ai"] == pytest.approx(-50, abs=0.1)
