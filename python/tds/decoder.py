@@ -78,7 +78,7 @@ class EnhanceSettings:
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class Chosen:
     """What a session runs; of_tag: the very model that the file's tag speaks of."""
 
     backend: str
@@ -113,7 +113,13 @@ class Decoder(Iterator[Picture], Closing):
     enhanced that it is made from.
     """
 
-    def __init__(self, pair: Pair, settings: EnhanceSettings | None = None) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        settings: EnhanceSettings | None = None,
+        chosen: Chosen | None = None,
+    ) -> None:
+        """chosen: None: by the settings and the tag."""
         self.width, self.height = pair.width, pair.height
         self.bit_depth, self.scale = pair.bit_depth, pair.scale
         self.time_base, self.rate, self.regular = pair.time_base, pair.rate, pair.regular
@@ -121,7 +127,7 @@ class Decoder(Iterator[Picture], Closing):
         self._notices: list[str] = []
         wanted = settings or EnhanceSettings()
         self.plain = Role.LR not in pair.streams
-        chosen = self._choose(wanted, pair.hints.tag)
+        chosen = chosen or self._choose(wanted, pair.hints.tag)
         if chosen.model is not None:
             self._notices += untrained(pair.transfer)
         self._strength = wanted.strength
@@ -153,7 +159,7 @@ class Decoder(Iterator[Picture], Closing):
         self._with: list[SupportsClose] = []
         self._arrivals = Arrivals(pair)
 
-    def _choose(self, wanted: EnhanceSettings, tag: Tag | None) -> _Chosen:
+    def _choose(self, wanted: EnhanceSettings, tag: Tag | None) -> Chosen:
         """What the session runs. A plain stream needs a model; a pair does without."""
         if wanted.backend not in BACKENDS:
             raise InputError(f"no backend {wanted.backend!r}; there are {', '.join(BACKENDS)}")
@@ -172,9 +178,9 @@ class Decoder(Iterator[Picture], Closing):
                     "pictures of full size need no up-sampling; a plain stream is enhanced by a "
                     "model alone: leave --backend out"
                 )
-            return _Chosen("bicubic")
+            return Chosen("bicubic")
         if self.plain and not refine:
-            return _Chosen("bicubic")  # which passes pictures of full size
+            return Chosen("bicubic")  # which passes pictures of full size
         told = tag is not None or not self.plain
         optional = wanted.backend == "auto" and wanted.model is None and told
         instead = (
@@ -184,7 +190,7 @@ class Decoder(Iterator[Picture], Closing):
         )
         if optional and (why := models.unusable()):
             self._notices.append(f"{why}: {instead}")
-            return _Chosen("bicubic")
+            return Chosen("bicubic")
         try:
             choice = models.choose(
                 self.scale,
@@ -200,9 +206,9 @@ class Decoder(Iterator[Picture], Closing):
                 f"no model for k = {self.scale} is installed: {instead}; name a TorchScript file "
                 "with --model to enhance them"
             )
-            return _Chosen("bicubic")
+            return Chosen("bicubic")
         self._notices += choice.notices
-        return _Chosen(
+        return Chosen(
             "torchscript",
             str(choice.path),
             str(choice.hr_path) if choice.hr_path else None,

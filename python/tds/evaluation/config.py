@@ -110,6 +110,10 @@ class Plan:
     lr_qp_offset: Annotated[
         int, Field(ge=-63, le=63, description="added to the QP for the LR stream")
     ] = 0
+    refine_hr: Annotated[
+        bool,
+        Field(description="of `tds`: a model's own for k = 1 enhances the HR frames first"),
+    ] = False
     name: Annotated[
         str,
         Field(
@@ -131,6 +135,8 @@ class Plan:
             raise InputError("base_scale times scale is 4 at most")
         if self.kind == LR_ONLY and self.base_scale != 1:
             raise InputError("lr-only has no HR stream, so no base_scale")
+        if self.refine_hr and self.kind != TDS:
+            raise InputError(f"refine_hr is of HR frames in a pair, not of {self.kind}")
 
     @property
     def label(self) -> str:
@@ -145,6 +151,8 @@ class Plan:
             parts.append(f"HR at 1/{self.base_scale}")
         if self.lr_qp_offset:
             parts.append(f"LR QP{self.lr_qp_offset:+d}")
+        if self.refine_hr:
+            parts.append("HR refined")
         return ", ".join(parts)
 
     def settings(self, restart: int) -> PlanSettings:

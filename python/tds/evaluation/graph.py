@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import _tds
 from ..codecs import Codec, Config
-from ..errors import InputError
+from ..errors import InputError, MissingError
 from ..files import sha256_of
 from ..plan import Role
 from .cache import Job, Spec
@@ -167,6 +167,25 @@ def find_models(names: Sequence[str], scales: Sequence[int]) -> list[Enhancer]:
     return list(out.values())
 
 
+def _refiners(evaluation: Evaluation, enhancers: list[Enhancer]) -> dict[str, Enhancer]:
+    """By the names of models: those for k = 1, where a plan wants them.
+
+    Raises MissingError for a model that has none."""
+    if not any(plan.refine_hr for plan in evaluation.plans):
+        return {}
+    names = sorted({x.name for x in enhancers if x.kind == "model" and x.scale != 1})
+    out = {}
+    for name in names:
+        try:
+            (out[name],) = find_models([name], [1])
+        except MissingError as error:
+            raise MissingError(
+                f"plans: refine_hr wants a model {name!r} for k = 1 ({error}); leave refine_hr or "
+                f"{name!r} out"
+            ) from error
+    return out
+
+
 def examine_clips(
     evaluation: Evaluation, progress: Callable[[str], None] = lambda _: None
 ) -> list[Clip]:
@@ -236,8 +255,9 @@ class _Builder:
         label: str,
         enhancer: Enhancer | None = None,
         paired: PairedSpec | None = None,
+        hr: Enhancer | None = None,
     ) -> Job[MeasureSpec]:
-        """paired: where an enhancer is asked for."""
+        """paired: where an enhancer is asked for. hr: the one that enhances HR frames first."""
         spec: MeasureSpec = {
             "clip": clip.sha256,
             "frames": clip.frames,
@@ -274,6 +294,9 @@ class _Builder:
                 by["model"] = enhancer.key
                 spec["torch"] = self.tools["torch"]
                 files += (enhancer.key,)
+            if hr is not None:
+                by["hr_model"] = hr.key
+                files += (hr.key,)
         kind = enhancer.kind if enhancer else "plain"
         samples = clip.frames * clip.width * clip.height
         return self.add(Job("measure", spec, inputs, files, samples * _COST_MEASURE[kind], label))
@@ -284,6 +307,7 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
 
     Raises InputError for a clip a plan cannot be used on."""
     b = _Builder(evaluation)
+    refiners = _refiners(evaluation, enhancers)
     points = []
     anchors = []
     e = evaluation
@@ -325,6 +349,8 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
                     continue
                 if plan.kind == LR_ONLY and enhancer.wants_references:
                     continue
+                if plan.refine_hr and enhancer.name not in refiners:
+                    continue  # up-sampling refines nothing
                 measure = b.measure(
                     clip,
                     streams | (same if enhancer.kind == "bicubic" else {}),
@@ -337,6 +363,7 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
                         "hr_qp": qp,
                         "lr_qp": lr_qp,
                     },
+                    refiners[enhancer.name] if plan.refine_hr else None,
                 )
                 points.append(
                     Point(
@@ -354,5 +381,6 @@ def build(evaluation: Evaluation, clips: list[Clip], enhancers: list[Enhancer]) 
                     )
                 )
     files = {clip.sha256: clip.path for clip in clips}
-    files |= {x.key: x.path for x in enhancers if x.path is not None}
+    models = [*enhancers, *refiners.values()]
+    files |= {x.key: x.path for x in models if x.path is not None}
     return Graph(points, anchors, list(b.jobs.values()), files, enhancers, clips)

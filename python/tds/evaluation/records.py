@@ -40,12 +40,13 @@ class StreamSpec(TypedDict):
 
 class EnhancerSpec(TypedDict):
     """kind: bicubic, lanczos or model. device, precision: of what the engine runs. model: the
-    key of its file."""
+    key of its file. hr_model: of the one for k = 1 that enhances HR frames first."""
 
     kind: str
     device: NotRequired[str]
     precision: NotRequired[str]
     model: NotRequired[str]
+    hr_model: NotRequired[str]
 
 
 class PairedSpec(TypedDict, total=False):

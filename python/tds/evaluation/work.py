@@ -29,7 +29,7 @@ from ..codecs import ADAPTERS, Codec, Config, StreamSettings
 from ..codecs.base import CodedSegment
 from ..container.metadata import Hints
 from ..container.writing import CodedStream
-from ..decoder import Decoder, EnhanceSettings
+from ..decoder import Chosen, Decoder, EnhanceSettings
 from ..encoding.settings import EncodeSettings
 from ..encoding.streams import StreamCoder
 from ..errors import ExternalError
@@ -319,6 +319,12 @@ def _settings_of(spec: MeasureSpec, place: Place) -> EnhanceSettings:
     )
 
 
+def _hr_model(spec: MeasureSpec, place: Place) -> str | None:
+    enhancer = spec["enhancer"]
+    key = enhancer.get("hr_model") if enhancer else None
+    return str(place.files[key]) if key else None
+
+
 def _ran(session: Session) -> str:
     info = session.info
     return f"{info.precision} on {info.device}" if info.backend == "torchscript" else ""
@@ -368,7 +374,9 @@ def _engine(spec: MeasureSpec, place: Place, records: dict[str, StreamRecord]) -
         rate=rate,
         hints=Hints(spec["hr_qp"], spec["lr_qp"]),
     )
-    with Decoder(pair, _settings_of(spec, place)) as pictures:
+    settings = _settings_of(spec, place)
+    chosen = Chosen(settings.backend, settings.model, _hr_model(spec, place))
+    with Decoder(pair, settings, chosen) as pictures:
         ran = _ran(pictures.session)
         for picture in pictures:
             if picture.status == "repeated" or UPSAMPLED_LOSSES & set(picture.reason):
