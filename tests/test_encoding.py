@@ -177,13 +177,30 @@ def measured(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tds.Enco
 def test_what_was_measured_is_what_a_decoder_shows(
     scenes: Path, measured: tds.EncodeResult
 ) -> None:
-    assert measured.choice is not None and measured.choice.chosen == "k=2, LR +3"
-    assert min(measured.choice.tried.values()) == measured.choice.tried["k=2, LR +3"] < 100
-    assert errors(scenes, measured.path) == told(measured, "error")
+    refined = "k=2, LR +3, HR refined"
+    assert measured.choice is not None and measured.choice.chosen == refined
+    assert min(measured.choice.tried.values()) == measured.choice.tried[refined] < 100
+    # HR pictures are measured with what is around them in their segment and in groups of one size.
+    shown, said = errors(scenes, measured.path), told(measured, "error")
+    assert sum(shown) == pytest.approx(sum(said), rel=0.005)
+    assert sum(a == b for a, b in zip(shown, said, strict=True)) > len(shown) / 2
     assert bits(measured.path) == sum(told(measured, "bits"))
     roles = ["HR" if role is Role.HR else "LR" for role in measured.metadata.roles()]
-    assert roles == told(measured, "role")
+    assert roles == told(measured, "role") and set(told(measured, "strength")) == {1}
     assert (measured.metadata.model, measured.metadata.lr_qp) == ("fast", 40)
+    with tds.decode(measured.path) as pictures:
+        assert {picture.status for picture in pictures} == {"refined", "enhanced"}
+
+
+def test_with_hr_pictures_as_they_are_it_is_so_to_the_sample(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tries, "EFFORTS", (tries.Tries(), tries.Tries((5,), (tries.LR(2, 0),))))
+    monkeypatch.setattr(tries, "BOTH_FROM", 1)  # refined at another offset alone
+    result = tds.encode(scenes, tmp_path / "o.mp4", qp=37, effort=1, workers=1, **FAST)
+    assert result.choice is not None and result.choice.chosen == "k=2, LR +0"
+    assert errors(scenes, result.path) == told(result, "error")
+    assert bits(result.path) == sum(told(result, "bits"))
 
 
 def test_scenes_and_segments_have_plans_of_their_own(measured: tds.EncodeResult) -> None:
@@ -254,8 +271,8 @@ def test_some_pictures_of_several_runs_are_a_stream(
 def test_a_pair_of_av1_is_chosen_like_any_other(small: Path, tmp_path: Path) -> None:
     options = {"codec": "av1", "preset": "12", "model": "fast", "effort": 1, "qp": 60}
     result = tds.encode(small, tmp_path / "o.mp4", **options)
-    assert result.choice is not None and result.choice.chosen == "k=2, LR +3"
-    assert errors(small, result.path) == told(result, "error")
+    assert result.choice is not None and result.choice.chosen == "k=2, LR +3, HR refined"
+    assert sum(errors(small, result.path)) == pytest.approx(sum(told(result, "error")), rel=0.005)
     assert bits(result.path) == sum(told(result, "bits"))
 
 

@@ -68,10 +68,6 @@ void check_model(const ModelFile &file, const tds_settings &s, bool full, int32_
              (full ? "full-size pictures have" : "this video has") + " k = " + k +
              ": name a model for that k (NAME-k" + k + ")");
     }
-    if (!full && s.hr_model && file.contract == 1) {
-        fail("it follows version 1 of the model contract; where HR pictures are refined too, "
-             "LR pictures need a model of version 2: name one, or leave hr_model out");
-    }
     if (file.contract == 1 && s.strength > 0.0F && s.strength < 1.0F) {
         fail("it follows version 1 of the model contract, which knows strengths 0 and 1 only");
     }

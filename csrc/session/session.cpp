@@ -82,7 +82,19 @@ std::unique_ptr<Window> Session::new_window() {
     const auto max_group = static_cast<size_t>(settings_.max_group);
     auto max_batch = static_cast<size_t>(settings_.max_batch);
     const bool plain = settings_.kind == TDS_KIND_PLAIN;
-    if (!plain && full_.contract == 0 && (low_.contract < 2 || low_.recurrence)) {
+    Neighbours::Settings around;
+    around.plain = plain;
+    around.causal = settings_.causal != 0;
+    around.max_group = max_group;
+    around.max_batch = max_batch;
+    around.cut = [this](const Shown &before, const Shown &after) { return cut(before, after); };
+    if (full_.contract != 0) {
+        around.full = full_.references;
+    }
+    if (low_.contract > 1) {
+        around.low = low_.references;
+    }
+    if (!plain && (low_.contract == 1 || low_.recurrence || full_.contract + low_.contract == 0)) {
         Recurrence::Settings s;
         const tds_backend_traits &traits = low_.engine->traits();
         s.references = low_.contract != 0;
@@ -92,21 +104,12 @@ std::unique_ptr<Window> Session::new_window() {
         s.max_batch = traits.max_batch > 0
                           ? std::min(max_batch, static_cast<size_t>(traits.max_batch))
                           : max_batch;
-        return std::make_unique<Recurrence>(s);
+        if (full_.contract != 0) {
+            s.refine = std::move(around);
+        }
+        return std::make_unique<Recurrence>(std::move(s));
     }
-    Neighbours::Settings s;
-    s.plain = plain;
-    s.causal = settings_.causal != 0;
-    s.max_group = max_group;
-    s.max_batch = max_batch;
-    s.cut = [this](const Shown &before, const Shown &after) { return cut(before, after); };
-    if (full_.contract != 0) {
-        s.full = full_.references;
-    }
-    if (low_.contract != 0) {
-        s.low = low_.references;
-    }
-    return std::make_unique<Neighbours>(s);
+    return std::make_unique<Neighbours>(std::move(around));
 }
 
 // What is prepared goes before the engines do.
@@ -186,12 +189,13 @@ void Session::check_memory(const char *name, const tds_picture &picture) const {
     }
 }
 
-float Session::strength_of(const tds_picture &picture) const {
+float Session::strength_of(tds_role role, const tds_picture &picture) const {
     const float strength = picture.strength < 0.0F ? settings_.strength : picture.strength;
     if (!(strength <= 1.0F)) {
         invalid("picture with strength " + std::to_string(picture.strength) + ", not 0 to 1");
     }
-    if (low_.contract == 1 && strength > 0.0F && strength < 1.0F) {
+    const bool by_contract_1 = low_.contract == 1 && (role == TDS_LR || full_.contract == 0);
+    if (by_contract_1 && strength > 0.0F && strength < 1.0F) {
         invalid("picture with strength " + std::to_string(strength) + ": model " + low_.name +
                 " follows version 1 of the model contract, which knows strengths 0 and 1 only");
     }
@@ -252,7 +256,7 @@ tds_result Session::send(tds_role role, const tds_picture *picture) {
     validate(*picture, hr ? "HR" : "LR", hr ? settings_.width : lr_width_,
              hr ? settings_.height : lr_height_, settings_.bit_depth, settings_.chroma);
     check_memory(name_of(role), *picture);
-    const float strength = strength_of(*picture);
+    const float strength = strength_of(role, *picture);
     if (!window_->takes(role, false)) {
         return TDS_AGAIN;
     }
@@ -553,9 +557,15 @@ std::vector<RecipePtr> Session::missing(const Output &output) const {
         need(output.target.recipe);
     }
     for (const Reference &reference : output.target.recipe->references) {
-        if (reference.made) {
-            need(reference.made);
+        if (!reference.made) {
+            continue;
         }
+        for (const Reference &of : reference.made->references) { // of a run's middle
+            if (of.made) {
+                need(of.made);
+            }
+        }
+        need(reference.made);
     }
     return out;
 }
@@ -580,12 +590,19 @@ void Session::work() {
             }
         }
     }
-    for (size_t i = 0; i < first.size(); i += limit) {
-        const size_t end = std::min(i + limit, first.size());
-        make_for_others({first.begin() + static_cast<ptrdiff_t>(i),
-                         first.begin() + static_cast<ptrdiff_t>(end)},
-                        others_see(*first.front()));
-    }
+    // HR pictures first: the middle of a run is made from them.
+    const auto low = std::stable_partition(first.begin(), first.end(),
+                                           [](const RecipePtr &r) { return r->picture->full; });
+    const auto in_batches = [&](auto begin, auto end, bool full) {
+        while (begin != end) {
+            const auto stop =
+                begin + std::min<ptrdiff_t>(static_cast<ptrdiff_t>(limit), end - begin);
+            make_for_others({begin, stop}, full);
+            begin = stop;
+        }
+    };
+    in_batches(first.begin(), low, true);
+    in_batches(low, first.end(), false);
     std::vector<Output *> batch;
     for (size_t i = next_; i < group_.size() && batch.size() < limit; i++) {
         if (!is_there(group_[i]) && missing(group_[i]).empty()) {

@@ -90,7 +90,7 @@ class Session {
     static void check_role(tds_role role);
     void check_stream(tds_role role) const;
     void check_memory(const char *name, const tds_picture &picture) const;
-    float strength_of(const tds_picture &picture) const;
+    float strength_of(tds_role role, const tds_picture &picture) const;
     FramePtr take(tds_role role, const tds_picture &picture);
     bool cut(const Shown &before, const Shown &after);
     std::unique_ptr<Window> new_window();

@@ -24,6 +24,12 @@ RecipePtr passed(const ShownPtr &picture) {
 
 } // namespace
 
+Recurrence::Recurrence(Settings settings) : Window(false), settings_(std::move(settings)) {
+    if (settings_.refine) {
+        around_.emplace(*settings_.refine);
+    }
+}
+
 // ------------------------------------------------------------- sending --
 
 size_t Recurrence::lr_held() const {
@@ -36,8 +42,32 @@ size_t Recurrence::hr_markers() const {
     return pairing_.waiting(TDS_HR).size() - pairing_.waiting_hr() + static_cast<size_t>(merged);
 }
 
-const Event *Recurrence::next_hr() const {
-    return closing_ ? &*closing_ : pairing_.next_hr();
+RecipePtr Recurrence::next_hr() const {
+    if (closing_) {
+        return closing_->recipe;
+    }
+    const Event *waits = around_ ? nullptr : pairing_.next_hr();
+    return waits ? passed(waits->picture) : nullptr;
+}
+
+bool Recurrence::hr_over() const {
+    const auto is_hr = [](const Event *event) { return event->picture && event->picture->full; };
+    if (!pairing_.ended(TDS_HR) || !around_) {
+        return pairing_.ended(TDS_HR);
+    }
+    const std::vector<const Event *> waiting = around_->unresolved();
+    return pairing_.waiting_hr() == 0 && std::none_of(waiting.begin(), waiting.end(), is_hr);
+}
+
+std::vector<const Event *> Recurrence::coming() const {
+    std::vector<const Event *> out;
+    if (around_) {
+        out = around_->unresolved();
+    }
+    for (const Event &event : pairing_.waiting(TDS_LR)) {
+        out.push_back(&event);
+    }
+    return out;
 }
 
 bool Recurrence::takes(tds_role role, bool lost) const {
@@ -48,17 +78,49 @@ bool Recurrence::takes(tds_role role, bool lost) const {
                 : pairing_.waiting_hr() + (closing_ ? 1 : 0) < kMaxHr;
 }
 
-void Recurrence::advance() {
-    while (!closing_) {
+// The next of the sequence; of an HR picture also how it is made.
+std::optional<Neighbourhood::Resolved> Recurrence::next() {
+    while (true) {
+        if (around_) {
+            around_->rest(!pairing_.ended(),
+                          !pairing_.ended(TDS_HR) || !pairing_.waiting(TDS_HR).empty());
+            std::optional<Neighbourhood::Resolved> found = around_->next();
+            if (found) {
+                around_->forget();
+                return found;
+            }
+        }
         std::optional<Event> event = pairing_.next();
         if (!event) {
+            return std::nullopt;
+        }
+        if (around_) {
+            around_->add(std::move(*event));
+            continue;
+        }
+        Target target;
+        if (event->picture && event->picture->full) {
+            target.pts = event->pts;
+            target.recipe = passed(event->picture);
+            target.status = TDS_STATUS_PASSED;
+            target.reason = event->picture->corrupt ? TDS_REASON_CORRUPT : 0;
+        }
+        return Neighbourhood::Resolved{std::move(*event), std::move(target)};
+    }
+}
+
+void Recurrence::advance() {
+    while (!closing_) {
+        std::optional<Neighbourhood::Resolved> found = next();
+        if (!found) {
             return;
         }
-        if (event->picture && event->picture->full) {
-            closing_ = std::move(event);
+        Event &event = found->event;
+        if (event.picture && event.picture->full) {
+            closing_ = std::move(found->target);
         } else {
-            run_has_lost_hr_ = run_has_lost_hr_ || event->hr_lost;
-            run_.push_back(std::move(*event));
+            run_has_lost_hr_ = run_has_lost_hr_ || event.hr_lost;
+            run_.push_back(std::move(event));
         }
     }
 }
@@ -68,7 +130,7 @@ bool Recurrence::can_start() const {
     if (run_.empty()) {
         return false;
     }
-    const bool hr_ended = pairing_.ended(TDS_HR);
+    const bool hr_ended = hr_over();
     const bool last = next_hr() != nullptr;
     const bool full =
         run_.size() > settings_.max_group || (!last && hr_markers() >= settings_.max_group);
@@ -76,11 +138,14 @@ bool Recurrence::can_start() const {
         return true;
     }
     // Something to repeat must be known before a lost picture can go out.
-    const auto &lr = pairing_.waiting(TDS_LR);
+    const auto is_picture = [](const Event *event) { return has_picture(*event); };
     if (!settings_.causal && !run_.front().picture && !first_ && !previous_ && !last &&
         std::none_of(run_.begin(), run_.end(), has_picture) &&
-        std::none_of(lr.begin(), lr.end(), has_picture) && !(hr_ended && pairing_.ended(TDS_LR))) {
-        return false;
+        !(hr_ended && pairing_.ended(TDS_LR))) {
+        const std::vector<const Event *> later = coming();
+        if (std::none_of(later.begin(), later.end(), is_picture)) {
+            return false;
+        }
     }
     if (!settings_.references || settings_.causal) {
         return true;
@@ -94,7 +159,7 @@ bool Recurrence::can_start() const {
 unsigned Recurrence::wants() const {
     unsigned wanted = 0;
     if (!pairing_.ended(TDS_HR) &&
-        (pairing_.waiting(TDS_HR).empty() || (!run_.empty() && !next_hr()))) {
+        (pairing_.waiting(TDS_HR).empty() || (!around_ && !run_.empty() && !next_hr()))) {
         wanted |= 1U << TDS_HR;
     }
     if (!pairing_.ended(TDS_LR) && pairing_.waiting(TDS_LR).empty() && takes(TDS_LR, false)) {
@@ -107,12 +172,12 @@ unsigned Recurrence::wants() const {
 
 // The HR pictures around run_, and what is to be said of every picture between.
 Recurrence::Boundaries Recurrence::boundaries() {
-    const Event *closing = next_hr();
-    const bool hr_ended = pairing_.ended(TDS_HR);
+    const RecipePtr closing = next_hr();
+    const bool hr_ended = hr_over();
     Boundaries between;
     if (settings_.references) {
         between.first = first_;
-        between.last = closing && !settings_.causal ? closing->picture : nullptr;
+        between.last = settings_.causal ? nullptr : closing;
         // Cut where a run is too long to be held whole.
         if (!settings_.causal && ((between.both() && run_.size() > settings_.max_group) ||
                                   (!between.last && !hr_ended))) {
@@ -126,7 +191,7 @@ Recurrence::Boundaries Recurrence::boundaries() {
     between.reason |= settings_.references ? 0 : TDS_REASON_NO_MODEL;
     between.reason |= first_ ? 0 : TDS_REASON_NO_FIRST;
     between.reason |= closing || settings_.causal || (!waits && !hr_ended) ? 0 : TDS_REASON_NO_LAST;
-    const auto damaged = [](const ShownPtr &picture) { return picture && picture->corrupt; };
+    const auto damaged = [](const RecipePtr &hr) { return hr && hr->picture->corrupt; };
     if (settings_.references &&
         (run_has_lost_hr_ || damaged(between.first) || damaged(between.last))) {
         between.reason |= TDS_REASON_REF_LOST;
@@ -153,8 +218,10 @@ RecipePtr Recurrence::recipe(const Event &event, Reference first, Reference last
 // A boundary as a target at run_[index], or as far behind it, sees it.
 Reference Recurrence::boundary(const Boundaries &between, bool last, size_t index) const {
     Reference reference;
-    reference.picture = last ? between.last : between.first;
-    if (reference.picture) {
+    const RecipePtr &hr = last ? between.last : between.first;
+    if (hr) {
+        reference.picture = hr->picture;
+        reference.made = hr->way == Recipe::Way::model ? hr : nullptr; // as it is shown
         const auto at = static_cast<int64_t>(index);
         reference.distance = last ? std::max<int64_t>(static_cast<int64_t>(run_.size()) - at, 1)
                                   : -(static_cast<int64_t>(planned_) + at + 1);
@@ -225,8 +292,8 @@ RecipePtr Recurrence::nearest(const Group &group, size_t index, const Boundaries
         least = d;
         return true;
     };
-    if (first_ && nearer(first_->pts)) {
-        best = passed(first_);
+    if (first_ && nearer(first_->picture->pts)) {
+        best = first_;
     }
     if (previous_ && nearer(previous_->picture->pts)) {
         best = previous_;
@@ -244,21 +311,23 @@ RecipePtr Recurrence::nearest(const Group &group, size_t index, const Boundaries
             best = group[i].recipe;
         }
     }
-    const Event *closing = next_hr();
-    if (closing && nearer(closing->pts)) {
-        best = passed(closing->picture);
+    const RecipePtr closing = next_hr();
+    if (closing && nearer(closing->picture->pts)) {
+        best = closing;
     }
     if (!best) {
         size_t place = 0;
         const auto same_run = [&](const Event &e) {
-            if (e.picture && (!closing || e.pts < closing->pts) && nearer(e.pts)) {
+            if (e.picture && !e.picture->full && (!closing || e.pts < closing->picture->pts) &&
+                nearer(e.pts)) {
                 best = from_boundaries(e, place, between);
             }
             place++;
         };
         std::for_each(run_.begin(), run_.end(), same_run);
-        const auto &lr = pairing_.waiting(TDS_LR);
-        std::for_each(lr.begin(), lr.end(), same_run);
+        for (const Event *event : coming()) {
+            same_run(*event);
+        }
     }
     return best;
 }
@@ -280,24 +349,26 @@ void Recurrence::repeat(Group &group, const Boundaries &between) {
 }
 
 // The HR picture that closes a run, once that run is out.
-Group Recurrence::pass(const Event &closing) {
-    Target target;
-    target.pts = closing.pts;
-    target.recipe = passed(closing.picture);
-    target.status = TDS_STATUS_PASSED;
-    target.reason = closing.picture->corrupt ? TDS_REASON_CORRUPT : 0;
-    first_ = closing.picture;
+Group Recurrence::pass(Target closing) {
+    first_ = closing.recipe;
     previous_ = nullptr;
     planned_ = 0;
     long_run_ = run_has_lost_hr_ = false;
-    return {target};
+    return {std::move(closing)};
 }
 
 Group Recurrence::plan() {
+    // One that is out was made: its recipe would only keep what it was made from.
+    if (first_ && !first_->references.empty()) {
+        auto made = std::make_shared<Recipe>();
+        made->way = first_->way;
+        made->picture = first_->picture;
+        first_ = std::move(made);
+    }
     if (closing_ && !can_start()) {
-        const Event closing = std::move(*closing_);
+        Target closing = std::move(*closing_);
         closing_.reset();
-        return pass(closing);
+        return pass(std::move(closing));
     }
     const Boundaries between = boundaries();
     Group group(share(between));

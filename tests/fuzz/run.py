@@ -40,7 +40,7 @@ PARSERS = {
     "tag": ["tag/tag.cpp", "session/json.cpp"],
     "times": ["tag/times.cpp", "tag/beginning.cpp"],
     "session": [
-        "session/session.cpp", "window/recurrence.cpp", "window/neighbours.cpp",
+        "session/session.cpp", "window/recurrence.cpp", "window/neighbourhood.cpp",
         "pairing/pairing.cpp",
     ],
     "push": ["include/tds/push.h"],

@@ -60,10 +60,9 @@ def find_enhancers(settings: EncodeSettings) -> Enhancers:
     found = {k: models.choose(k, name) for k in installed}
     pairs = {k: str(found[k].path) for k in found if k > 1}
     plain = str(found[1].path)
-    refines = bool(pairs) and all(installed[k].metadata.get("tds_model") == 2 for k in pairs)
     hashes = {k: m.sha256 for k, m in installed.items()}
     code = tuple(sorted({f.code for f in found.values()}))
-    return Enhancers(name, plain, pairs, plain if refines else None, hashes, code)
+    return Enhancers(name, plain, pairs, plain if pairs else None, hashes, code)
 
 
 @dataclass

@@ -139,7 +139,8 @@ def told(
         for first, last in way["groups"] if way is not None else ():
             size.update(dict.fromkeys(range(first, last + 1), last - first + 1))
         for i in m.own:
-            halves = strengths[len(frames)] if strengths else 2 * (i not in hr)
+            refined = pair is not None and pair.lr.refine
+            halves = strengths[len(frames)] if strengths else 2 * (i not in hr or refined)
             whole = {0: r["passed"][i], 1: r["enhanced"][i], 2: r["enhanced"][i]}
             frames.append(
                 {

@@ -173,7 +173,8 @@ class _SegmentWork:
             slope, curve = self._curve(bits, passed)
         if len(self._segment.frames) > 2:
             for lr in self._measuring.tries.lr:
-                pairs[str(lr)] = self._pairs(lr, slope, bits, passed, decoded)
+                alone = [e.by_halves[2] if lr.refine else e.passed for e in errors]
+                pairs[str(lr)] = self._pairs(lr, slope, bits, alone, decoded)
         return {
             "slope": slope,
             "curve": curve,
@@ -235,9 +236,10 @@ class _SegmentWork:
         lr: LR,
         slope: float,
         bits: Sequence[int],
-        passed: Sequence[int],
+        alone: Sequence[int],
         decoded: Sequence[VideoFrame],
     ) -> list[WayRecord]:
+        """alone: squared errors by place where all pictures are HR."""
         length = len(self._segment.frames) - 1
         stream = self._measuring.lr[lr]
         path = self._folder / lr_name(lr)
@@ -266,8 +268,7 @@ class _SegmentWork:
         for n in chain((2,), sizes):
             ends = uniform(length, n)
             hr = {0, *(last for _, last in ends)}
-            rebuilt = n > 2 or lr.refine
-            made = rebuild(hr) if rebuilt else dict(enumerate(passed))
+            made = rebuild(hr) if n > 2 else dict(enumerate(alone))
             costs[n] = 0.0
             for first, last in ends:
                 own = range(first + 1, last + 1)
@@ -297,7 +298,7 @@ class _SegmentWork:
             for group in way:
                 for i, error in found[group.first, group.last].items():
                     errors[i] = error
-            if lr.refine:  # whose HR pictures see both groups that they are of
+            if lr.refine and self._measuring.tries.again:
                 made = rebuild(hr)
                 for i in self._segment.own:
                     errors[i] = made[i]

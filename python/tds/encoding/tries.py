@@ -26,12 +26,15 @@ class Tries:
     """Candidates beside the plain stream, enhanced as strongly as is best.
 
     groups: N of pairs. lr: how their LR stream is coded. climbs: only as many N are tried, from
-    FIRST on, as show which is best.
+    FIRST on, as show which is best. again: groups of several sizes are rebuilt once more together,
+    for the HR pictures between them, which see both, where these are refined; else what each was
+    worth among its own counts (some 0.01 dB apart).
     """
 
     groups: tuple[int, ...] = ()
     lr: tuple[LR, ...] = ()
     climbs: bool = False
+    again: bool = False
 
 
 FIRST = 5
@@ -45,25 +48,26 @@ EFFORTS = (
     Tries(),
     Tries((5,), (LR(2, 3),)),
     Tries((3, 5, 9, 17), (LR(2, 3),), climbs=True),
-    Tries((3, 5, 9, 17), tuple(LR(2, offset) for offset in _COARSER)),
-    Tries((3, 5, 9, 17), tuple(LR(k, offset) for k in (2, 4) for offset in _COARSER)),
+    Tries((3, 5, 9, 17), tuple(LR(2, offset) for offset in _COARSER), again=True),
+    Tries((3, 5, 9, 17), tuple(LR(k, offset) for k in (2, 4) for offset in _COARSER), again=True),
 )
 """By effort, of all-intra."""
 
-REFINED_FROM = 3
-"""The effort from which on HR pictures of pairs are refined too, where the models can."""
+BOTH_FROM = 3
+"""The effort from which on pairs are tried with their HR pictures refined and as they are."""
 
 
 def tries_of(
     effort: int, config: Config, adapter: type[EncoderAdapter], refine: bool, scales: set[int]
 ) -> Tries:
     """Pairs are tried in all-intra alone, where each packet of the encoder stands by itself; in RA
-    and LDP two streams code the same redundancy twice. refine: the models can refine HR pictures.
+    and LDP two streams code the same redundancy twice. refine: a model can refine HR pictures.
     scales: those that there is a model for."""
     if config is not Config.AI or not adapter.stands_alone:
         return Tries()
     tries = EFFORTS[effort]
     lr = tuple(x for x in tries.lr if x.scale in scales)
-    if refine and effort >= REFINED_FROM:
-        lr += tuple(replace(x, refine=True) for x in lr if x.offset == 3)
+    if refine:
+        refined = tuple(replace(x, refine=True) for x in lr if x.offset == 3)
+        lr = (*lr, *refined) if effort >= BOTH_FROM else refined
     return replace(tries, groups=tries.groups if lr else (), lr=lr)
