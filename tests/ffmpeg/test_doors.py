@@ -221,6 +221,24 @@ def test_all_doors_enhance_by_the_same_model(
     assert len({a.digest for a in (*found.values(), plain)}) == 3
 
 
+def test_all_doors_refine_hr_pictures_alike(
+    tmp_path: Path, ffmpeg: Program, coded: Coded, example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LR pictures, of a model of contract 1, are made from the refined ones."""
+    path = tmp_path / "pair.mp4"
+    path.symlink_to(coded(plan="auto", effort=1, model="fast").path)
+    for k in (1, 2):
+        (tmp_path / f"fast-k{k}.pt").symlink_to(models.find("fast", k).path)
+    monkeypatch.setenv("TDS_MODEL_PATH", str(tmp_path))
+    with tds.decode(path, device="cpu") as pictures:
+        assert {p.status for p in pictures} == {"refined", "enhanced"}
+    want = of_decoder(tds.decode(path, device="cpu"))
+    assert of_filter(ffmpeg, path, "tds_enhance=device=cpu", TDS_MODEL_PATH=str(tmp_path)) == want
+    assert of_example(example, path, tmp_path) == want
+    passed = of_decoder(tds.decode(path, device="cpu", hr="pass"))
+    assert passed.digest != want.digest and passed.frames == want.frames == 25
+
+
 def test_all_doors_refuse_the_same(
     tmp_path: Path, ffmpeg: Program, coded: Coded, example: Path
 ) -> None:
