@@ -296,7 +296,8 @@ TEST("recurrence, causal: each picture at once, from the boundary before it") {
 TEST("recurrence: strength 0 is up-sampled, and is no reference") {
     const Line all = line("H0 l1 l2:0 l3 H4");
     tds::Recurrence window({});
-    CHECK_EQ(without_bars(run(window, all)), "0p 1e(0-1,4+3) 2u(0-2,4+2)[strength] 3e(0-3,4+1) 4p ");
+    CHECK_EQ(without_bars(run(window, all)),
+             "0p 1e(0-1,4+3) 2u(0-2,4+2)[strength] 3e(0-3,4+1) 4p ");
 }
 
 TEST("recurrence from HR pictures that are enhanced first, from what is around them") {
@@ -310,14 +311,15 @@ TEST("recurrence from HR pictures that are enhanced first, from what is around t
         return without_bars(run(window, all));
     };
     CHECK_EQ(refined("H0 l1 l2 l3 H4 H5 l6"),
-             "0f(-,1+1,-,4+4) 1e(0!,2!) 2e(0!,4!) 3e(2!,4!) 4f(3-1,5+1,0-4,-) "
-             "5f(4-1,6+1,0-5,-) 6e(5!,-)[no-last] ");
+             "0f(-,1+1,-,4+4) 1e(0!-1,2!+1) 2e(0!-2,4!+2) 3e(2!-1,4!+1) 4f(3-1,5+1,0-4,-) "
+             "5f(4-1,6+1,0-5,-) 6e(5!-1,-)[no-last] ");
     // Strength 0 passes, and is seen as it was decoded; a lost one is the nearest again.
-    CHECK_EQ(refined("H0:0 l1 l2x H3"), "0p 1e(0,3!) 2r=1[lost] 3f(-,-,0-3,-)[ref-lost] ");
+    CHECK_EQ(refined("H0:0 l1 l2x H3"), "0p 1e(0-1,3!+2) 2r=1[lost] 3f(-,-,0-3,-)[ref-lost] ");
     CHECK_EQ(refined("l1x l2x H3"), "1r=3[lost] 2r=3[lost] 3f(-,-,-,-)[ref-lost] ");
-    CHECK_EQ(refined("H0 l1 l2 H3", true), "0f(-,-,-,-) 1e(0!,-) 2e(0!,-) 3f(2-1,-,0-3,-) ");
-    CHECK_EQ(refined("H0 l1 / H2 l3 H4"),
-             "0f(-,1+1,-,-)[cut] 1e(0!,2!) 2f(-,3+1,-,4+2)[cut] 3e(2!,4!) 4f(3-1,-,2-2,-) ");
+    CHECK_EQ(refined("H0 l1 l2 H3", true), "0f(-,-,-,-) 1e(0!-1,-) 2e(0!-2,-) 3f(2-1,-,0-3,-) ");
+    CHECK_EQ(
+        refined("H0 l1 / H2 l3 H4"),
+        "0f(-,1+1,-,-)[cut] 1e(0!-1,2!+1) 2f(-,3+1,-,4+2)[cut] 3e(2!-1,4!+1) 4f(3-1,-,2-2,-) ");
 }
 
 // ----------------------------------------------------------------- plain --
