@@ -144,8 +144,8 @@ def test_sound_that_a_pipe_cannot_give_is_said(tmp_path: Path, sounding: Path) -
     refused(tmp_path, "-", tmp_path / "n.mp4", "--measure", says="standard input cannot be")
 
 
-def test_decode_says_that_it_reads_no_pipe(tmp_path: Path) -> None:
-    done = tools.tds("decode", "-", tmp_path / "o.y4m", status=1, stdin=subprocess.DEVNULL)
+def test_what_reads_a_pair_more_than_once_says_that_it_reads_no_pipe(tmp_path: Path) -> None:
+    done = tools.tds("info", "-", status=1, stdin=subprocess.DEVNULL)
     assert "can be read only once" in done.stderr
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from .live import LivePair
     from .plain import PlainStream
 
 
@@ -502,8 +503,12 @@ def decode(
     if timeout is not None:
         wait_at_most(timeout)
     named = NamedSource(path)
-    file: PairedFile | PlainStream
-    if is_one_stream(named.path):
+    file: PairedFile | PlainStream | LivePair
+    from .live import LivePair, is_streamed
+
+    if is_streamed(named.path):
+        file = LivePair(named.path)
+    elif is_one_stream(named.path):
         from .plain import PlainStream
 
         file = PlainStream(named.path)
@@ -514,12 +519,16 @@ def decode(
     return decoder
 
 
-def decoder_of(file: PairedFile | PlainStream, settings: EnhanceSettings | None = None) -> Decoder:
-    """A Decoder of an open file; a PlainStream is closed when there can be none."""
+def decoder_of(
+    file: PairedFile | PlainStream | LivePair, settings: EnhanceSettings | None = None
+) -> Decoder:
+    """A Decoder of an open file; what stays open is closed when there can be none."""
     if isinstance(file, PairedFile):
         return Decoder(pair_of(file), settings)
     try:
-        return Decoder(file.pair, settings)
+        decoder = Decoder(file.pair, settings)
+        decoder.closes(file)
+        return decoder
     except BaseException:
         file.close()
         raise

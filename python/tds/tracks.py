@@ -17,7 +17,7 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from .container.metadata import Hints
-from .container.paired import PairedFile
+from .container.paired import PairedFile, Track
 from .container.times import rescale
 from .errors import InputError
 from .media.decoding import frames
@@ -186,21 +186,26 @@ class TrackPictures:
                     self.damaged += 1
                     continue
                 frame.pts = rescale(frame.pts, clock, base)
-                if (frame.width, frame.height) != (track.width, track.height):
-                    raise InputError(
-                        f"{self._file.path}: its {self._role.name} track changes size from "
-                        f"{track.width}x{track.height} to {frame.width}x{frame.height}"
-                    )
-                if depth_of(frame.format.name) != track.bit_depth:
-                    raise InputError(
-                        f"{self._file.path}: its {self._role.name} track changes to "
-                        f"{frame.format.name}; TDS tracks are 4:2:0 of one depth"
-                    )
+                check_shape(self._file.path, track, frame)
                 if last is not None and frame.pts <= last:  # a decoder repeating itself
                     self.damaged += 1
                     continue
                 last = frame.pts
                 yield frame
+
+
+def check_shape(path: str, track: Track, frame: VideoFrame) -> None:
+    """Raises InputError for a picture of another size or format than its track began with."""
+    if (frame.width, frame.height) != (track.width, track.height):
+        raise InputError(
+            f"{path}: its {track.role.name} track changes size from "
+            f"{track.width}x{track.height} to {frame.width}x{frame.height}"
+        )
+    if depth_of(frame.format.name) != track.bit_depth:
+        raise InputError(
+            f"{path}: its {track.role.name} track changes to {frame.format.name}; TDS tracks are "
+            "4:2:0 of one depth"
+        )
 
 
 def shape(stream: Stream) -> tuple[Fraction | None, bool]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..container.paired import PairedFile, is_one_stream
 from ..decoder import Decoder, decoder_of
+from ..live import LivePair, is_streamed
 from ..media.opening import wait_at_most
 from ..plain import PlainStream
 from ..sinks import Origin
@@ -40,6 +41,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     wait_at_most(args.timeout)
+    if is_streamed(args.input):
+        live: list[LivePair] = []
+
+        def now() -> Decoder:
+            live.append(LivePair(args.input))
+            return decoder_of(live[0], enhance_settings(args))
+
+        return write_pictures(args, now, args.input, 0, lambda: live[0].origin)
     if is_one_stream(args.input):
         opened: list[PlainStream] = []
 

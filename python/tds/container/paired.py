@@ -110,27 +110,16 @@ class PairedFile(Closing):
         if is_read_once(path):
             raise InputError(
                 f"{path} can be read only once, and a paired file is read in two places at a "
-                "time, one a track; name a file"
+                "time, one a track; name a file, or see tds decode"
             )
         with self.open() as container:
-            videos = video_streams(container)
-            if len(videos) < 2:
-                raise InputError(
-                    f"{path} has {_count(len(videos), 'video track')}, and a TDS file has two, "
-                    "HR and LR; make one with tds encode, or use tds enhance for two files"
-                )
+            hr, lr = two_videos(path, container)
             text = container_tag(container)
             self.tag = read_tag(text, path) if text else None
             self.metadata = Metadata.of(self.tag) if self.tag else None
-            hr, lr = sorted(videos[:2], key=_area, reverse=True)
-            if _area(hr) == _area(lr):
-                hr, lr = videos[0], videos[1]
-            tracks = {
-                role: _track_of(role, stream, path, container)
-                for role, stream in ((Role.HR, hr), (Role.LR, lr))
-            }
+            self.hr = track_of(Role.HR, hr, path, container)
+            self.lr = track_of(Role.LR, lr, path, container)
             end = indexed_end((hr, lr)) if has_index(container) else said_end(path, container)
-            self.hr, self.lr = tracks[Role.HR], tracks[Role.LR]
         self._first = self._demux(FIRST)
         times = [t for packets in self._first.values() for t in packets.times]
         self.rate = (
@@ -146,27 +135,7 @@ class PairedFile(Closing):
                 f"{path} is cut short: it has {size} bytes and its index speaks of {end}; get the "
                 "whole file, or decode what is there with --allow-truncated"
             )
-        self.scale = self._check_scale()
-
-    def _check_scale(self) -> int:
-        hr, lr = self.hr, self.lr
-        scale = scale_of(hr.width, hr.height, lr.width, lr.height)
-        if scale == 0:
-            raise InputError(
-                f"{self.path}: HR is {hr.width}x{hr.height} and LR is {lr.width}x{lr.height}, "
-                "which is no ratio of 1, 2 or 4; these two tracks do not belong together"
-            )
-        if self.metadata is not None and self.metadata.scale != scale:
-            raise InputError(
-                f"{self.path}: its metadata says k = {self.metadata.scale}, its tracks "
-                f"({hr.width}x{hr.height} and {lr.width}x{lr.height}) say {scale}"
-            )
-        if hr.bit_depth != lr.bit_depth:
-            raise InputError(
-                f"{self.path}: HR has {hr.bit_depth} bits and LR has {lr.bit_depth}; "
-                "code both with the same"
-            )
-        return scale
+        self.scale = scale_between(path, self.hr, self.lr, self.metadata)
 
     def open(self) -> InputContainer:
         return open_container(self.path)
@@ -273,7 +242,39 @@ class _Counting:
         return Packets(self.count, self._bytes, sorted(self._times)[: most and most // 4])
 
 
-def _track_of(role: Role, stream: VideoStream, path: str, container: InputContainer) -> Track:
+def two_videos(path: str, container: InputContainer) -> tuple[VideoStream, VideoStream]:
+    """HR and LR of an open file, told apart by size. Raises InputError."""
+    videos = video_streams(container)
+    if len(videos) < 2:
+        raise InputError(
+            f"{path} has {_count(len(videos), 'video track')}, and a TDS file has two, "
+            "HR and LR; make one with tds encode, or use tds enhance for two files"
+        )
+    hr, lr = sorted(videos[:2], key=_area, reverse=True)
+    return (hr, lr) if _area(hr) != _area(lr) else (videos[0], videos[1])
+
+
+def scale_between(path: str, hr: Track, lr: Track, metadata: Metadata | None) -> int:
+    """k. Raises InputError for two tracks that do not belong together."""
+    scale = scale_of(hr.width, hr.height, lr.width, lr.height)
+    if scale == 0:
+        raise InputError(
+            f"{path}: HR is {hr.width}x{hr.height} and LR is {lr.width}x{lr.height}, "
+            "which is no ratio of 1, 2 or 4; these two tracks do not belong together"
+        )
+    if metadata is not None and metadata.scale != scale:
+        raise InputError(
+            f"{path}: its metadata says k = {metadata.scale}, its tracks "
+            f"({hr.width}x{hr.height} and {lr.width}x{lr.height}) say {scale}"
+        )
+    if hr.bit_depth != lr.bit_depth:
+        raise InputError(
+            f"{path}: HR has {hr.bit_depth} bits and LR has {lr.bit_depth}; code both with the same"
+        )
+    return scale
+
+
+def track_of(role: Role, stream: VideoStream, path: str, container: InputContainer) -> Track:
     return Track(
         role,
         stream.index,
@@ -290,7 +291,7 @@ def plain_track(path: str) -> tuple[Track, Packets]:
     """The one video track of a file, and what is in it; reads all of it."""
     with open_container(path) as container:
         stream = video_streams(container)[0]
-        track = _track_of(Role.HR, stream, path, container)
+        track = track_of(Role.HR, stream, path, container)
         counting = _Counting(track.time_base, track.time_base)
         with contextlib.suppress(av.error.FFmpegError):  # a file that ends inside a packet
             for packet in container.demux(stream):

@@ -52,10 +52,8 @@ def tag_in(text: str) -> str | None:
 
 
 def is_live(text: str) -> bool:
-    """Whether a media playlist or a DASH manifest goes on being written."""
-    if "#EXTINF" in text:
-        return "#EXT-X-ENDLIST" not in text
-    return bool(re.search(r'<MPD\b[^>]*\btype="dynamic"', text))
+    """Whether a media playlist goes on being written."""
+    return "#EXTINF" in text and "#EXT-X-ENDLIST" not in text
 
 
 def media_playlists(text: str, base: str) -> list[str]:

@@ -22,7 +22,16 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
-from .manifests import DASH, Representation, manifest_kind, representations, tag_in
+from .manifests import (
+    DASH,
+    HLS,
+    Representation,
+    is_live,
+    manifest_kind,
+    media_playlists,
+    representations,
+    tag_in,
+)
 from .pipes import STANDARD_INPUT as STANDARD_INPUT
 from .pipes import Interrupted, PipeReader, is_pipe
 
@@ -215,6 +224,21 @@ def read_manifest(path: str) -> str:
 
 # What a manifest may lead to: from elsewhere, to no file of this machine.
 _PROTOCOLS = "http,https,tls,tcp,httpproxy,crypto,data"
+
+
+def is_live_playlist(path: str) -> bool:
+    """Whether this is HLS that is still being written. Raises InputError where no answer comes."""
+    if manifest_kind(path) != HLS:
+        return False
+    try:
+        text = read_manifest(path)
+        if "#EXTINF" not in text and (named := media_playlists(text, path)):
+            text = read_manifest(named[0])
+    except av.error.ExitError as e:
+        raise InputError(_too_slow(path)) from e
+    except (av.error.FFmpegError, OSError):
+        return False  # for who opens it to say
+    return is_live(text)
 
 
 def _open_manifest(path: str) -> InputContainer:

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A pair that is read once, as it comes: from standard input, a FIFO, an address at which it is
+being sent, a playlist that is still written. One thread reads both tracks; each is decoded by
+itself.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.packet import Packet
+from av.stream import Discard
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from ._tds import RATE_PICTURES, frame_rate
+from .closing import Closing
+from .container.metadata import Hints, Metadata, container_tag, read_tag
+from .container.paired import Track, scale_between, track_of, two_videos
+from .container.times import common_unit, ratio, rescale
+from .errors import ExternalError, InputError
+from .media.decoding import bit_depth, in_process
+from .media.opening import is_live_playlist, is_read_once, open_container, packets_of
+from .media.pipes import Interrupted, PipeReader, is_pipe
+from .media.sources import color_tags
+from .media.times import AHEAD, BACK, exact
+from .pair import Pair, Planned
+from .plan import Role
+from .sinks import Origin
+from .tracks import check_shape, shape
+
+_MOST_WAITING = 4096  # packets of one track while the other has none
+_KNOWN = 256  # packets of a track whose times are kept, from the first
+_LOOK = 0.1  # seconds after which a thread that waits looks whether it is to end
+
+
+# A few pictures of each track tell all that is asked; FFmpeg would look at five seconds. Packets
+# are whole pictures as they come: its parsers would hold each back until the next of its track.
+_OPTIONS = {"analyzeduration": "1000000", "fflags": "noparse+nofillin"}
+
+
+def is_streamed(path: str) -> bool:
+    """Whether a pair is to be read from one end to the other, once."""
+    return is_read_once(path) or is_live_playlist(path)
+
+
+class LivePair(Closing):
+    """An open pair of which nothing is read twice: ``pair`` for a Decoder, ``origin`` for a sink.
+
+    Where its times begin anew, as of a sender that was started again, both tracks go on from where
+    they were. Where nothing comes for too long, that is the end, with a notice.
+
+    Raises InputError for what is no pair, ExternalError when no HR picture decodes."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._pipe = PipeReader(path) if is_pipe(path) else None
+        self._container = open_container(path, options=_OPTIONS, pipe=self._pipe)
+        self._ended = threading.Event()
+        self._said: list[str] = []
+        try:
+            self._open()
+        except BaseException:
+            self._container.close()
+            raise
+        self._thread = threading.Thread(target=self._read, name="read", daemon=True)
+
+    def _open(self) -> None:
+        path, container = self.path, self._container
+        text = container_tag(container)
+        self.tag = read_tag(text, path) if text else None
+        streams = dict(zip(Role, two_videos(path, container), strict=True))
+        self.hr, self.lr = (track_of(role, streams[role], path, container) for role in Role)
+        self.metadata = Metadata.of(self.tag) if self.tag else None
+        self.scale = scale_between(path, self.hr, self.lr, self.metadata)
+        self.time_base = common_unit((self.hr.time_base, self.lr.time_base))
+        self._clock = _Clock()
+        self._tracks: dict[Role, _Track] = {}
+        for track in (self.hr, self.lr):
+            stream = streams[track.role]
+            if stream.codec_context.name == "vvc" and not in_process(bit_depth(stream)):
+                raise InputError(
+                    f"{self.path}: this PyAV's FFmpeg decodes {bit_depth(stream)}-bit VVC wrongly, "
+                    "and another program would have to read it again; name a file"
+                )
+            # Threads that take a picture each would keep as many back.
+            stream.codec_context.thread_type = "SLICE"
+            self._tracks[track.role] = _Track(self, stream, track)
+        for other in self._container.streams:
+            if other.index not in (self.hr.index, self.lr.index):
+                other.discard = Discard.all
+        self._by_index = {self.hr.index: Role.HR, self.lr.index: Role.LR}
+        self._packets = packets_of(self._container)
+        while not self._begun() and self._next():
+            pass
+        ahead = self._tracks[Role.HR].ahead
+        ahead += self._tracks[Role.HR].decoded(wait=False)
+        while not ahead and self._next():
+            ahead += self._tracks[Role.HR].decoded(wait=False)
+        if not ahead:
+            raise ExternalError(f"{self.path}: not one HR picture of it decodes")
+        self._first = ahead[0]
+        times = [t for track in self._tracks.values() for t in track.times]
+        self.rate = (
+            Fraction(*self.tag.rate)
+            if self.tag
+            else Fraction(*frame_rate(sorted(times)[: 2 * RATE_PICTURES], ratio(self.time_base)))
+        )
+
+    def _begun(self) -> bool:
+        """Whether the times that have come tell the rate."""
+        times = [track.times for track in self._tracks.values()]
+        return min(map(len, times)) >= 2 and sum(map(len, times)) >= 3 * RATE_PICTURES
+
+    def _next(self) -> bool:
+        """Reads a packet; False at the end."""
+        try:
+            packet = next(self._packets, None)
+        except Interrupted as e:
+            raise e.pending from None
+        except InputError as e:
+            if self._ended.is_set():
+                return self._end()
+            self._said.append(f"{e}; what came before is shown")
+            return self._end()
+        except av.error.FFmpegError:  # it ends inside a packet
+            return self._end()
+        if packet is None:
+            return self._end()
+        role = self._by_index.get(packet.stream.index)
+        if role is not None and packet.size:
+            joints = self._clock.joints
+            self._clock.move(packet)
+            if self._clock.joints > joints == 0:
+                self._said.append(
+                    f"{self.path}: its times begin anew on the way, as of a sender that was "
+                    "started again; the pictures follow one another"
+                )
+            self._tracks[role].put(packet)
+        return True
+
+    def _end(self) -> bool:
+        for track in self._tracks.values():
+            track.end(None)
+        return False
+
+    def _read(self) -> None:
+        try:
+            while not self._ended.is_set() and self._next():
+                pass
+        except BaseException as e:
+            for track in self._tracks.values():
+                track.end(e)
+        finally:
+            self._end()
+
+    @property
+    def pair(self) -> Pair:
+        stream = self._tracks[Role.HR].stream
+        aspect, full_range = shape(stream)
+        colors = color_tags(stream)
+        plan = None
+        if self.tag is not None:
+            clocks = {Role.HR: self.hr.time_base, Role.LR: self.lr.time_base}
+            shown = {
+                role: sorted(track.times)[: len(track.times) // 2]
+                for role, track in self._tracks.items()
+            }
+            plan = Planned(self.path, self.tag, clocks, shown)
+        pair = Pair(
+            self._tracks,
+            width=self.hr.width,
+            height=self.hr.height,
+            bit_depth=self.hr.bit_depth,
+            scale=self.scale,
+            time_base=self.time_base,
+            rate=self.rate,
+            sample_aspect_ratio=aspect,
+            full_range=full_range,
+            plan=plan,
+            hints=self.metadata.hints if self.metadata else Hints(),
+            interrupt=self.interrupt,
+            notices=lambda: self._said,
+            matrix=colors.matrix,
+            transfer=colors.transfer,
+        )
+        self._thread.start()
+        return pair
+
+    @property
+    def origin(self) -> Origin:
+        indices = (self.hr.index, self.lr.index)
+        return Origin(self.path, indices, None, self._container, self._first)
+
+    @property
+    def ending(self) -> bool:
+        return self._ended.is_set()
+
+    def interrupt(self) -> None:
+        """Ends reading; from any thread, and again."""
+        self._ended.set()
+        if self._pipe is not None:
+            self._pipe.interrupt()
+
+    def close(self) -> None:
+        """Ends reading. What waits for a server inside FFmpeg is left to end by itself."""
+        self.interrupt()
+        if self._thread.ident is not None:
+            self._thread.join(2 * _LOOK)
+        if not self._thread.is_alive():
+            self._container.close()
+
+
+class _Clock:
+    """Moves both tracks together: where one of them goes back, or leaps far ahead of both, what
+    follows begins where the later of them ended."""
+
+    def __init__(self) -> None:
+        self._offset = Fraction(0)
+        self._last: dict[int, Fraction] = {}  # decoding time of each track's latest, moved
+        self._end: Fraction | None = None  # of what was shown
+        self._step = Fraction(1, 25)  # the least from one picture to the next
+        self.joints = 0
+
+    def move(self, packet: Packet[Any]) -> None:
+        base = exact(packet.time_base)
+        dts = packet.dts if packet.dts is not None else packet.pts
+        if dts is None or not base:
+            return
+        index, time = packet.stream.index, dts * base
+        last = self._last.get(index)
+        if last is not None and self._end is not None:
+            # Without decoding times, pictures of one group may be out of order.
+            back = time + self._offset < last - (BACK if packet.dts is not None else 1)
+            ahead = time + self._offset > max(self._last.values()) + AHEAD
+            if back or ahead:
+                self._offset = self._end + self._step - time
+                self.joints += 1
+        self._last[index] = time + self._offset
+        ticks = round(self._offset / base)
+        if packet.dts is not None:
+            packet.dts += ticks
+        if packet.pts is not None:
+            packet.pts += ticks
+            shown = packet.pts * base
+            if self._end is not None and shown > self._end:
+                self._step = min(self._step, shown - self._end)
+            self._end = shown if self._end is None else max(self._end, shown)
+
+
+class _Track:
+    """The pictures of one track, in the pair's ``time_base``: an iterator for a Decoder.
+
+    times: of the packets that came before the pair was known. ``damaged`` counts packets that did
+    not decode."""
+
+    def __init__(self, live: LivePair, stream: VideoStream, track: Track) -> None:
+        self._live, self.stream, self._track = live, stream, track
+        self._queue: queue.Queue[Packet[Any] | BaseException | None] = queue.Queue()
+        self._over = False
+        self.times: list[int] = []
+        self.ahead: list[VideoFrame] = []
+        self.damaged = 0
+
+    def put(self, item: Packet[Any]) -> None:
+        if item.pts is not None and len(self.times) < _KNOWN:
+            self.times.append(rescale(item.pts, exact(item.time_base), self._live.time_base))
+        if self._queue.qsize() > _MOST_WAITING:
+            name = self._track.role.name
+            raise InputError(
+                f"{self._live.path}: {_MOST_WAITING} pictures of its {name} track wait for the "
+                "other one, of which nothing comes; see that both are sent"
+            )
+        self._queue.put(item)
+
+    def end(self, why: BaseException | None) -> None:
+        self._queue.put(why)
+
+    def decoded(self, wait: bool = True) -> Iterator[VideoFrame]:
+        """Of the packets that are there, or of all that come."""
+        while not self._over:
+            try:
+                item = self._queue.get(timeout=_LOOK) if wait else self._queue.get_nowait()
+            except queue.Empty:
+                if not wait or self._live.ending:
+                    return
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            self._over = item is None
+            try:
+                yield from self.stream.decode(item)
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
+                self.damaged += 1
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        clock, base = self._track.time_base, self._live.time_base
+        last: int | None = None
+        ahead, self.ahead = self.ahead, []
+        for frames in (iter(ahead), self.decoded()):
+            for frame in frames:
+                if frame.pts is None:
+                    self.damaged += 1
+                    continue
+                frame.pts = rescale(frame.pts, clock, base)
+                check_shape(self._live.path, self._track, frame)
+                if last is not None and frame.pts <= last:
+                    self.damaged += 1
+                    continue
+                last = frame.pts
+                yield frame
