@@ -14,7 +14,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help venv install demo wheel ffmpeg test test-cpp test-python lint format docs docs-site \
 	test-torch test-wheel container locks bench \
-	sanitize fuzz torture soak faults test-vtm test-cuda clean
+	sanitize fuzz torture soak soak-live faults test-vtm test-cuda clean
 
 help:
 	@echo "make demo      build everything, then code, decode, enhance and compare the bundled clip"
@@ -32,6 +32,7 @@ help:
 	@echo "make fuzz SECONDS=600   every parser and the engine with inputs made at random (clang)"
 	@echo "make torture CASES=10000   damaged pairs through every door; commands killed and starved"
 	@echo "make soak SECONDS=3600   a looped pair through the filter and tds decode, memory watched"
+	@echo "make soak-live SECONDS=600   the same of a pair that is sent over UDP, with its latency"
 	@echo "make faults    five faults put back in a copy of the tree: each must be caught"
 	@echo "make test-vtm, make test-cuda   what CI skips, and what they want for it"
 	@echo "make format    lay the code out as lint wants it"
@@ -161,6 +162,10 @@ torture: install
 soak: SECONDS = 3600
 soak: install
 	$(BIN)/python tests/torture/soak.py --seconds $(SECONDS)
+
+soak-live: SECONDS = 600
+soak-live: install
+	$(BIN)/python tests/torture/soak.py --live --seconds $(SECONDS)
 
 faults: install
 	$(BIN)/python tests/torture/faults.py

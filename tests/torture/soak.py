@@ -224,7 +224,8 @@ def live_filter(port: int, shown: dict[int, float], result: dict[str, Any]) -> N
     door = Watched("live filter", [
         filter_program(), "-hide_banner", "-nostdin", "-v", "quiet", "-analyzeduration", "1000000",
         "-copyts", "-thread_type", "slice", "-i", url, "-vf",
-        "tds_enhance=backend=bicubic,settb=1/25", "-fps_mode", "passthrough", "-enc_time_base", "1:25", "-map", "0:v:0", "-map", "0:a", "-c:a", "copy",
+        "tds_enhance=backend=bicubic,settb=1/25", "-fps_mode", "passthrough", "-enc_time_base",
+        "1:25", "-map", "0:v:0", "-map", "0:a", "-c:a", "copy",
         "-flush_packets", "1", "-f", "framecrc", "-",
     ])  # fmt: skip
     bases: dict[int, Fraction] = {}
