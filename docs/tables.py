@@ -26,6 +26,7 @@ import reliability_tables
 import tds
 from tds import cli, configuration
 from tds.evaluation import config as evaluation
+from tds.evaluation import suite
 from tds.training import ablation
 from tds.training import config as training
 
@@ -37,16 +38,19 @@ KINDS = {
         *(training.TrainConfig, training.Data, training.SampleSettings, training.Stage),
         *(training.Optimizer, training.Loss, training.Validation, training.Log),
         ablation.Ablation,
+        *(suite.Suite, suite.Part, suite.Claim, suite.Profile),
     )
 }
 SCHEMAS = {
     "evaluation": (evaluation.Evaluation, "Configuration of tds evaluate"),
     "training": (training.TrainConfig, "Configuration of tds train"),
+    "suite": (suite.Suite, "Configuration of tds evaluate --profile"),
     "ablation": (ablation.Ablation, "Configuration of tds ablate"),
 }
 
 
 COMMANDS = ROOT / "docs" / "commands.md"
+PAPER = ROOT / "docs" / "paper.md"
 MADE_ON = (3, 11)  # Python, whose argparse words usage lines as the manual page has them
 
 
@@ -175,18 +179,46 @@ def share() -> dict[Path, str]:
     }
 
 
+PAPER_MADE_BY = """
+What was run is in docs/results/paper; `make docs` sets it beside the paper's figures, and a cell
+that was not run says so.
+
+<!-- Not run (hours to days). -->
+```sh
+tds evaluate paper/all --profile small     # its paper.json is docs/results/paper/small.json
+tds evaluate paper/all --profile full --ray ADDRESS
+tds ablate mtsa --out out/ablation         # its ablation.json is docs/results/paper/ablation.json
+```
+"""
+
+
+def paper_page() -> str:
+    """The paper's tables and figures beside what was run of them."""
+    path = ROOT / "configs" / "paper" / "all.yaml"
+    what = suite.load_suite(path)
+    runs = [ROOT / "docs" / "results" / "paper" / f"{name}.json" for name in what.profiles]
+    found = [json.loads(run.read_text()) for run in runs if run.is_file()]
+    variants = ROOT / "docs" / "results" / "paper" / "ablation.json"
+    tables = "Not run so far: `tds ablate mtsa`."
+    if variants.is_file():
+        tables = ablation.tables(json.loads(variants.read_text()))
+    page = suite.page_of(what, path, found, tables, files=False)
+    title, _, rest = page.partition("\n")
+    return f"{title}\n{PAPER_MADE_BY}{rest}"
+
+
 FILES = ("input", "output", "hr", "lr", "sidecar", "source", "coded", "file", "log")
 """Arguments that are files though they are kept as text."""
 
 
 def wanted() -> dict[Path, str]:
     """What each file should hold."""
-    out = {COMMANDS: commands_page(), **figures.wanted()}
+    out = {COMMANDS: commands_page(), PAPER: paper_page(), **figures.wanted()}
     records = {reliability_tables.PAGE: reliability_tables.page()}
     if sys.version_info[:2] == MADE_ON:
         out |= share()
     for page in sorted((ROOT / "docs").glob("*.md")):
-        if page == COMMANDS:
+        if page in (COMMANDS, PAPER):
             continue
         out[page] = re.sub(
             r"(<!-- keys: (\w+) -->\n).*?(<!-- end -->)",

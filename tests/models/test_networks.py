@@ -188,7 +188,9 @@ def test_hypotheses_need_the_full_search():
 
 
 def test_unknown_settings_are_refused_with_what_there_is():
-    with pytest.raises(ValueError, match="fast, standard, quality, quality-small, quality-paper"):
+    with pytest.raises(
+        ValueError, match="fast, standard, quality, quality-tsa, quality-small, quality-paper"
+    ):
         build({"preset": "slow", "scale": 2})
     with pytest.raises(ValueError, match="light, paper, quality"):
         build({"kind": "heavy", "scale": 2})

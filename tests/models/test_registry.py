@@ -317,7 +317,13 @@ def test_what_is_not_there_is_said_with_what_is(shelf):
 
 def test_a_network_without_weights_is_said_to_be_untrained_and_how_to_train_it(shelf):
     shipped = Path(__file__).resolve().parents[2] / "configs" / "training"
-    for name, scale in (("quality-paper", 2), ("quality", 4), ("quality-small", 2), ("large", 1)):
+    for name, scale in (
+        ("quality-paper", 2),
+        ("quality", 4),
+        ("quality-tsa", 4),
+        ("quality-small", 2),
+        ("large", 1),
+    ):
         by = registry.TRAINED_BY[name].format(k=scale)
         assert (shipped / f"{by}.yaml").is_file()
         with pytest.raises(MissingError, match=f"{name} is untrained so far: `tds train {by}`"):

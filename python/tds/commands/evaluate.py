@@ -60,6 +60,13 @@ def add_parser(subparsers: Any) -> None:
     where.add_argument(
         "--ray", metavar="ADDRESS", help="hand the jobs to a Ray cluster: its address, or auto"
     )
+    p.add_argument(
+        "--profile", metavar="NAME", help="how much to run of a configuration with parts, such as "
+        "paper/all: small or full"
+    )  # fmt: skip
+    p.add_argument(
+        "--hours", type=float, help="what such a run may take, in place of its profile's own limit"
+    )
     p.add_argument("--quiet", "-q", action="store_true", help="no progress")
     p.set_defaults(func=run)
 
@@ -74,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.graph import find_enhancers
     from ..evaluation.report import read_report, report_of, write_report
     from ..evaluation.run import evaluate
+    from ..evaluation.suite import is_suite
 
     if args.config.name.endswith((".json", ".json.gz")):
         return _written(*write_report(read_report(args.config), args.out or args.config.parent))
@@ -82,6 +90,11 @@ def run(args: argparse.Namespace) -> int:
     args.config = configuration(args.config)
     if args.clips == [Path("demo")] and not args.clips[0].exists():
         args.clips = [demo_clip()]
+    if is_suite(args.config):
+        return _run_suite(args)
+    for name in ("profile", "hours"):
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name} is for a configuration with parts, such as paper/all")
     evaluation = load(args.config, args.clips)
     out: Path = args.out or Path("out") / args.config.stem
     folder: Path = args.cache or out / "cache"
@@ -107,6 +120,49 @@ def run(args: argparse.Namespace) -> int:
     for mark in outcome.results.marks:
         say(f"note: {mark}")
     return _written(*write_report(report_of(outcome), out))
+
+
+def _run_suite(args: argparse.Namespace) -> int:
+    """All parts of one profile, one after the other."""
+    from ..errors import InputError
+    from ..evaluation.cache import Cache
+    from ..evaluation.suite import load_suite, run_suite
+
+    suite = load_suite(args.config)
+    if args.profile is None:
+        raise InputError(
+            f"{args.config} is run by a profile: --profile {' or --profile '.join(suite.profiles)}"
+        )
+    if args.hours is not None and args.hours <= 0:
+        raise InputError("--hours is above 0")
+    out: Path = args.out or Path("out") / f"{args.config.parent.name}-{args.profile}"
+    folder: Path = args.cache or out / "cache"
+    executor = _executor(args)
+    if not args.resume:
+        _put_aside(folder)
+
+    def say(text: str) -> None:
+        if not args.quiet:
+            print(f"tds: {text}", file=sys.stderr, flush=True)
+
+    with _progress(args.quiet) as progress:
+        page, table = run_suite(
+            suite,
+            args.config,
+            args.profile,
+            out,
+            Cache(folder),
+            executor,
+            progress,
+            say,
+            args.clips,
+            args.hours,
+            getattr(executor, "slots", 1) if not args.ray else 1,
+            args.partial,
+        )
+    print(table)
+    print(f"Written: {page}, paper.json and the report of each part beside it")
+    return 0
 
 
 def _put_aside(cache: Path) -> None:

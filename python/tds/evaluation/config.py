@@ -6,6 +6,7 @@ Reference of the keys: docs/evaluation.md, made of what stands here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -333,13 +334,20 @@ class Evaluation:
         object.__setattr__(self, "anchor_qps", tuple(sorted(more)))
 
 
-def load(path: Path, clips: list[Path] | None = None) -> Evaluation:
+def load(
+    path: Path,
+    clips: list[Path] | None = None,
+    more: Callable[[dict[str, Any]], None] | None = None,
+) -> Evaluation:
     """Reads and checks a configuration; paths in it are relative to its folder.
 
-    clips: replace those of the file. Raises MissingError or InputError, which names the
+    clips: replace those of the file. more: changes its values before they are checked. Raises
+    MissingError or InputError, which names the
     key at fault."""
 
     def change(values: dict[str, Any]) -> None:
+        if more is not None:
+            more(values)
         if clips:
             values["clips"] = [str(c.absolute()) for c in clips]
 

@@ -25,7 +25,7 @@ from .cache import Cache, Job
 from .clips import Clip, ClipSource
 from .config import PLAIN, Evaluation
 from .execution import Executor, left_to_do
-from .graph import AnchorPoint, Graph, Point, build, examine_clips, find_enhancers
+from .graph import AnchorPoint, Enhancer, Graph, Point, build, examine_clips, find_enhancers
 from .records import ComplexityRow, CropSpec, StreamSpec
 from .results import Results, assemble
 from .work import busiest_box, package_version, tools
@@ -56,15 +56,20 @@ def evaluate(
     progress: Progress = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
     partial: bool = False,
+    clips: list[Clip] | None = None,
+    enhancers: list[Enhancer] | None = None,
 ) -> Outcome:
     """Runs what the cache does not have, and works out all figures.
 
-    partial: runs nothing; the figures are of the curves that are finished.
+    partial: runs nothing; the figures are of the curves that are finished. clips, enhancers: those
+    of the evaluation, where they are known already.
 
     Raises InputError, MissingError, ExternalError, UnfairError."""
     started, clock = datetime.now(UTC), time.perf_counter()
-    enhancers = find_enhancers(evaluation)  # before the clips are read: it may well fail
-    clips = examine_clips(evaluation)
+    if enhancers is None:
+        enhancers = find_enhancers(evaluation)  # before the clips are read: it may well fail
+    if clips is None:
+        clips = examine_clips(evaluation)
     graph = build(evaluation, clips, enhancers)
     unfinished = ""
     if partial:

@@ -38,6 +38,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "back_blocks": 6,
         "iqem_layers": 8,
     },
+    "quality-tsa": {  # the paper's "without MTSA"
+        "kind": "quality",
+        "aggregation": "tsa",
+        "channels": 40,
+        "groups": 4,
+        "heads": 8,
+        "front_blocks": 1,
+        "back_blocks": 6,
+        "iqem_layers": 8,
+    },
     "quality-small": {
         "kind": "quality",
         "channels": 24,

@@ -40,6 +40,7 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _FILE = re.compile(rf"(?P<name>{_NAME})-k(?P<scale>[124])\.(safetensors|pt)")
 TRAINED_BY = {
     "quality": "quality-k{k}",
+    "quality-tsa": "quality-tsa-k{k}",
     "quality-small": "quality-small-k{k}",
     "quality-paper": "quality-paper",
     "quality-paper-tsa": "quality-paper-tsa",
@@ -215,7 +216,8 @@ def _chosen(
 def untrained(name: str, scale: int) -> str:
     """What to add to "there is no such model": which training makes the network of this name,
     where it is known and nobody's weights of it are here; else ""."""
-    if not (by := TRAINED_BY.get(name)):
+    shipped = [folder / f"{name}-k{scale}.safetensors" for folder in _own_folders()]
+    if not (by := TRAINED_BY.get(name)) or any(path.is_file() for path in shipped):
         return ""
     return f"; {name} is untrained so far: `tds train {by.format(k=scale)}` trains it"
 
