@@ -230,7 +230,7 @@ def test_full_range_stays_full_range(tmp_path: Path, city: Path) -> None:
         assert difference.mean() < 1  # a change of range would move luma by up to 16
 
 
-def test_other_formats_become_planar_420(tmp_path: Path, city: Path) -> None:
+def test_other_formats_become_planar(tmp_path: Path, city: Path) -> None:
     for pix_fmt in ("yuv444p", "rgb24", "nv12", "yuv422p10le", "gray"):
         source = tmp_path / f"{pix_fmt}.nut"
         tools.ffmpeg(

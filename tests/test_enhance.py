@@ -91,8 +91,8 @@ def test_pipes_in_and_out(tmp_path: Path, source: Path, model: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "filters", "says"),
     [
-        ("a.mkv", "format=yuv444p", "yuv444p to yuv420p"),
-        ("a.mkv", "format=yuv422p10le", "yuv422p10le to yuv420p10le"),
+        ("a.mkv", "format=gbrp", "bgr0 to yuv420p"),
+        ("a.mkv", "format=yuv422p12le", "yuv422p12le to yuv422p10le"),
         ("a.mkv", "format=yuv444p,crop=127:71:0:0:exact=1", "127x71 to 126x70"),
         ("a.mkv", "setfield=tff,interlace", "is interlaced"),
     ],

@@ -93,8 +93,8 @@ class Decoder(Iterator[Picture], Closing):
     LR stream is a plain one, whose pictures are made better from their neighbours.
 
     A context manager; one that is never closed ends with its last reference.
-    Attributes: width, height, bit_depth, scale, time_base (of each picture's
-    ``pts``), rate (nominal), sample_aspect_ratio (of HR; None: not said),
+    Attributes: width, height, bit_depth, chroma (420, 422 or 444), scale, time_base (of each
+    picture's ``pts``), rate (nominal), sample_aspect_ratio (of HR; None: not said),
     full_range (whether samples use all codes), model (a few words for a person), plain
     (whether it is one stream of full-size pictures, without LR), frames (how many there
     will be, about; 0: not known).
@@ -122,7 +122,7 @@ class Decoder(Iterator[Picture], Closing):
     ) -> None:
         """chosen: None: by the settings and the tag."""
         self.width, self.height = pair.width, pair.height
-        self.bit_depth, self.scale = pair.bit_depth, pair.scale
+        self.bit_depth, self.chroma, self.scale = pair.bit_depth, pair.chroma, pair.scale
         self.time_base, self.rate, self.regular = pair.time_base, pair.rate, pair.regular
         self.sample_aspect_ratio, self.full_range = pair.sample_aspect_ratio, pair.full_range
         self._notices: list[str] = []
@@ -138,6 +138,7 @@ class Decoder(Iterator[Picture], Closing):
             pair.height,
             pair.scale,
             bit_depth=pair.bit_depth,
+            chroma=pair.chroma,
             backend=chosen.backend,
             model=chosen.model,
             device=wanted.device,

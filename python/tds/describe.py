@@ -19,6 +19,7 @@ from .container.metadata import Metadata, container_tag
 from .container.paired import Packets, PairedFile, Track, plain_track
 from .media.hdr import HDR, hdr_of, name_of
 from .media.opening import open_container
+from .media.planar import chroma_name
 from .media.sources import color_tags
 from .pair import Lost, Pair
 from .plain import PlainStream
@@ -157,6 +158,7 @@ def _track(track: Track, packets: Packets, seconds: float) -> dict[str, Any]:
         "width": track.width,
         "height": track.height,
         "bit_depth": track.bit_depth,
+        "chroma": chroma_name(track.chroma),
         "packets": packets.count,
         "bits": packets.bytes * 8,
     }

@@ -154,16 +154,22 @@ def encode(
                 "--video-track 0 codes its key frames alone"
             )
         # Before any picture is coded: what this refuses, it refuses at once.
+        video.chroma, converted = settings.chroma_of(video)
         extras, notices = _extras_of(video, settings.codec, form)
         if video.hdr and not settings.adapter().takes_hdr():
             notices.append(
                 f"{settings.adapter().name} is not told of the mastering display and light level "
                 "of the source, which stay behind; encoders of FFmpeg 9 are (TDS_FFMPEG)"
             )
+        notices += [converted] if converted else []
         for notice in notices:
             tell(worded(notice))
         with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
-            again = None if is_read_once(path) else lambda: VideoSource(path, raw, video_track)
+            again = (
+                None
+                if is_read_once(path)
+                else lambda: VideoSource(path, raw, video_track, chroma=video.chroma)
+            )
             at_once = workers or min(4, os.cpu_count() or 1)
             job = _Job(
                 *(video, again, settings, state, Path(folder), at_once, cluster, progress),

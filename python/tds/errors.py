@@ -17,7 +17,8 @@ from collections.abc import Iterator
 
 # Options that are arguments, or fields of settings, of the same name in Python.
 _ARGUMENTS = (
-    *("allow-truncated", "backend", "bit-depth", "boundaries", "causal", "codec", "config", "crf"),
+    *("allow-truncated", "backend", "bit-depth", "boundaries", "causal", "chroma", "codec"),
+    *("config", "crf"),
     *("decoder", "decoder-path", "device", "encoder", "encoder-cfg", "encoder-path", "format"),
     *("group", "hr-pictures", "hr-qp", "input", "intra-period", "lead", "lr-qp"),
     *(

@@ -177,6 +177,7 @@ class LivePair(Closing):
             width=self.hr.width,
             height=self.hr.height,
             bit_depth=self.hr.bit_depth,
+            chroma=self.hr.chroma,
             scale=self.scale,
             time_base=self.time_base,
             rate=self.rate,

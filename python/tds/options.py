@@ -58,3 +58,4 @@ class EncodeOptions(TypedDict, total=False):
     plan: Plan | Literal["auto", "tds", "plain", "plain-enhanced"]
     strength: float | None
     effort: int
+    chroma: Literal["auto", "source", "420", "422", "444"]

@@ -103,8 +103,8 @@ class Pair:
     one group. queued: decoded pictures that wait, per stream.
     interrupt: ends what the streams may be waiting for, so that their threads can end;
     called from any thread, and again. notices: what is to be said of the streams, so far.
-    matrix, transfer: of the samples, FFmpeg's names; "": not said. source: where the pair comes
-    from, where it can be read again; None: it cannot.
+    chroma: 420, 422 or 444. matrix, transfer: of the samples, FFmpeg's names; "": not said.
+    source: where the pair comes from, where it can be read again; None: it cannot.
     """
 
     streams: Mapping[Role, Iterable[Item]]
@@ -114,6 +114,7 @@ class Pair:
     scale: int
     time_base: Fraction
     rate: Fraction
+    chroma: int = 420
     regular: bool = True
     sample_aspect_ratio: Fraction | None = None
     full_range: bool = False

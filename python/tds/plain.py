@@ -24,6 +24,7 @@ from .container.times import rescale
 from .errors import ExternalError, InputError
 from .media.extent import has_index
 from .media.opening import RawFormat, has_flag, is_read_once, open_container, packets_of
+from .media.pictures import is_yuv
 from .media.pipes import PipeReader, is_pipe
 from .media.planar import pix_fmt_of
 from .media.sources import HALF, VideoSource
@@ -39,7 +40,7 @@ class PlainStream:
     path: anything FFmpeg reads, ``-`` being standard input. raw: what a raw file does not say.
     track: which of its video tracks, from 0; None: the one that is shown by default. begin: time
     of the first picture that is wanted; None: all are. offset: as of a Planned, where it begins
-    so. Odd sizes, 4:2:2, 4:4:4 and RGB are converted, with a notice. tag: of the file, where it is
+    so. Odd sizes and RGB are converted, with a notice. tag: of the file, where it is
     of one such stream; a tag of a pair, of which this is a part, is none.
 
     Raises MissingError, InputError, or ExternalError when no picture decodes. Reading is ended
@@ -57,6 +58,8 @@ class PlainStream:
         self._begin, self._offset, self.track = begin, offset, track
         self._pipe = PipeReader(path) if is_pipe(path) else None
         self.source = VideoSource(path, raw, track, lenient=True, pipe=self._pipe)
+        if is_yuv(self.source.pix_fmt):
+            self.source.chroma = self.source.own_chroma
         self._interlaced = False
         try:
             if self.source.is_pair:
@@ -102,12 +105,12 @@ class PlainStream:
     def _conversion(self) -> list[str]:
         source, first = self.source, self._first
         changes = []
-        target = pix_fmt_of(source.bit_depth)
-        if first.format.name not in (target, target.replace("yuv420p", "yuvj420p")):
+        target = pix_fmt_of(source.bit_depth, source.chroma)
+        if first.format.name not in (target, target.replace("yuv", "yuvj")):
             changes.append(f"{first.format.name} to {target}")
         if (first.width, first.height) != (source.width, source.height):
             sizes = f"{first.width}x{first.height} to {source.width}x{source.height}"
-            changes.append(f"{sizes}, since 4:2:0 needs an even width and height")
+            changes.append(f"{sizes}, since an even width and height is needed")
         return [f"{source.path}: its pictures are converted from {change}" for change in changes]
 
     @property
@@ -121,6 +124,7 @@ class PlainStream:
             width=source.width,
             height=source.height,
             bit_depth=source.bit_depth,
+            chroma=source.chroma,
             scale=1,
             time_base=source.time_base,
             rate=source.rate,

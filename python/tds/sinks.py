@@ -55,8 +55,8 @@ class Origin:
 class OutputFormat:
     """What the pictures are and how a video file codes them.
 
-    width, height: luma samples. bit_depth: 8 or 10. time_base: of the pictures'
-    ``pts``. codec: FFmpeg's name of a video encoder (None: by the container).
+    width, height: luma samples. bit_depth: 8 or 10. chroma: 420, 422 or 444. time_base: of the
+    pictures' ``pts``. codec: FFmpeg's name of a video encoder (None: by the container).
     options: that encoder's own (``{"crf": "18"}``). origin: the file whose sound, text,
     chapters, tags and colours come along (None: none). sample_aspect_ratio: None:
     not known. full_range: samples use all codes, and not those of television alone.
@@ -72,6 +72,7 @@ class OutputFormat:
     origin: Origin | None = None
     sample_aspect_ratio: Fraction | None = None
     full_range: bool = False
+    chroma: int = 420
 
 
 class Shown(Protocol):
@@ -160,7 +161,7 @@ def _raw_sink(file: BinaryIO, kind: str, what: OutputFormat) -> Sink:
 
 
 class YUVSink(Sink):
-    """Planar 4:2:0 without padding; 16-bit little-endian above 8 bits."""
+    """Planar without padding; 16-bit little-endian above 8 bits."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -184,7 +185,9 @@ class Y4MSink(YUVSink):
 
     def __init__(self, file: BinaryIO, what: OutputFormat) -> None:
         super().__init__(file)
-        chroma = "420mpeg2" if what.bit_depth == 8 else "420p10 XYSCSS=420P10"
+        chroma = "420mpeg2" if what.chroma == 420 else str(what.chroma)
+        if what.bit_depth > 8:
+            chroma = f"{what.chroma}p10 XYSCSS={what.chroma}P10"
         rate = what.rate
         aspect = what.sample_aspect_ratio or Fraction(1)
         full = " XCOLORRANGE=FULL" if what.full_range else ""
@@ -288,7 +291,7 @@ class VideoSink(Sink):
             raise self._not_held(codec) from e
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = what.width, what.height
-        stream.pix_fmt = pix_fmt_of(what.bit_depth)
+        stream.pix_fmt = pix_fmt_of(what.bit_depth, what.chroma)
         stream.time_base = what.time_base
         stream.codec_context.time_base = what.time_base
         if what.sample_aspect_ratio is not None:

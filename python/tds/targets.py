@@ -272,7 +272,7 @@ class _Writer:
         self._out = av.open(ffmpeg_name(path), "w", format="nut")
         self._stream = self._out.add_stream("ffv1", rate=video.rate)
         self._stream.width, self._stream.height = video.width, video.height
-        self._stream.pix_fmt = pix_fmt_of(video.bit_depth)
+        self._stream.pix_fmt = pix_fmt_of(video.bit_depth, video.chroma)
         self._stream.time_base = self._stream.codec_context.time_base = video.time_base
         source = video.container.streams[video.index]
         assert isinstance(source, VideoStream)
@@ -357,7 +357,9 @@ class _Trials:
                 continue
             with decode(coded) as pictures:
                 depth = pictures.bit_depth
-                sources = (planes for _, planes in source_planes(str(sample), None))
+                sources = (
+                    planes for _, planes in source_planes(str(sample), None, chroma=pictures.chroma)
+                )
                 pairs = (
                     ([*source], [*shown.planes])
                     for source, shown in zip(sources, pictures, strict=True)

@@ -21,7 +21,7 @@ from .container.paired import PairedFile, Track
 from .container.times import rescale
 from .errors import InputError
 from .media.decoding import frames
-from .media.planar import depth_of
+from .media.planar import chroma_of, depth_of
 from .media.sources import color_tags
 from .media.times import exact
 from .pair import Pair, Planned
@@ -41,6 +41,7 @@ def pair_of(file: PairedFile) -> Pair:
         width=file.hr.width,
         height=file.hr.height,
         bit_depth=file.hr.bit_depth,
+        chroma=file.hr.chroma,
         scale=file.scale,
         time_base=file.time_base,
         rate=file.rate,
@@ -201,10 +202,11 @@ def check_shape(path: str, track: Track, frame: VideoFrame) -> None:
             f"{path}: its {track.role.name} track changes size from "
             f"{track.width}x{track.height} to {frame.width}x{frame.height}"
         )
-    if depth_of(frame.format.name) != track.bit_depth:
+    name = frame.format.name
+    if (depth_of(name), chroma_of(name)) != (track.bit_depth, track.chroma):
         raise InputError(
-            f"{path}: its {track.role.name} track changes to {frame.format.name}; TDS tracks are "
-            "4:2:0 of one depth"
+            f"{path}: its {track.role.name} track changes to {name}; TDS tracks are of one depth "
+            "and chroma"
         )
 
 

@@ -27,7 +27,7 @@ from .errors import InputError
 from .media.decoding import frames
 from .media.opening import RawFormat, open_container, video_streams
 from .media.pipes import PipeReader, is_pipe
-from .media.planar import depth_of
+from .media.planar import chroma_name, chroma_of, depth_of
 from .media.times import exact
 from .pair import QUEUED_PICTURES, Decoded, Item, Lost, Pair, Planned
 from .plan import Boundaries, PlanSettings, Role
@@ -85,6 +85,7 @@ def enhance_pair(
             width=files.hr.width,
             height=files.hr.height,
             bit_depth=files.hr.bit_depth,
+            chroma=files.hr.chroma,
             scale=files.scale,
             time_base=time_base,
             rate=rate,
@@ -163,9 +164,11 @@ class _File:
         self.damaged = 0
         self.width, self.height = stream.codec_context.width, stream.codec_context.height
         name = stream.codec_context.pix_fmt
-        self.bit_depth = depth_of(name)
+        self.bit_depth, self.chroma = depth_of(name), chroma_of(name)
         if not self.bit_depth:
-            raise InputError(f"{path} is {name or 'of an unknown format'}, not 8 or 10 bit 4:2:0")
+            raise InputError(
+                f"{path} is {name or 'of an unknown format'}, not 8 or 10 bit 4:2:0, 4:2:2 or 4:4:4"
+            )
         self.tag_text = container_tag(self._container)
         self._stream = stream
         self._decoded = self._decode()
@@ -235,6 +238,12 @@ class _Files:
         if self.hr.bit_depth != self.lr.bit_depth:
             self.close()
             raise InputError(f"{hr} and {lr} have different bit depths; code both with the same")
+        if self.hr.chroma != self.lr.chroma:
+            self.close()
+            raise InputError(
+                f"{hr} is {chroma_name(self.hr.chroma)} and {lr} is {chroma_name(self.lr.chroma)}; "
+                "code both with the same"
+            )
 
         text = self.hr.tag_text or self.lr.tag_text
         self.tag = read_tag(text, hr if self.hr.tag_text else lr) if text and self.timed else None

@@ -51,7 +51,7 @@ class Config(Enum):
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """One stream: size in luma samples, bits, frames a second, fixed QP.
+    """One stream: size in luma samples, bits, frames a second, fixed QP; chroma: 420, 422 or 444.
 
     period: most frames from one random-access point to the next inside a
         segment (RA only).
@@ -72,15 +72,16 @@ class StreamSettings:
     crf: float | None = None
     options: tuple[tuple[str, str], ...] = ()
     hdr: HDR = field(default_factory=HDR)
+    chroma: int = 420
 
     @property
     def pix_fmt(self) -> str:
-        return pix_fmt_of(self.bit_depth)
+        return pix_fmt_of(self.bit_depth, self.chroma)
 
     @property
     def frame_bytes(self) -> int:
-        """Of one picture as planar 4:2:0; 16 bits a sample above 8 bits."""
-        return picture_size(self.width, self.height, self.bit_depth)
+        """Of one planar picture; 16 bits a sample above 8 bits."""
+        return picture_size(self.width, self.height, self.bit_depth, self.chroma)
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,11 @@ class EncoderAdapter(ABC):
         return None
 
     @classmethod
+    def chromas(cls, bit_depth: int) -> frozenset[int]:
+        """Of 420, 422 and 444 those that it codes."""
+        return frozenset({420})
+
+    @classmethod
     def takes_hdr(cls) -> bool:
         """Whether StreamSettings.hdr gets into its streams, or beside them into their files."""
         return False
@@ -176,7 +182,7 @@ class EncoderAdapter(ABC):
 
     @abstractmethod
     def write(self, picture: bytes | memoryview) -> None:
-        """One picture, planar 4:2:0 without padding, ``settings.frame_bytes`` long."""
+        """One picture, planar without padding, ``settings.frame_bytes`` long."""
 
     @abstractmethod
     def finish(self) -> CodedSegment:

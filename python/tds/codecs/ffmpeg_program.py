@@ -22,7 +22,7 @@ import av
 from ..errors import ExternalError, InputError
 from ..files import sha256_of_text
 from ..media.opening import ffmpeg_name
-from ..media.planar import depth_of
+from ..media.planar import CHROMAS, chroma_name, chroma_of, depth_of, pix_fmt_of
 from ..media.programs import common_options, encoder_facts, ffmpeg_version, find_ffmpeg, takes_hdr
 from .base import CodedSegment, Config, EncoderAdapter, StreamSettings
 
@@ -138,6 +138,12 @@ class FFmpegEncoder(EncoderAdapter):
     def input_pix_fmt(cls, settings: StreamSettings) -> str:
         """The format the encoder takes; FFmpeg converts to it."""
         return settings.pix_fmt
+
+    @classmethod
+    def chromas(cls, bit_depth: int) -> frozenset[int]:
+        known = encoder_facts(find_ffmpeg(cls.name), cls.name).pix_fmts
+        more = (chroma for chroma in CHROMAS if pix_fmt_of(bit_depth, chroma) in known)
+        return frozenset({420, *more})
 
     @classmethod
     def version(cls) -> str:
@@ -414,10 +420,11 @@ def _try_out(adapter: type[FFmpegEncoder], settings: StreamSettings) -> None:
             raise InputError(
                 f"{adapter.name} gives nothing for one picture; it says: {complaints(log)}"
             ) from None
-        if depth_of(form) != settings.bit_depth:
+        if (depth_of(form), chroma_of(form)) != (settings.bit_depth, settings.chroma):
             raise InputError(
-                f"{adapter.name} codes {form}, and a {settings.bit_depth} bit 4:2:0 stream is "
-                "wanted; name another encoder, or leave options of formats out"
+                f"{adapter.name} codes {form}, and a {settings.bit_depth} bit "
+                f"{chroma_name(settings.chroma)} stream is wanted; name another encoder, or leave "
+                "options of formats out"
             )
 
 

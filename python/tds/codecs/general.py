@@ -12,7 +12,7 @@ import functools
 from typing import ClassVar
 
 from ..errors import InputError, MissingError
-from ..media.planar import depth_of
+from ..media.planar import chroma_name, depth_of
 from ..media.programs import EncoderFacts, encoder_facts, find_ffmpeg
 from .base import Codec, Config, StreamSettings
 from .ffmpeg_program import FFmpegEncoder
@@ -97,7 +97,9 @@ class GeneralEncoder(FFmpegEncoder):
     @classmethod
     def input_pix_fmt(cls, settings: StreamSettings) -> str:
         known = cls.facts().pix_fmts
-        wanted = (settings.pix_fmt, "nv12" if settings.bit_depth == 8 else "p010le")
+        wanted = [settings.pix_fmt]
+        if settings.chroma == 420:
+            wanted.append("nv12" if settings.bit_depth == 8 else "p010le")
         for form in wanted:
             if not known or form in known:
                 return form
@@ -107,8 +109,8 @@ class GeneralEncoder(FFmpegEncoder):
                 "tds encode does not put them into; name another encoder"
             )
         raise InputError(
-            f"{cls.name} codes no {settings.bit_depth} bit 4:2:0 (it takes {', '.join(known)}); "
-            "name another encoder"
+            f"{cls.name} codes no {settings.bit_depth} bit {chroma_name(settings.chroma)} (it "
+            f"takes {', '.join(known)}); name another encoder"
         )
 
     @classmethod

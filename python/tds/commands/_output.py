@@ -58,6 +58,7 @@ def write_pictures(
             origin() if origin is not None and kind == VIDEO else None,
             decoder.sample_aspect_ratio,
             decoder.full_range,
+            decoder.chroma,
         )
         with (
             open_sink(args.output, kind, what, args.overwrite) as sink,

@@ -11,7 +11,7 @@ from typing import Any
 from ..codecs import Codec, Config
 from ..container.annexb import is_sidecar
 from ..encoder import EncodeResult, encode, settings_for
-from ..encoding.settings import EFFORTS, MODEL, OF_PAIRS
+from ..encoding.settings import CHROMA_WORDS, EFFORTS, MODEL, OF_PAIRS
 from ..errors import InputError
 from ..files import check_output, whole_file
 from ..measuring.measure import check_measurable, measure, table
@@ -111,6 +111,13 @@ def add_parser(subparsers: Any) -> None:
         "--encoder-cfg",
         help="of the encoders vtm and hm: a .cfg file, or the folder of the common test "
         "conditions' files (default: found in the source tree around the program)",
+    )
+    p.add_argument(
+        "--chroma",
+        choices=CHROMA_WORDS,
+        default="auto",
+        help="4:2:0, 4:2:2 or 4:4:4; the source's, or nothing; the source's where the encoder "
+        "codes it, else 4:2:0 (auto, the default; RGB becomes 4:2:0)",
     )
     p.add_argument("--preset", help="the encoder's preset (libvvenc: fast, libx265: medium)")
     p.add_argument(
@@ -235,6 +242,7 @@ def run(args: argparse.Namespace) -> int:
             hr_options=[key_value(o) for o in args.hr_option],
             lr_options=[key_value(o) for o in args.lr_option],
             preset=args.preset,
+            chroma=args.chroma,
             intra_period=args.intra_period,
             scene_cut=args.scene_cut,
             model=args.model,

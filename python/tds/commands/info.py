@@ -101,7 +101,7 @@ def _text(f: dict[str, Any]) -> str:
         label, size = "video" if one else name.upper(), f"{track['width']}x{track['height']}"
         lines.append(
             f"  {label:7} {track['packets']} pictures {size}, "
-            f"{track['bit_depth']} bit, {track['bits'] / 8000:.1f} kB{rate}"
+            f"{track['bit_depth']} bit {track['chroma']}, {track['bits'] / 8000:.1f} kB{rate}"
         )
     if any(f["colors"].values()):
         lines.append(f"  colors  {_colors(f)}")

@@ -93,6 +93,7 @@ def _play(command: list[str], pictures: Decoder) -> int:
         pictures.rate,
         sample_aspect_ratio=pictures.sample_aspect_ratio,
         full_range=pictures.full_range,
+        chroma=pictures.chroma,
     )
     # Without a buffer, which would be flushed once more after the window was closed.
     with subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0) as process:

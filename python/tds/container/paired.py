@@ -27,7 +27,7 @@ from ..media.extent import file_size, has_index, indexed_end, said_end
 from ..media.manifests import manifest_kind
 from ..media.objects import NamedSource, Source
 from ..media.opening import is_read_once, open_container, packets_of, video_streams
-from ..media.planar import depth_of
+from ..media.planar import chroma_name, chroma_of, depth_of
 from ..media.times import exact
 from ..plan import Role
 from .metadata import Metadata, container_tag, is_plain, read_tag
@@ -50,6 +50,7 @@ class Track:
     width: int
     height: int
     bit_depth: int
+    chroma: int
     time_base: Fraction
     indexed: int
 
@@ -158,7 +159,7 @@ class PairedFile(Closing):
         rows: list[tuple[str, object]] = [
             ("HR", f"{self.hr.width}x{self.hr.height}, {self.hr.codec}"),
             ("LR", f"{self.lr.width}x{self.lr.height}, {self.lr.codec}, k = {self.scale}"),
-            ("bits a sample", self.hr.bit_depth),
+            ("bits a sample", f"{self.hr.bit_depth}, {chroma_name(self.hr.chroma)}"),
             ("frames a second", f"{float(self.rate):g}"),
         ]
         drawn = ""
@@ -271,6 +272,11 @@ def scale_between(path: str, hr: Track, lr: Track, metadata: Metadata | None) ->
         raise InputError(
             f"{path}: HR has {hr.bit_depth} bits and LR has {lr.bit_depth}; code both with the same"
         )
+    if hr.chroma != lr.chroma:
+        raise InputError(
+            f"{path}: HR is {chroma_name(hr.chroma)} and LR is {chroma_name(lr.chroma)}; code both "
+            "with the same"
+        )
     return scale
 
 
@@ -281,7 +287,7 @@ def track_of(role: Role, stream: VideoStream, path: str, container: InputContain
         stream.codec_context.codec.canonical_name,
         stream.codec_context.width,
         stream.codec_context.height,
-        _bits(stream, path),
+        *_format(stream, path),
         exact(stream.time_base or 1),
         len(stream.index_entries) if has_index(container) else 0,
     )
@@ -308,12 +314,13 @@ def _count(n: int, what: str) -> str:
     return f"no {what}" if n == 0 else f"{n} {what}{'s' if n > 1 else ''}"
 
 
-def _bits(stream: VideoStream, path: str) -> int:
+def _format(stream: VideoStream, path: str) -> tuple[int, int]:
+    """Bits and chroma."""
     name = stream.codec_context.pix_fmt
     depth = depth_of(name)
     if not depth:
         raise InputError(
             f"{path}: its track {stream.index} is {name or 'of an unknown format'}; "
-            "TDS tracks are 8 or 10 bit 4:2:0"
+            "TDS tracks are 8 or 10 bit 4:2:0, 4:2:2 or 4:4:4"
         )
-    return depth
+    return depth, chroma_of(name)

@@ -110,7 +110,7 @@ class Measuring:
         """For one thread; the model has ``threads``. QPs are what the tag will tell."""
         size, depth = (self.full.width, self.full.height), self.full.bit_depth
         qp = told_qp(self.full, self.settings.codec)
-        return Rebuilder(size, depth, self.enhancers, qp, threads, stop)
+        return Rebuilder(size, depth, self.full.chroma, self.enhancers, qp, threads, stop)
 
     def describe(self) -> dict[str, Any]:
         """What determines the record of a segment, beside its pictures and the models."""

@@ -82,13 +82,14 @@ class Rebuilder(Closing):
         self,
         size: tuple[int, int],
         bit_depth: int,
+        chroma: int,
         enhancers: Enhancers,
         hr_qp: int,
         threads: int,
         stop: threading.Event,
     ) -> None:
         self._stop = stop
-        self._size, self._bit_depth = size, bit_depth
+        self._size, self._bit_depth, self._chroma = size, bit_depth, chroma
         self._enhancers, self._hr_qp, self._threads = enhancers, hr_qp, threads
         self._sessions: dict[tuple[int, int, bool], Session] = {}
 
@@ -111,6 +112,7 @@ class Rebuilder(Closing):
                 *self._size,
                 scale,
                 bit_depth=self._bit_depth,
+                chroma=self._chroma,
                 backend="torchscript",
                 model=self._enhancers.plain if plain else self._enhancers.pairs[scale],
                 threads=self._threads,

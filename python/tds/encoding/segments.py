@@ -58,7 +58,7 @@ class Segment:
     def luma(self, stream: StreamSettings) -> list[Plane]:
         """Of every frame's source. stream: the full-size one."""
         return [
-            planes_in(frame.full, stream.width, stream.height, stream.bit_depth)[0]
+            planes_in(frame.full, stream.width, stream.height, stream.bit_depth, stream.chroma)[0]
             for frame in self.frames
         ]
 

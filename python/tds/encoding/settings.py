@@ -23,7 +23,8 @@ from ..codecs import (
 from ..container.metadata import check_model
 from ..errors import InputError, MissingError
 from ..media.hdr import HDR
-from ..media.pictures import SCENE_CUT
+from ..media.pictures import SCENE_CUT, is_yuv
+from ..media.planar import CHROMAS, chroma_name
 from ..media.sources import VideoSource
 from ..options import EncodeOptions
 from ..plan import Boundaries, Plan, PlanSettings, Role
@@ -36,6 +37,8 @@ EFFORTS = 5
 
 OF_PAIRS = ("group", "boundaries", "scale", "lr_qp_offset")
 """Fields of EncodeSettings that say what Plan.TDS is."""
+
+CHROMA_WORDS = ("auto", "source", *map(str, CHROMAS))
 
 _TEXTS = ("encoder", "preset", "model", "model_sha256", "encoder_path", "encoder_cfg")
 _OPTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
@@ -91,7 +94,8 @@ class EncodeSettings:
     enhancer, a hint in the metadata. encoder_path, encoder_cfg: program and configuration (each
     a file or its folder) of the encoders "vtm" and "hm". strength: of what the model may change
     of the pictures of a plan that asks for it, 0, 0.5 or 1; None: what measures best. effort: how
-    much Plan.AUTO tries, 0 (nothing is measured) to 4.
+    much Plan.AUTO tries, 0 (nothing is measured) to 4. chroma: 420, 422 or 444, as text; "source":
+    what the source has; "auto": that, but 4:2:0 of RGB and where the encoder codes nothing else.
     """
 
     codec: Codec = None  # type: ignore[assignment]  # never after __post_init__
@@ -116,6 +120,7 @@ class EncodeSettings:
     plan: Plan = Plan.AUTO
     strength: float | None = None
     effort: int = 2
+    chroma: str = "auto"
 
     def __post_init__(self) -> None:
         """Enumerations may be given by value ("vvc"). Raises InputError for what cannot be."""
@@ -138,6 +143,9 @@ class EncodeSettings:
                 raise InputError(f"no {name} {value!r}; there are {known}") from None
         for name in ("qp", "lr_qp_offset", "group", "scale", "intra_period", "effort"):
             object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        if str(self.chroma) not in CHROMA_WORDS:
+            raise InputError(f"no chroma {self.chroma!r}; there are {', '.join(CHROMA_WORDS)}")
+        object.__setattr__(self, "chroma", str(self.chroma))
         score = self.scene_cut
         if isinstance(score, bool) or not isinstance(score, Real):
             raise InputError(f"scene_cut is a number, not {score!r}")
@@ -185,6 +193,30 @@ class EncodeSettings:
             return adapter.configured(self.encoder_path, self.encoder_cfg)
         return adapter
 
+    def chroma_of(self, video: VideoSource) -> tuple[int, str]:
+        """(420, 422 or 444, as which to code a video; in a sentence, what is lost by that).
+
+        Raises InputError where the encoder does not code what is asked for."""
+        adapter, own = self.adapter(), video.own_chroma
+        wanted = int(self.chroma) if self.chroma.isdigit() else own
+        if self.chroma == "auto" and not is_yuv(video.pix_fmt):
+            wanted = 420
+        if wanted == 420 or wanted in adapter.chromas(video.bit_depth):
+            return wanted, ""
+        known = [find_adapter(codec.value) for codec in DEFAULT]
+        others = [a.name for a in known if wanted in _chromas(a, video.bit_depth)]
+        way = f"; --encoder {' or '.join(others)} codes it as it is" if others else ""
+        name = chroma_name(wanted)
+        if self.chroma != "auto":
+            raise InputError(
+                f"{adapter.name} codes no {video.bit_depth} bit {name}{way}, and --chroma 420 "
+                "makes 4:2:0 of it"
+            )
+        return 420, (
+            f"{video.path} is {name} and {adapter.name} codes none of {video.bit_depth} bit: it is "
+            f"coded as 4:2:0{way}"
+        )
+
     @property
     def measures(self) -> bool:
         """Whether candidates are measured to choose among them."""
@@ -225,6 +257,7 @@ class EncodeSettings:
             width=width,
             height=height,
             bit_depth=source.bit_depth,
+            chroma=source.chroma,
             rate=source.rate,
             config=self.config,
             qp=self.lr_qp if lr else self.qp,
@@ -239,6 +272,14 @@ class EncodeSettings:
         )
         adapter.check(settings)
         return settings
+
+
+def _chromas(adapter: type[EncoderAdapter], bit_depth: int) -> frozenset[int]:
+    """Of an encoder that may not be there."""
+    try:
+        return adapter.chromas(bit_depth)
+    except MissingError:
+        return frozenset()
 
 
 def make_settings(

@@ -25,7 +25,7 @@ import numpy as np
 
 from ..errors import ExternalError, MissingError
 from ..measuring.psnr import IDENTICAL, psnr
-from ..media.planar import Plane, picture_bytes, pix_fmt_of
+from ..media.planar import Plane, chroma_in, picture_bytes, pix_fmt_of
 from ..media.programs import ffmpeg_version, find_ffmpeg
 from .machines import Tasks
 from .records import Means, Quality
@@ -104,8 +104,9 @@ def compare(
     perceptual: bool = True,
     tasks: Sequence[str] = (),
 ) -> FrameQuality:
-    """Quality of (source, decoded) planes; 4:2:0, all of one size. perceptual: also what FFmpeg's
-    filters work out (SSIM, MS-SSIM, VMAF, XPSNR), else None in their places. tasks: task metrics.
+    """Quality of (source, decoded) planes, all of one size and chroma. perceptual: also what
+    FFmpeg's filters work out (SSIM, MS-SSIM, VMAF, XPSNR), else None in their places. tasks: task
+    metrics.
 
     folder: a scratch folder; both sequences are written there for FFmpeg and removed."""
     out = FrameQuality()
@@ -117,17 +118,18 @@ def compare(
         for values in (out.ssim, out.ms_ssim, out.vmaf, out.xpsnr):
             values += [None] * frames
         return out
-    size = (0, 0)
+    size, chroma = (0, 0), 420
     names = ("source.yuv", "decoded.yuv")
     try:
         with (folder / names[0]).open("wb") as a, (folder / names[1]).open("wb") as b:
             for source, decoded in measured:
-                size = source[0].shape
+                size, chroma = source[0].shape, chroma_in(source)
                 for file, planes in ((a, source), (b, decoded)):
                     file.write(picture_bytes(planes))
         if out.y:
             ms_ssim = ms_ssim and min(size) >= MS_SSIM_SMALLEST
-            _ffmpeg_metrics(out, folder, names, size, bit_depth, rate, threads, ms_ssim)
+            form = pix_fmt_of(bit_depth, chroma)
+            _ffmpeg_metrics(out, folder, names, size, form, rate, threads, ms_ssim)
     finally:
         for name in names:
             (folder / name).unlink(missing_ok=True)
@@ -163,14 +165,14 @@ def _ffmpeg_metrics(
     folder: Path,
     names: tuple[str, str],
     size: tuple[int, int],
-    bit_depth: int,
+    pix_fmt: str,
     rate: Fraction,
     threads: int,
     with_ms: bool,
 ) -> None:
     program = metrics_program()
     height, width = size
-    raw = ["-f", "rawvideo", "-pix_fmt", pix_fmt_of(bit_depth), "-s:v", f"{width}x{height}"]
+    raw = ["-f", "rawvideo", "-pix_fmt", pix_fmt, "-s:v", f"{width}x{height}"]
     raw += ["-framerate", str(Fraction(rate).limit_denominator(100_000))]
     # Relative names in the scratch folder: nothing to escape in the filter's arguments.
     vmaf = f"libvmaf=log_fmt=json:log_path=vmaf.json:n_threads={threads}"

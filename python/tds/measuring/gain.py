@@ -102,13 +102,13 @@ def open_coded(coded: str, settings: EnhanceSettings, before: bool) -> Decoder:
 
 
 def _source_pictures(
-    source: str, raw: RawFormat | None, track: int | None, bit_depth: int
+    source: str, raw: RawFormat | None, track: int | None, bit_depth: int, chroma: int
 ) -> Iterator[list[Plane]]:
     from .measure import source_planes
 
     with VideoSource(source, raw, track) as video:
         depth = video.bit_depth
-    for _, planes in source_planes(source, raw, track):
+    for _, planes in source_planes(source, raw, track, chroma):
         yield at_depth(planes, depth, bit_depth)
 
 
@@ -136,7 +136,7 @@ def measure_gain(
     ):
         paired, total = not after.plain, len(after)
         bits = _bits(coded, after)
-        originals = _source_pictures(source, raw, video_track, after.bit_depth)
+        originals = _source_pictures(source, raw, video_track, after.bit_depth, after.chroma)
         first: int | None = None
         for number, (plain, made) in enumerate(zip(before, after, strict=True)):
             original = next(originals, None)
@@ -260,7 +260,8 @@ def pictures_of(
         open_coded(gain.coded, wanted, before=False) as after,
     ):
         out = []
-        originals = _source_pictures(gain.source, raw, video_track, after.bit_depth)
+        kind = after.bit_depth, after.chroma
+        originals = _source_pictures(gain.source, raw, video_track, *kind)
         read = 0
         for number in sorted(numbers):
             original = next(islice(originals, number - read, None))

@@ -92,11 +92,12 @@ def measure(
     settings = result.settings
 
     def original() -> Iterator[list[Plane]]:
-        return (planes for _, planes in source_planes(source, raw, video_track))
+        return (planes for _, planes in source_planes(source, raw, video_track, chroma))
 
     with tempfile.TemporaryDirectory(prefix="tds-measure-") as temporary:
         folder = anchor_folder or Path(temporary)
         with VideoSource(source, raw, video_track) as video:
+            chroma = video.chroma = settings.chroma_of(video)[0]
             anchor = code_plain(video, settings, result.restarts, folder, progress)
         kept = anchor if anchor_folder is not None else None
         out = Measurement(result.hr.bits, result.lr.bits, anchor.bits(), 0)
@@ -117,10 +118,10 @@ def measure(
 
 
 def source_planes(
-    source: str, raw: RawFormat | None, video_track: int | None = None
+    source: str, raw: RawFormat | None, video_track: int | None = None, chroma: int = 420
 ) -> Iterator[tuple[int, list[Plane]]]:
     """(time, planes) of each source frame as it went to the encoder."""
-    with VideoSource(source, raw, video_track) as video:
+    with VideoSource(source, raw, video_track, chroma=chroma) as video:
         full = video.planar()
         for frame in video:
             picture = full(frame)

@@ -98,10 +98,12 @@ class FilterChain:
         return graph
 
 
-def to_planar(frame: VideoFrame, bit_depth: int, full_range: bool, detect_cuts: bool) -> Filters:
-    """Filters that bring a frame to 8 or 10 bit planar 4:2:0 of the given range, noting scene
-    cuts in each frame's metadata (lavfi.scd.score) on the way."""
-    target = pix_fmt_of(bit_depth)
+def to_planar(
+    frame: VideoFrame, bit_depth: int, full_range: bool, detect_cuts: bool, chroma: int = 420
+) -> Filters:
+    """Filters that bring a frame to 8 or 10 bit planar YCbCr of the given range and chroma, noting
+    scene cuts in each frame's metadata (lavfi.scd.score) on the way."""
+    target = pix_fmt_of(bit_depth, chroma)
     wanted = "pc" if full_range else "tv"
     name = frame.format.name
     said = {1: "tv", 2: "pc"}.get(int(frame.color_range), wanted)

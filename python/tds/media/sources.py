@@ -32,7 +32,7 @@ from .opening import (
 )
 from .pictures import RGB_MATRIX, FilterChain, crop_to_even, display_matrix, is_yuv, to_planar
 from .pipes import PipeReader
-from .planar import most_bits
+from .planar import most_bits, nearest_chroma
 from .times import BestEffort, PictureTimes, Ratio, SourceClock, TimedPackets, exact
 
 MAX_RATE = 1000  # frames a second; the paired file's metadata takes no more
@@ -94,10 +94,10 @@ def parse_rate(text: str) -> Fraction:
 
 
 def check_even(what: str, width: int, height: int) -> None:
-    """4:2:0 with even sizes is what the engine and the paper have."""
+    """Even sizes are what 4:2:0, the engine and the paper have."""
     if width % 2 or height % 2:
         raise InputError(
-            f"{what} is {width}x{height}; 4:2:0 needs an even width and height: crop it first, "
+            f"{what} is {width}x{height}; TDS needs an even width and height: crop it first, "
             f"for example with ffmpeg -vf crop={width // 2 * 2}:{height // 2 * 2}"
         )
 
@@ -111,14 +111,16 @@ class VideoSource(Closing):
     Attributes: container (open; its tags, chapters and other streams), index (of the
     track among all streams), is_pair (the file is a TDS pair), width, height (luma samples),
     bit_depth (8 or 10: deeper sources are coded at 10), pix_fmt (of the first pictures),
-    rate (nominal, frames a second), time_base (of the frames' times; never finer than
-    10^-7 s), colors, hdr, sample_aspect_ratio, frames (an estimate, 0 when not known).
+    own_chroma (420, 422 or 444, into which its chroma goes whole), chroma (as which ``planar``
+    gives its pictures; may be set), rate (nominal, frames a second), time_base (of the frames'
+    times; never finer than 10^-7 s), colors, hdr, sample_aspect_ratio, frames (an estimate, 0
+    when not known).
     Known once frames were read: display_matrix (media.pictures.display_matrix), and what
     ``clock`` needs to know. Known once all were: notices, sentences about what is wrong with
     the file.
 
-    lenient: odd sizes lose their last column or row, and what does not decode is passed over
-    with a notice. pipe: reads the file, where it is a pipe.
+    chroma: None: own_chroma. lenient: odd sizes lose their last column or row, and what does not
+    decode is passed over with a notice. pipe: reads the file, where it is a pipe.
 
     Raises InputError for a file that ends before its own index says.
     """
@@ -129,6 +131,7 @@ class VideoSource(Closing):
         raw: RawFormat | None = None,
         track: int | None = None,
         *,
+        chroma: int | None = 420,
         lenient: bool = False,
         pipe: PipeReader | None = None,
     ) -> None:
@@ -147,6 +150,7 @@ class VideoSource(Closing):
         except BaseException:
             self.close()
             raise
+        self.chroma = chroma if chroma is not None else self.own_chroma
 
     def _open_stream(self, track: int | None) -> None:
         path = self.path
@@ -164,6 +168,7 @@ class VideoSource(Closing):
         check_even(path, self.width, self.height)
         self.pix_fmt = context.pix_fmt or "yuv420p"
         self.bit_depth = 8 if most_bits(self.pix_fmt) <= 8 else 10
+        self.own_chroma = nearest_chroma(self.pix_fmt)
         self.rate = self._rate()
         own = exact(self._stream.time_base or 1 / self.rate)
         # MP4 counts in 32 bits, also the sixteenths of a frame that decoding times need.
@@ -400,7 +405,9 @@ class VideoSource(Closing):
         full_range = self.colors.range == "pc"
         even = crop_to_even(*self._coded)
         return FilterChain(
-            lambda frame: even + to_planar(frame, self.bit_depth, full_range, detect_cuts),
+            lambda frame: (
+                even + to_planar(frame, self.bit_depth, full_range, detect_cuts, self.chroma)
+            ),
             self.time_base,
         )
 
