@@ -377,6 +377,22 @@ static void release_frame(void *owner)
     av_frame_free(&frame);
 }
 
+static tds_chroma chroma_of(enum AVPixelFormat format)
+{
+    switch (format) {
+    case AV_PIX_FMT_YUV422P:
+    case AV_PIX_FMT_YUVJ422P:
+    case AV_PIX_FMT_YUV422P10LE:
+        return TDS_CHROMA_422;
+    case AV_PIX_FMT_YUV444P:
+    case AV_PIX_FMT_YUVJ444P:
+    case AV_PIX_FMT_YUV444P10LE:
+        return TDS_CHROMA_444;
+    default:
+        return TDS_CHROMA_420;
+    }
+}
+
 static void describe_picture(const TDSEnhanceContext *s, tds_picture *picture,
                              const AVFrame *frame, enum AVPixelFormat sw_format)
 {
@@ -390,6 +406,7 @@ static void describe_picture(const TDSEnhanceContext *s, tds_picture *picture,
     picture->height    = frame->height;
     picture->bit_depth = s->bit_depth;
     picture->layout    = semiplanar ? TDS_LAYOUT_SEMIPLANAR : TDS_LAYOUT_PLANAR;
+    picture->chroma    = chroma_of(sw_format);
     if (is_cuda(s)) {
 #if CONFIG_CUDA
         picture->memory       = TDS_MEMORY_CUDA;
@@ -1282,6 +1299,7 @@ static av_cold int open_engine(AVFilterContext *ctx, const char *backend,
     settings.height           = hr->h;
     settings.scale            = s->scale;
     settings.bit_depth        = s->bit_depth;
+    settings.chroma           = chroma_of(sw_format);
     settings.backend          = backend;
     settings.kind             = s->pad_of[TDS_LR] < 0 ? TDS_KIND_PLAIN : TDS_KIND_PAIR;
     settings.model            = choice ? choice->path : NULL;
@@ -1448,17 +1466,27 @@ static av_cold int config_output(AVFilterLink *outlink)
         if (ret < 0)
             return ret;
     }
+    s->bit_depth = 0;
     switch (sw_format) {
     case AV_PIX_FMT_YUV420P:
     case AV_PIX_FMT_YUVJ420P:
     case AV_PIX_FMT_NV12:
+    case AV_PIX_FMT_YUV422P:
+    case AV_PIX_FMT_YUVJ422P:
+    case AV_PIX_FMT_YUV444P:
+    case AV_PIX_FMT_YUVJ444P:
         s->bit_depth = 8;
         break;
     case AV_PIX_FMT_YUV420P10LE:
     case AV_PIX_FMT_P010LE:
+    case AV_PIX_FMT_YUV422P10LE:
+    case AV_PIX_FMT_YUV444P10LE:
         s->bit_depth = 10;
         break;
     default:
+        break;
+    }
+    if (!s->bit_depth || (is_cuda(s) && chroma_of(sw_format) != TDS_CHROMA_420)) {
         av_log(ctx, AV_LOG_ERROR, "CUDA frames of %s are not supported; yuv420p, nv12 and p010 "
                "are.\n", av_get_pix_fmt_name(sw_format));
         return AVERROR(EINVAL);
@@ -1498,18 +1526,46 @@ static av_cold int config_output(AVFilterLink *outlink)
     return 0;
 }
 
+/* Whether a format is among those in a list. */
+static int has_format(const AVFilterFormats *list, enum AVPixelFormat format)
+{
+    for (unsigned i = 0; i < list->nb_formats; i++)
+        if (list->formats[i] == format)
+            return 1;
+    return 0;
+}
+
 static int query_formats(const AVFilterContext *ctx, AVFilterFormatsConfig **cfg_in,
                          AVFilterFormatsConfig **cfg_out)
 {
-    static const enum AVPixelFormat formats[] = {
+    static const enum AVPixelFormat more[] = {
+        AV_PIX_FMT_YUV422P, AV_PIX_FMT_YUVJ422P, AV_PIX_FMT_YUV422P10LE,
+        AV_PIX_FMT_YUV444P, AV_PIX_FMT_YUVJ444P, AV_PIX_FMT_YUV444P10LE,
+    };
+    enum AVPixelFormat formats[7 + FF_ARRAY_ELEMS(more)] = {
         AV_PIX_FMT_YUV420P, AV_PIX_FMT_YUVJ420P, AV_PIX_FMT_NV12,
         AV_PIX_FMT_YUV420P10LE, AV_PIX_FMT_P010LE,
         AV_PIX_FMT_CUDA,
-        AV_PIX_FMT_NONE
     };
+    unsigned count = 6;
     AVFilterFormats *spaces = ff_all_color_spaces();
     AVFilterFormats *ranges = ff_all_color_ranges();
     int ret;
+
+    /* Of 4:2:2 and 4:4:4 only what all inputs have: an output that wants such a format must not
+     * have 4:2:0 converted to it before the model sees it. */
+    for (unsigned i = 0; i < ctx->nb_inputs; i++)
+        if (!ctx->inputs[i]->incfg.formats)
+            return AVERROR(EAGAIN);
+    for (unsigned f = 0; f < FF_ARRAY_ELEMS(more); f++) {
+        unsigned i = 0;
+
+        while (i < ctx->nb_inputs && has_format(ctx->inputs[i]->incfg.formats, more[f]))
+            i++;
+        if (i == ctx->nb_inputs)
+            formats[count++] = more[f];
+    }
+    formats[count] = AV_PIX_FMT_NONE;
 
     /* One sample format everywhere. Colour tags are carried, never converted: an LR stream whose
      * tags got lost must not be taken for one in another colour space. */
