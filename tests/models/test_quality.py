@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from scenes import scene
 
 from tds.errors import InputError
 from tds.evaluation.complexity import count_family
-from tds.models.build import build
+from tds.models.build import build, settings
 from tds.models.export import export, script, window_example
 from tds.models.family import FamilyEnhancer
 from tds.models.quality import BOUNDARIES, QualityEnhancer
@@ -304,6 +305,22 @@ def test_shipped_configurations_have_their_motion_and_two_stages(name):
     assert any(n.startswith("pcd.") for n in one) and not any(n.startswith("pcd.") for n in two)
     assert any("mta.attentions" in n for n in two) and not any("mta.attentions" in n for n in one)
     assert all(any(n.startswith(p) for n in two) for p in ("fusion.psa.", "iqem."))
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_the_configuration_without_mtsa_differs_in_nothing_else(k):
+    folder = TREE / "configs" / "training"
+    whole, without = (load_config(folder / f"{n}-k{k}.yaml") for n in ("quality", "quality-tsa"))
+    one, other = settings(whole.network), settings(without.network)
+    assert other == {**one, "aggregation": "tsa"} and whole.init == without.init
+    for name in ("data", "samples", "optimizer", "loss", "validation"):
+        assert getattr(whole, name) == getattr(without, name)
+    with torch.device("meta"):
+        net = build(without.network)
+    for a, b in zip(whole.stages, without.stages, strict=True):
+        assert dataclasses.replace(a, freeze=b.freeze) == b
+        assert b.freeze == [p for p in a.freeze if "mta" not in p]
+        assert freeze(net, b, 0.9)
 
 
 def test_stopped_and_resumed_gives_the_same_weights(pair_set, tmp_path):
