@@ -60,6 +60,18 @@ def soak(record: dict[str, Any]) -> str:
     return rows(["door", "seconds", "pictures", "MB early", "MB late", "sound apart"], body)
 
 
+def live(record: dict[str, Any]) -> str:
+    run = record["live"]
+    body = [
+        [door.removeprefix("live "), run["seconds"], result["pictures"], result["missing"],
+         *result["memory_mb"], f"{result['apart']:g} s" if "apart" in result else "no sound",
+         f"{max(result['late_ms'])} ms", f"{result['late_most_ms']} ms"]
+        for door, result in run.items() if isinstance(result, dict)
+    ]  # fmt: skip
+    head = ["door", "seconds", "pictures", "missing", "MB early", "MB late", "sound apart"]
+    return rows([*head, "late, mostly", "late, 99 of 100"], body)
+
+
 def faults(record: dict[str, Any]) -> str:
     body = [
         [name, f"`{entry['by']}`", "yes" if entry["caught"] else "NO", entry["seconds"]]
@@ -68,7 +80,7 @@ def faults(record: dict[str, Any]) -> str:
     return rows(["fault", "by", "caught", "seconds, with building"], body)
 
 
-TABLES = {f.__name__: f for f in (fuzz, torture, hardship, soak, faults)}
+TABLES = {f.__name__: f for f in (fuzz, torture, hardship, soak, live, faults)}
 
 
 def page() -> str:

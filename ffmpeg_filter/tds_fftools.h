@@ -67,7 +67,10 @@ static inline void tds_drop_tag(const OutputFile *of, AVDictionary **metadata)
 #include <string.h>
 
 #include "libavfilter/avfilter.h"
+#include "libavformat/avio.h"
 #include "libavutil/avstring.h"
+#include "libavutil/base64.h"
+#include "libavutil/bprint.h"
 #include "libavutil/log.h"
 #include "libavutil/mathematics.h"
 #include "libavutil/mem.h"
@@ -173,6 +176,39 @@ static int tds_refuses(const InputFilter *ifilter, const InputStream *ist)
     return *tds_hint(ifilter) && (ist->st->disposition & AV_DISPOSITION_ATTACHED_PIC);
 }
 
+/* The tag in an HLS or DASH manifest, which FFmpeg's demuxers pass over (docs/streaming.md): base64
+ * in an attribute. NULL: there is none. */
+static char *tds_manifest_tag(const AVFormatContext *file)
+{
+    static const char *const marks[] = { "DATA-ID=\"tds\",VALUE=\"",
+                                         "schemeIdUri=\"urn:tds:tag\" value=\"" };
+    AVIOContext *manifest = NULL;
+    AVBPrint text;
+    char *tag = NULL;
+
+    if ((strcmp(file->iformat->name, "hls") && strcmp(file->iformat->name, "dash")) ||
+        avio_open2(&manifest, file->url, AVIO_FLAG_READ, &file->interrupt_callback, NULL) < 0)
+        return NULL;
+    av_bprint_init(&text, 0, 1 << 26);
+    avio_read_to_bprint(manifest, &text, 1 << 25);
+    avio_closep(&manifest);
+    for (size_t i = 0; i < FF_ARRAY_ELEMS(marks) && !tag; i++) {
+        char *begin = strstr(text.str, marks[i]);
+        size_t size;
+
+        if (!begin)
+            continue;
+        begin += strlen(marks[i]);
+        size = strcspn(begin, "\"");
+        begin[size] = 0;
+        tag = av_mallocz(AV_BASE64_DECODE_SIZE(size) + 1);
+        if (tag && av_base64_decode((uint8_t *)tag, begin, AV_BASE64_DECODE_SIZE(size)) < 0)
+            av_freep(&tag);
+    }
+    av_bprint_finalize(&text, NULL);
+    return tag;
+}
+
 /* What is known about a stream's file, for tds_tell(): microseconds that are added to its times,
  * the first one, how long it is, and its tag. NULL: out of memory. */
 static char *tds_known(const InputStream *ist)
@@ -180,13 +216,17 @@ static char *tds_known(const InputStream *ist)
     const AVFormatContext *file  = ist->file->ctx;
     const AVDictionaryEntry *tag = av_dict_get(file->metadata, "tds", NULL, 0);
     const AVStream *st           = ist->st;
+    char *told     = tag ? NULL : tds_manifest_tag(file);
+    char *known;
     int64_t first  = st->start_time == AV_NOPTS_VALUE ? file->start_time :
                      av_rescale_q(st->start_time, st->time_base, AV_TIME_BASE_Q);
     int64_t length = st->duration == AV_NOPTS_VALUE ? file->duration :
                      av_rescale_q(st->duration, st->time_base, AV_TIME_BASE_Q);
 
-    return av_asprintf("%"PRId64" %"PRId64" %"PRId64" %s", ist->file->ts_offset, first, length,
-                       tag ? tag->value : "");
+    known = av_asprintf("%"PRId64" %"PRId64" %"PRId64" %s", ist->file->ts_offset, first, length,
+                        tag ? tag->value : told ? told : "");
+    av_free(told);
+    return known;
 }
 
 /* The tds_enhance, and its input, that an input's frames get to by way of filters that have no

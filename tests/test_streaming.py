@@ -30,12 +30,28 @@ class Handler(SimpleHTTPRequestHandler):
 
     stuck: str = ""
     free = threading.Event()
+    begun = 0.0
+    """When the playlists of media began to be written, a segment a second; 0: they are whole."""
 
     def do_GET(self) -> None:
         if self.stuck and self.stuck in self.path:
             self.free.wait(60)
+        if self.begun and self.path.endswith(("hr.m3u8", "lr.m3u8")):
+            self._so_far()
+            return
         with contextlib.suppress(ConnectionError):  # the reader has left
             super().do_GET()
+
+    def _so_far(self) -> None:
+        text = Path(self.translate_path(self.path)).read_text().replace(":VOD", ":EVENT")
+        segments = re.findall(r"#EXTINF.*\n.*\n", text)
+        there = segments[: 1 + int(time.monotonic() - self.begun)]
+        end = "#EXT-X-ENDLIST\n" if len(there) == len(segments) else ""
+        data = (text.partition("#EXTINF")[0] + "".join(there) + end).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -58,7 +74,7 @@ def serve() -> Iterator[Callable[[Path], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
-    Handler.stuck = ""
+    Handler.stuck, Handler.begun = "", 0.0
     Handler.free.clear()
 
 
@@ -202,6 +218,25 @@ def test_sound_comes_along_out_of_a_playlist(
         assert sound.duration is not None
         assert sound.time_base is not None
         assert abs(sound.duration * sound.time_base - 1) < 0.05
+
+
+def test_a_playlist_that_is_still_written_is_followed_to_its_end(
+    web: Path, serve: Callable[[Path], str]
+) -> None:
+    address = f"{serve(web)}/master.m3u8"
+    Handler.begun = time.monotonic()
+    assert shown(address) == shown(web / "master.m3u8")
+
+
+def test_one_that_is_no_longer_written_is_waited_for_so_long(web: Path, tmp_path: Path) -> None:
+    left = shutil.copytree(web, tmp_path / "left")
+    for name in ("hr.m3u8", "lr.m3u8"):
+        text = (left / name).read_text()
+        (left / name).write_text(text.replace("#EXT-X-ENDLIST\n", ""))
+    with tds.decode(left / "master.m3u8", backend="bicubic", timeout=3) as pictures:
+        assert sum(1 for _ in pictures) == 25
+        assert any("nothing came from there for 3 s" in notice for notice in pictures.notices)
+    tds.media.opening.wait_at_most(30)
 
 
 def test_what_is_in_it_is_told_by_info(web: Path) -> None:

@@ -335,7 +335,9 @@ def finish(results: dict[str, dict[str, Any]], arguments: argparse.Namespace, le
     if arguments.record:
         record = json.loads(arguments.record.read_text()) if arguments.record.is_file() else {}
         kind = "live" if arguments.live else "soak"
-        record[kind] = {"seconds": arguments.seconds, "speed": arguments.speed, **results}
+        record[kind] = {"seconds": arguments.seconds, **results}
+        if not arguments.live:
+            record[kind]["speed"] = arguments.speed
         arguments.record.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     return 1 if faults else 0
 

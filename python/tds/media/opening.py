@@ -195,10 +195,15 @@ def _open(
         format=format_name,
         options=dict(options or {}),
         buffer_size=1 << 18,
-        timeout=_waits if isinstance(named, str) and "://" in named else None,
+        timeout=_waits if is_waited_for(named, format_name) else None,
         **_TAGS,
     )
     return container
+
+
+def is_waited_for(name: object, format_name: str | None) -> bool:
+    """Whether what comes next may be as late as whoever sends it wants."""
+    return isinstance(name, str) and ("://" in name or format_name == "hls")
 
 
 _waits: float = 30.0
@@ -283,10 +288,11 @@ def packets_of(
         for other in set(container.streams) - set(wanted):
             other.discard = Discard.all
     begun = time.monotonic()
+    waited = is_waited_for(container.name, container.format.name)
     try:
         for packet in container.demux(*([] if streams is None else [streams])):
             # FFmpeg's HLS takes a server that it no longer waits for as the end.
-            if not packet.size and "://" in container.name and time.monotonic() - begun > _waits:
+            if waited and not packet.size and time.monotonic() - begun > _waits:
                 raise InputError(_too_slow(container.name))
             yield packet
             begun = time.monotonic()
