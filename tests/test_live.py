@@ -7,9 +7,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -160,10 +163,15 @@ def test_a_sender_that_stops_within_a_picture_is_the_end(
     assert 30 <= len(tools.times(out)) <= 45
 
 
-def test_the_command_of_the_page_is_shown_as_it_sends(folder: Path, whole: Seen) -> None:
+def quiet() -> str:
+    """An address at which nothing is sent yet."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
-        address = f"udp://127.0.0.1:{probe.getsockname()[1]}"
+        return f"udp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_the_command_of_the_page_is_shown_as_it_sends(folder: Path, whole: Seen) -> None:
+    address = quiet()
     command = ADDRESS.sub(address, SEND).replace(" -i in.mp4", " -stream_loop -1 -i in.mp4")
     words = [tools.FFMPEG, *shlex.split(command.replace("\\\n", " "))[1:]]
     with subprocess.Popen(
@@ -187,9 +195,24 @@ def test_the_command_of_the_page_is_shown_as_it_sends(folder: Path, whole: Seen)
 
 def test_silence_is_the_end_after_so_long(stream: Path) -> None:
     said = tools.tds(
-        "decode", "udp://127.0.0.1:9", "-", "--timeout", 1, "--backend", "bicubic", status=1
+        "decode", quiet(), "-", "--timeout", 1, "--backend", "bicubic", status=1
     ).stderr
     assert "nothing came from there for 1 s" in said
+
+
+@pytest.mark.parametrize("where", ["", "-"])
+def test_waiting_for_a_sender_is_ended_by_ctrl_c(where: str) -> None:
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "tds", "decode", where or quiet(), "-", "-q"],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, preexec_fn=tools.interruptible,
+    )  # fmt: skip
+    try:
+        time.sleep(3)
+        assert waiting.poll() is None
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(10) in (130, -signal.SIGINT)
+    finally:
+        waiting.kill()
 
 
 def test_a_stream_of_one_video_is_refused(city: Path) -> None:

@@ -86,8 +86,12 @@ def whole_folder(
         beside.chmod(0o777 & ~_umask())
         yield beside
         if target.exists():
-            shutil.rmtree(target)
-        os.replace(beside, target)
+            before = beside.with_name(f"{beside.name}.before")
+            os.replace(target, before)
+            os.replace(beside, target)
+            shutil.rmtree(before)
+        else:
+            os.replace(beside, target)
         beside = None
     except OSError as e:
         if e.errno in _SPACE:

@@ -26,7 +26,7 @@ from .container.times import common_unit, ratio, rescale
 from .errors import ExternalError, InputError
 from .media.decoding import bit_depth, in_process
 from .media.opening import is_live_playlist, is_read_once, open_container, packets_of
-from .media.pipes import Interrupted, PipeReader, is_pipe
+from .media.pipes import PipeReader, is_pipe
 from .media.sources import color_tags
 from .media.times import AHEAD, BACK, exact
 from .pair import Pair, Planned
@@ -60,17 +60,34 @@ class LivePair(Closing):
     def __init__(self, path: str) -> None:
         self.path = path
         self._pipe = PipeReader(path) if is_pipe(path) else None
-        self._container = open_container(path, options=_OPTIONS, pipe=self._pipe)
         self._ended = threading.Event()
         self._said: list[str] = []
+        # FFmpeg waits where no signal ends it; here the thread that is to have them does not.
+        opened: queue.Queue[BaseException | None] = queue.Queue()
+        threading.Thread(target=self._open, args=(opened,), name="open", daemon=True).start()
         try:
-            self._open()
+            fault = opened.get()
         except BaseException:
-            self._container.close()
+            self.interrupt()
             raise
+        if fault is not None:
+            raise fault
         self._thread = threading.Thread(target=self._read, name="read", daemon=True)
 
-    def _open(self) -> None:
+    def _open(self, opened: queue.Queue[BaseException | None]) -> None:
+        try:
+            self._container = open_container(self.path, options=_OPTIONS, pipe=self._pipe)
+            try:
+                self._begin()
+            except BaseException:
+                self._container.close()
+                raise
+        except BaseException as e:
+            opened.put(e)
+        else:
+            opened.put(None)
+
+    def _begin(self) -> None:
         path, container = self.path, self._container
         text = container_tag(container)
         self.tag = read_tag(text, path) if text else None
@@ -121,8 +138,6 @@ class LivePair(Closing):
         """Reads a packet; False at the end."""
         try:
             packet = next(self._packets, None)
-        except Interrupted as e:
-            raise e.pending from None
         except InputError as e:
             if self._ended.is_set():
                 return self._end()
