@@ -61,15 +61,12 @@ class _Coded:
 
     times: list[Fraction] = field(default_factory=list)
     keys: list[bool] = field(default_factory=list)
-    end: Fraction = Fraction(0)
 
     def add(self, packet: Packet[Any], where: str) -> None:
         if packet.pts is None:
             raise InputError(f"{where}: a packet of it has no time, so it cannot be cut")
-        base = exact(packet.time_base)
-        self.times.append(packet.pts * base)
+        self.times.append(packet.pts * exact(packet.time_base))
         self.keys.append(packet.is_keyframe)
-        self.end = max(self.end, (packet.pts + (packet.duration or 0)) * base)
 
     def closed(self) -> dict[Fraction, int]:
         """Packets at which the track can be cut: random-access pictures that are shown after all

@@ -218,12 +218,19 @@ def wait_at_most(seconds: float) -> None:
     _waits = float(seconds)
 
 
+_LONGEST_MANIFEST = 32_000_000  # bytes
+
+
 def read_manifest(path: str) -> str:
     """The text of a playlist or a DASH manifest, from a file or an address.
 
-    Raises FFmpegError or OSError."""
+    Raises FFmpegError, OSError, or InputError for what is far longer than any."""
+    data = bytearray()
     with _open(ffmpeg_name(path), "data") as container:
-        data = b"".join(bytes(packet) for packet in container.demux() if packet.size)
+        for packet in container.demux():
+            data += bytes(packet) if packet.size else b""
+            if len(data) > _LONGEST_MANIFEST:
+                raise InputError(f"{path} has more than 32 MB, and no manifest has; check its name")
     return data.decode(errors="replace")
 
 
