@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -371,6 +372,21 @@ def test_killed_and_resumed_gives_the_same_weights(configuration, tmp_path):
     train(path, tmp_path / "killed")
     whole, again = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
     assert [k for k in whole if not torch.equal(whole[k], again[k])] == []
+
+
+def test_a_signal_ends_training_with_a_checkpoint_and_its_own_status(configuration, tmp_path):
+    """Not with 0: what comes next in a script would take half-trained weights for whole ones."""
+    path = configuration(stages=[{"steps": 100000}], log={"every": 1, "tensorboard": False})
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "tds", "train", str(path), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = iter(process.stdout.readline, "")
+    assert any(" 2/100000 " in line for line in said)
+    process.terminate()
+    rest = "".join(said)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert "the same command goes on from here" in rest and "tds: ended by SIGTERM" in rest
+    assert (out / "checkpoint.pt").is_file() and "Traceback" not in rest
 
 
 def test_cached_alignment_trains_and_resumes_exactly(configuration, tmp_path, data_set):

@@ -390,6 +390,26 @@ def test_a_decoder_killed_from_outside_is_named(
     nothing_left(pair)
 
 
+def test_ctrl_c_while_a_decoder_is_being_started_leaves_none_running(
+    make_pair: MakePair, nothing_left: NothingLeft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the program runs already, and who started it has not been told of it."""
+    real, started = subprocess.Popen, []
+
+    class Interrupted(real):  # type: ignore[valid-type,misc]
+        def __init__(self, *words: object, **options: object) -> None:
+            super().__init__(*words, **options)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    pair = make_pair(frames=9)
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        postdec(str(pair.hr), str(pair.lr), settings(pair, "sh -c 'exec sleep 600' {input}"))
+    assert len(started) == 1 and not Path(f"/proc/{started[0]}").exists()
+    nothing_left(pair)
+
+
 def test_a_decoder_stopped_by_sigstop_counts_as_hanging(
     pusher: str, make_pair: MakePair, nothing_left: NothingLeft
 ) -> None:

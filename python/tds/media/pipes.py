@@ -44,14 +44,17 @@ class Interrupted(Exception):
 class PipeReader(io.RawIOBase):
     """Bytes of a FIFO or of standard input, as a file for PyAV.
 
-    ``interrupt``, from any thread, ends a read that waits: it and all later ones raise
-    InputError. What a signal's handler raises while reading waits comes as Interrupted.
+    ``interrupt``, from any thread, ends a read that waits: it, or the next one, raises InputError,
+    and then there is nothing more to read. (FFmpeg tries again before PyAV hands an exception on,
+    and a second one would be printed with its traceback.) What a signal's handler raises while
+    reading waits comes as Interrupted.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
         self._ended = threading.Event()
+        self._said = False
         self._fd = (
             os.dup(0)
             if path == STANDARD_INPUT
@@ -77,6 +80,9 @@ class PipeReader(io.RawIOBase):
             raise
         except BaseException as e:
             raise Interrupted(e) from None
+        if self._said:
+            return 0
+        self._said = True
         raise InputError(f"{self._path}: reading it was ended")
 
     def interrupt(self) -> None:

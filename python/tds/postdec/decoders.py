@@ -13,11 +13,13 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, MissingError
 from ..plan import Role
@@ -146,6 +148,25 @@ def _find_ffmpeg(vvc: bool) -> str:
             "imageio-ffmpeg, set TDS_FFMPEG, or name one with --decoder-path"
         )
     return program
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """What Python does on Ctrl-C, SIGTERM and SIGHUP waits until the end of the block, where this
+    is the main thread: a program that was started just then would be known to nobody."""
+    came: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if callable(signal.getsignal(number)):
+                before[number] = signal.signal(number, lambda n, frame: came.append(n))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 class DecoderProcess:

@@ -18,7 +18,7 @@ from ..pair import QUEUED_PICTURES, Item, Pair
 from ..plan import Role
 from ..two_files import RegularPlan, by_plan, by_sidecar
 from .bitstreams import Seen, look
-from .decoders import DecoderProcess, Listener, Start, start_of
+from .decoders import DecoderProcess, Listener, Start, signals_held, start_of
 from .streams import Format, Picture, PictureStream, Stopped, StreamEnded
 
 # Decoded pictures that wait, per stream: a decoder in random access gives a
@@ -251,10 +251,11 @@ class _Decoders:
             format = formats[role]
             depth = format.bit_depth if format is not None else 8
             name = f"the {self._of(role)}decoder"
-            process = DecoderProcess(start, role, str(Path(path).resolve()), name, depth)
-            self._processes.append(process)
-            expects = role if start.channel == "socket" else None
-            self._add(role, process.fd, process.name, format, expects, process)
+            with signals_held():
+                process = DecoderProcess(start, role, str(Path(path).resolve()), name, depth)
+                self._processes.append(process)
+                expects = role if start.channel == "socket" else None
+                self._add(role, process.fd, process.name, format, expects, process)
 
     def _accept(self, path: str) -> None:
         timeout = self._settings.timeout

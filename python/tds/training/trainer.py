@@ -230,7 +230,7 @@ class Trainer:
         self.stage_began = 0.0
         self.optimizer = self._optimizer()
         self.scaler = torch.amp.GradScaler(self.device, enabled=o.amp == "float16" and cuda)
-        self._stop = False
+        self._stop = 0
 
     def _check_windows(self) -> None:
         c = self.config
@@ -440,7 +440,8 @@ class Trainer:
     def run(self, stop_after: int | None = None) -> None:
         """Trains to the end of the last stage, or ``stop_after`` steps in all.
 
-        SIGINT and SIGTERM end it after the step at hand, with a checkpoint.
+        SIGINT and SIGTERM end it after the step at hand, with a checkpoint, and then do what they
+        did before: a run that is not done does not look as if it were.
         """
         self.out.mkdir(parents=True, exist_ok=True)
         resumed = self.resume()
@@ -466,6 +467,8 @@ class Trainer:
                 signal.signal(number, handler)
         if self.world > 1:
             dist.barrier()  # not after an error: the others are not on their way here
+        if self._stop and self.stage < len(self.config.stages):
+            signal.raise_signal(self._stop)
 
     def _beginning(self) -> str:
         """Where a new run starts from, in words."""
@@ -479,7 +482,7 @@ class Trainer:
         )
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self._stop = True
+        self._stop = number
 
     def _loop(
         self,
@@ -568,7 +571,7 @@ class Trainer:
             self._say(f"stopped at step {self.step}; the same command goes on from here")
 
     def _ended(self, stop_after: int | None) -> bool:
-        stop = self._stop or (stop_after is not None and self.step >= stop_after)
+        stop = bool(self._stop) or (stop_after is not None and self.step >= stop_after)
         if self.world > 1:
             flag = torch.tensor([float(stop)], device=self.place)
             dist.all_reduce(flag, dist.ReduceOp.MAX)
