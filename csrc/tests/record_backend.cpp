@@ -89,6 +89,20 @@ void fill(const tds_picture &out, int value) {
     }
 }
 
+// Chroma that is 10 more than the target's first sample; of planar pictures of 8 bits.
+void more_chroma(const tds_picture &target, const tds_picture &out) {
+    if (out.layout != TDS_LAYOUT_PLANAR || out.bit_depth != 8) {
+        return;
+    }
+    for (int plane = 1; plane < 3; plane++) {
+        const int value = *static_cast<const uint8_t *>(target.data[plane]) + 10;
+        for (int32_t y = 0; y < out.height / 2; y++) {
+            std::memset(static_cast<uint8_t *>(out.data[plane]) + y * out.stride[plane], value,
+                        static_cast<size_t>(out.width / 2));
+        }
+    }
+}
+
 tds_result enhance(void *instance, const tds_backend_job *jobs, int32_t count,
                    tds_backend_error *error) {
     if (record.failures > 0) {
@@ -106,6 +120,7 @@ tds_result enhance(void *instance, const tds_backend_job *jobs, int32_t count,
             record.side.emplace_back(std::begin(row), std::end(row));
         }
         fill(*job.out, *static_cast<const uint8_t *>(job.target->data[0]));
+        more_chroma(*job.target, *job.out);
         if (job.keep) {
             record.handles++;
             *job.keep = new Handle{job.target->pts};

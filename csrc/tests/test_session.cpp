@@ -803,6 +803,65 @@ TEST("any plain stream or pair of contract 2, any caller: each time once, in ord
     }
 }
 
+TEST("4:2:2 and 4:4:4: models see the mean of chroma, what they add to it is added to all of it") {
+    for (const tds_chroma chroma : {TDS_CHROMA_422, TDS_CHROMA_444}) {
+        const auto setting = [&](tds_settings &s) { s.chroma = chroma; };
+        Session session = recording_2(kPlain, kLow, setting);
+        const int across = chroma == TDS_CHROMA_444 ? 0 : 1;
+        const auto send = [&](tds_role role, int64_t pts) {
+            const int32_t size = role == TDS_HR ? 32 : 16;
+            std::vector<uint8_t> samples(static_cast<size_t>(3 * size * size), 70);
+            tds_picture p;
+            tds_picture_init(&p);
+            p.width = p.height = size;
+            p.chroma = chroma;
+            p.pts = pts;
+            for (int plane = 0; plane < 3; plane++) {
+                p.data[plane] = samples.data() + plane * size * size;
+                p.stride[plane] = size;
+            }
+            // Rows by turns 96 and 104, whose mean is 100.
+            for (int32_t y = size; y < 3 * size; y++) {
+                std::memset(samples.data() + y * size, y % 2 ? 104 : 96,
+                            static_cast<size_t>(size >> across));
+            }
+            return tds_session_send(session.get(), role, &p);
+        };
+        CHECK_EQ(send(TDS_HR, 0), TDS_OK);
+        CHECK_EQ(send(TDS_LR, 1), TDS_OK);
+        CHECK_EQ(send(TDS_HR, 2), TDS_OK);
+        for (const tds_role role : {TDS_HR, TDS_LR}) {
+            CHECK_EQ(tds_session_send(session.get(), role, nullptr), TDS_OK);
+        }
+        for (int64_t pts = 0; pts < 3; pts++) {
+            tds_picture p;
+            CHECK_EQ(tds_session_receive(session.get(), &p), TDS_OK);
+            CHECK_EQ(p.chroma, chroma);
+            const bool refined = pts != 1;
+            CHECK_EQ(p.status, refined ? TDS_STATUS_REFINED : TDS_STATUS_ENHANCED);
+            for (int plane = 1; plane < 3; plane++) {
+                int sum = 0;
+                for (int32_t y = 0; y < 32; y++) {
+                    const auto *row =
+                        static_cast<const uint8_t *>(p.data[plane]) + y * p.stride[plane];
+                    for (int32_t x = 0; x < 32 >> across; x++) {
+                        sum += row[x];
+                        CHECK(!refined || row[x] == (y % 2 ? 114 : 106));
+                    }
+                }
+                CHECK_EQ(sum / (32 * (32 >> across)), 110);
+            }
+            tds_picture_release(&p);
+        }
+        Samples other(32, 32, 8, 70);
+        const tds_picture p = other.picture(3);
+        Session plain = recording_2(kPlain, "", setting);
+        CHECK_EQ(tds_session_send(plain.get(), TDS_HR, &p), TDS_ERROR_INVALID);
+        CHECK(std::string(tds_last_error()).find("of 4:2:0: this session takes 4:") !=
+              std::string::npos);
+    }
+}
+
 TEST("sessions that cannot be: one sentence that says which model would do") {
     const std::string full = model_file_2("k1.pt", 1, R"("-1")");
     const std::string low = model_file_2("k2.pt", 2, R"("-1")");
