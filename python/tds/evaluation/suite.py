@@ -132,9 +132,9 @@ def evaluation_of(path: Path, part: Part, profile: Profile, clips: list[Path] | 
 
 @plain_dataclass
 class Ready:
-    """A part that can be run. left_out: clips that are too short for its groups."""
+    """A part (``table``) that can be run. left_out: clips that are too short for its groups."""
 
-    part: Part
+    table: Part
     evaluation: Evaluation
     clips: list[Clip]
     enhancers: list[Enhancer]
@@ -251,7 +251,7 @@ def run_suite(
     }
     page = out / "paper.md"
     for ready in parts:
-        part = ready.part.name
+        part = ready.table.name
         for clip in ready.left_out:
             say(f"{part}: left out: {clip}")
         row: dict[str, Any] = {"left_out": ready.left_out, "rows": [], "complexity": []}
