@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ import tds
 import tools
 from tds.measuring.gain import measure_gain
 from tds.media.planar import planes_of
+from tds.targets import Target, encode_to
 from test_hdr import BT2020, DISPLAY, LIGHT, looks
 
 FORMS = ["yuv422p", "yuv444p", "yuv422p10le", "yuv444p10le"]
@@ -188,3 +190,17 @@ def test_info_names_the_chroma(sources, tmp_path):
     facts = json.loads(tools.tds("info", "--json", out).stdout)
     assert {track["chroma"] for track in facts["tracks"].values()} == {"4:2:2"}
     assert "8 bit 4:2:2" in tools.tds("info", out).stdout
+
+
+def test_targets_are_searched_on_samples_of_that_chroma(sources, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TDS_CACHE", str(tmp_path / "cache"))
+    seen = set()
+
+    def look(said: str) -> None:
+        seen.update(looks(p)["fmt"] for p in tmp_path.glob("tds-target-*/sample-*.nut"))
+
+    settings = tds.EncodeSettings(encoder="libx264", preset="ultrafast", plan="plain")
+    source, out = str(sources["yuv444p"]), tmp_path / "out.mp4"
+    encode_to(Target("bitrate", 400), source, str(out), settings, on_trial=look)
+    assert seen == {"yuv444p"} == {looks(out)["fmt"]}

@@ -419,6 +419,7 @@ def encode_to(
     with tempfile.TemporaryDirectory(prefix="tds-target-") as temporary:
         folder = Path(temporary)
         with VideoSource(source, raw, video_track) as video:
+            video.chroma, _ = settings.chroma_of(video)  # which encode() tells of
             samples = _Samples.of(video, settings, folder)
             rest = _bytes_beside(source, video.index) if target.kind == "max_size" else 0
         trials = _Trials(
