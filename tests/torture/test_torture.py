@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import faults
 import pytest
 
 import torture
@@ -37,3 +38,9 @@ def test_a_pair_with_nothing_damaged_is_whole(tmp_path: Path) -> None:
         torture.remuxed(torture.PAIRS / pair, copy, lambda entries: entries)
         case = torture.Case(0, "decode", pair, "lost packets", torture.random.Random(0))
         assert torture.decode(copy, case, tmp_path) == "whole", pair
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_that_is_put_back_has_its_place_in_the_tree(fault: faults.Fault) -> None:
+    """`make faults` takes minutes; what it changes moves more often than it is run."""
+    assert (faults.ROOT / fault.file).read_text().count(fault.old) == 1
