@@ -32,7 +32,6 @@ from tds.models.resample import luma_of, pack
 CELL = 4  # luma samples a side of what one position of the network stands for
 FACTS = 7  # columns of a row of `side` (docs/model.md)
 CODED = 11  # numbers that the network makes of a row
-JUDGED = 2  # numbers that it finds in a picture itself
 
 
 def coded(side: Tensor) -> Tensor:
@@ -62,13 +61,17 @@ def coded(side: Tensor) -> Tensor:
     )
 
 
-def judged(about: Tensor, seen: Tensor) -> Tensor:
-    """``coded`` rows ``[..., 11]`` and what was seen in the pictures ``[..., 2]`` ->
-    ``[..., 13]``: a QP that nobody told is the one that was seen."""
-    told = about[..., 6:7]
-    qp = torch.lerp(seen[..., 0:1], about[..., 7:8], told)
-    known = torch.ones_like(told)
-    return torch.cat([about[..., :6], known, qp, about[..., 8:], told, seen[..., 1:2]], -1)
+def seen(side: Tensor, judged: Tensor) -> Tensor:
+    """``side [B, 1 + R, 7]`` with QPs that nobody told as the pictures show them.
+
+    judged: ``[B, 1 + R]``, (QP - 32) / 16 of each. One for all, since streams have one: the mean
+    of the full-size pictures that are present.
+    """
+    counts = side[..., 0] * (side[..., 2] == 1).to(side.dtype) + 1e-3
+    qp = 32.0 + 16.0 * (judged * counts).sum(1, keepdim=True) / counts.sum(1, keepdim=True)
+    told = (side[..., 4] >= 0).to(side.dtype)
+    qp = torch.lerp(qp.clamp_min(0.0).expand_as(told), side[..., 4], told)
+    return torch.cat([side[..., :4], qp[..., None], side[..., 5:]], -1)
 
 
 def grid_of(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -281,8 +284,8 @@ class Judge(nn.Module):
     """How coarsely a picture was coded, seen from its luma alone.
 
     Differences of neighbours, small ones spread and large ones pressed together, tell it: what a
-    quantiser left out, and the edges of its blocks. Each place of 8x8 gives estimates and how much
-    they count, so that flat areas, which show nothing, do not.
+    quantiser left out, and the edges of its blocks. Each place of 8x8 gives a QP and how much it
+    counts, so that flat areas, which show nothing, do not.
     """
 
     def __init__(self, channels: int) -> None:
@@ -290,13 +293,11 @@ class Judge(nn.Module):
         self.first = nn.Conv2d(2 * CELL * CELL, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         self.third = nn.Conv2d(channels, channels, 3, padding=1)
-        self.last = nn.Conv2d(channels, 2 * JUDGED, 1)
+        self.last = nn.Conv2d(channels, 2, 1)
         self.cell = CELL
-        self.many = JUDGED
 
     def forward(self, luma: Tensor) -> Tensor:
-        """``[B, 1, H, W]``, 0..1 -> ``[B, 2]``, float32: (QP - 32) / 16, and log10 of the mean
-        squared error of its luma, plus 3.5."""
+        """``[B, 1, H, W]``, 0..1 -> ``[B]``, float32: (QP - 32) / 16."""
         across = F.pad(luma, [0, 1, 0, 0], mode="replicate").diff(dim=3)
         down = F.pad(luma, [0, 0, 0, 1], mode="replicate").diff(dim=2)
         x = F.softsign(torch.cat([across, down], 1) * 48.0) * 2.0
@@ -305,8 +306,8 @@ class Judge(nn.Module):
         x = F.leaky_relu(self.second(x), 0.1)
         x = F.leaky_relu(self.third(x), 0.1)
         out = self.last(x).float().flatten(2)
-        counts = torch.sigmoid(out[:, self.many :]) + 1e-3
-        return (out[:, : self.many] * counts).sum(2) / counts.sum(2)
+        counts = torch.sigmoid(out[:, 1]) + 1e-3
+        return (out[:, 0] * counts).sum(1) / counts.sum(1)
 
 
 class Refine(nn.Module):
@@ -395,9 +396,8 @@ class FamilyEnhancer(nn.Module):
         self.settle = Settle(settle)
         self.judges = judge > 0
         self.judge: nn.Module = Judge(judge) if judge else nn.Identity()
-        facts = CODED + JUDGED if judge else CODED
-        self.about = nn.Linear(facts, heads)
-        self.target_about = nn.Linear(facts, heads)
+        self.about = nn.Linear(CODED, heads)
+        self.target_about = nn.Linear(CODED, heads)
         self.head = nn.Conv2d(24 + hidden, heads, 3, padding=1)
         self.target_head = nn.Conv2d(24, heads, 3, padding=1)
         self.merge = nn.Conv2d((self.count + 1) * heads, channels, 1)
@@ -495,10 +495,9 @@ class FamilyEnhancer(nn.Module):
     def told(self, side: Tensor, found: list[list[Tensor]]) -> Tensor:
         """``side [B, 1 + R, 7]`` and the features of all pictures, the target's first -> what the
         fusion knows of each."""
-        about = coded(side)
         if self.judges:
-            about = judged(about, torch.stack([f[7] for f in found], 1))
-        return about
+            side = seen(side, torch.stack([f[7] for f in found], 1))
+        return coded(side)
 
     def fuse(
         self, target: Tensor, moved: Tensor, hidden: Tensor, told: Tensor, strength: Tensor, b: int

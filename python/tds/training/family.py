@@ -83,21 +83,15 @@ def picture_loss(
     return squared * square.mean() + (1.0 - squared) * size.mean(), hinge, gain
 
 
-def judge_loss(
-    seen: Tensor, qp: Tensor, pictures: Tensor, originals: Tensor, fits: Tensor
-) -> tuple[Tensor, Tensor]:
+def judge_loss(judged: Tensor, qp: Tensor) -> tuple[Tensor, Tensor]:
     """How far off what was seen in the pictures is, and the QP's mean absolute error.
 
-    seen: ``[B, 1 + R, 2]`` of :class:`~tds.models.family.Judge`. qp: ``[B, 1 + R]`` of streams.
-    fits: ``[B, R]``, which references have an original.
+    judged: ``[B, 1 + R]`` of :class:`~tds.models.family.Judge`. qp: the same, of their streams.
     """
-    off = seen[..., 0] - (qp - 32.0) / 16.0
+    off = judged - (qp - 32.0) / 16.0
     # Work that is too strong takes more from a picture than too weak work leaves in it.
-    found = (off.clamp_min(0).square() * 2.0 + off.clamp_max(0).square()).mean()
-    square = (pictures[:, :, :4] - originals[:, :, :4]).square().mean((2, 3, 4))
-    there = F.pad(fits, [1, 0], value=1.0)
-    error = (seen[..., 1] - 3.5 - (square + 1e-6).log10()) * there
-    return found + error.square().mean(), 16.0 * off.detach().abs().mean()
+    loss = off.clamp_min(0).square() * 1.5 + off.clamp_max(0).square()
+    return loss.mean(), 16.0 * off.detach().abs().mean()
 
 
 class FamilyStep(nn.Module):
@@ -145,8 +139,6 @@ class FamilyStep(nn.Module):
         loss = picture + self.loss.hinge * hinge + self.loss.motion * of_motion * motion
         shown = {"gain": gain, "motion": motion.detach(), "hinge": hinge.detach()}
         if model.judges:
-            seen = torch.stack([f[-1] for f in found], 1)
-            originals = batch["originals"]
-            off, shown["qp"] = judge_loss(seen, batch["qp"], pictures, originals, batch["fits"])
+            off, shown["qp"] = judge_loss(torch.stack([f[7] for f in found], 1), batch["qp"])
             loss = loss + self.loss.judge * off
         return {"loss": loss, **shown}
