@@ -27,6 +27,7 @@ from tds.training.bank import Bank, Source, Track
 from tds.training.config import SampleSettings, load_config
 from tds.training.dataset import Job, build, load_manifest
 from tds.training.family import judge_loss, motion_loss, picture_loss, schedule
+from tds.training.growing import grow
 from tds.training.pictures import Yuv, read
 from tds.training.samples import load_pairs
 from tds.training.trainer import Trainer, bicubic
@@ -352,8 +353,24 @@ def test_a_run_says_where_it_starts_from(configuration, tmp_path, capsys):
     shipped = Path(__file__).resolve().parents[2] / "models" / "fast-k1.safetensors"
     path = configuration(init=str(shipped), stages=[{"steps": 0}])
     Trainer(load_config(path), tmp_path / "run").run()
+    # Whose network has a judge; this one does without.
     told = f"from fast {metadata(shipped)['version']} for k = 1 in {shipped}"
     assert f"{told} (sha256 {sha256_of(shipped)[:8]})" in capsys.readouterr().err
+
+
+def test_a_judge_may_come_later(tmp_path):
+    small, large = (
+        build_network({"preset": "family-fast", "references": SLOTS, **more})
+        for more in ({}, {"judge": 8})
+    )
+    torch.nn.init.normal_(small.tail.weight)
+    first = large.judge.first.weight.clone()
+    grow(small, large)
+    assert torch.equal(large.tail.weight, small.tail.weight)
+    assert torch.equal(large.judge.first.weight, first)
+    other = build_network({"preset": "family-standard", "references": SLOTS})
+    with pytest.raises(InputError, match="of the same sizes"):
+        grow(small, other)
 
 
 def test_from_clips_to_a_model_that_the_engine_runs(

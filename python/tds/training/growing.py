@@ -27,10 +27,14 @@ def grow(small: nn.Module, large: nn.Module) -> None:
     another scale, what listened to the LR samples of a cell listens to their mean; with
     hypotheses of motion where ``small`` has one, they share what was learned for that one.
     A network of kind ``quality`` takes the motion of one of the family, whose sizes are its own,
-    and nothing else. Raises InputError for networks that do not fit.
+    and nothing else; one of the family takes another's that differs by its judge alone. Raises
+    InputError for networks that do not fit.
     """
     if isinstance(small, FamilyEnhancer) and isinstance(large, QualityEnhancer):
         _take_motion(small, large)
+        return
+    if isinstance(small, FamilyEnhancer) and isinstance(large, FamilyEnhancer):
+        _take_all_but_the_judge(small, large)
         return
     if not (isinstance(small, LightEnhancer) and isinstance(large, LightEnhancer)):
         raise InputError(
@@ -77,6 +81,18 @@ def grow(small: nn.Module, large: nn.Module) -> None:
     large.tail.weight[:, wide : wide + narrow] = weight[:, narrow:]
     assert large.tail.bias is not None
     large.tail.bias.copy_(bias)
+
+
+def _take_all_but_the_judge(small: FamilyEnhancer, large: FamilyEnhancer) -> None:
+    before, own = (
+        {k: v for k, v in net.state_dict().items() if not k.startswith("judge.")}
+        for net in (small, large)
+    )
+    if {k: v.shape for k, v in before.items()} != {k: v.shape for k, v in own.items()}:
+        raise InputError(
+            "a network of the family starts from one of the same sizes, which may lack the judge"
+        )
+    large.load_state_dict(before, strict=False)
 
 
 def _take_motion(family: FamilyEnhancer, quality: QualityEnhancer) -> None:
