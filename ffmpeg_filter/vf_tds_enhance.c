@@ -1548,8 +1548,7 @@ static int query_formats(const AVFilterContext *ctx, AVFilterFormatsConfig **cfg
         AV_PIX_FMT_CUDA,
     };
     unsigned count = 6;
-    AVFilterFormats *spaces = ff_all_color_spaces();
-    AVFilterFormats *ranges = ff_all_color_ranges();
+    AVFilterFormats *spaces, *ranges;
     int ret;
 
     /* Of 4:2:2 and 4:4:4 only what all inputs have: an output that wants such a format must not
@@ -1566,6 +1565,8 @@ static int query_formats(const AVFilterContext *ctx, AVFilterFormatsConfig **cfg
             formats[count++] = more[f];
     }
     formats[count] = AV_PIX_FMT_NONE;
+    spaces = ff_all_color_spaces();
+    ranges = ff_all_color_ranges();
 
     /* One sample format everywhere. Colour tags are carried, never converted: an LR stream whose
      * tags got lost must not be taken for one in another colour space. */

@@ -22,6 +22,7 @@ import pytest
 
 import forms
 import tds
+import tds.live as live_pair
 import tools
 
 GROUP = Fraction(4, 25)  # seconds from one HR picture to the next
@@ -109,6 +110,18 @@ def test_a_pipe_gives_what_the_file_does(
         tools.tds("decode", "-", outs[1], *common, logs[1], stdin=data)
     assert outs[0].read_bytes() == outs[1].read_bytes()
     assert logs[0].read_text() == logs[1].read_text()
+
+
+def test_who_sends_faster_than_is_decoded_waits(
+    stream: Path, whole: Seen, pipe: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_pair, "_MOST_WAITING", 40)  # of each track
+    monkeypatch.setattr(live_pair, "_LOOK", 0.01)
+    with tds.decode(pipe(stream.read_bytes()), backend="bicubic") as pictures:
+        next(pictures)
+        time.sleep(1)
+        got = seen(pictures)
+    assert [digest for _, _, digest in got] == [digest for _, _, digest in whole[1:]]
 
 
 def test_it_is_joined_anywhere(stream: Path, whole: Seen, pipe: Callable[[bytes], Path]) -> None:

@@ -21,6 +21,7 @@ import pytest
 
 import tds
 import tools
+from tds.media import manifests, opening
 
 MANIFESTS = ("master.m3u8", "manifest.mpd")
 
@@ -346,6 +347,57 @@ def test_a_manifest_from_elsewhere_opens_no_file_of_this_machine(
     for manifest in MANIFESTS:
         with pytest.raises(tds.InputError, match=r"cannot be read|is not read"):
             tds.decode(f"{address}/{manifest}")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("<Period", "<BaseURL>file:///etc/</BaseURL><Period"), "not at an address of the web"),
+        (("$RepresentationID$/", "http://x/&#10;file:///etc/"), "at no address"),
+        (("$RepresentationID$/", "x" * 3000), "at no address"),
+        (('d="', 'd="' + "9" * 400), "not understood"),
+    ],
+)
+def test_a_hostile_manifest_is_refused(web: Path, change: tuple[str, str], sentence: str) -> None:
+    text = (web / "manifest.mpd").read_text()
+    assert change[0] in text
+    with pytest.raises(tds.InputError, match=sentence):
+        manifests.representations(text.replace(*change), "m.mpd", "https://example.org/m.mpd")
+
+
+def test_segments_are_counted_over_all_representations() -> None:
+    text = (
+        '<MPD><Period><AdaptationSet mimeType="video/mp4"><SegmentTemplate media="$Number$">'
+        '<SegmentTimeline><S d="1" r="99"/></SegmentTimeline></SegmentTemplate>{}</AdaptationSet>'
+        "</Period></MPD>"
+    )
+    found = manifests.representations(text.format("<Representation/>" * 9), "m", "http://a/m.mpd")
+    assert sum(len(one.segments) for one in found) == 900
+    with pytest.raises(tds.InputError, match="not understood"):
+        manifests.representations(text.format("<Representation/>" * 3000), "m", "http://a/m.mpd")
+
+
+def test_a_playlist_from_elsewhere_is_not_asked_about_files(
+    web: Path, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
+    text = (web / "hr.m3u8").read_text().replace("#EXT-X-ENDLIST", "")
+    (tmp_path / "hr.m3u8").write_text(text)
+    for where, answer in ((f"file://{tmp_path}/hr.m3u8", False), ("hr.m3u8", True)):
+        (tmp_path / "master.m3u8").write_text(f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{where}\n")
+        assert opening.is_live_playlist(f"{serve(tmp_path)}/master.m3u8") is answer
+
+
+def test_folders_may_have_any_name(web: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(web, tmp_path / "a b%ü")
+    assert shown(folder / "manifest.mpd") == shown(web / "manifest.mpd")
+
+
+def test_a_link_to_a_folder_leads_to_the_new_one(pair: Path, web: Path, tmp_path: Path) -> None:
+    shutil.copytree(web, tmp_path / "first")
+    (tmp_path / "current").symlink_to("first")
+    tools.tds("package", pair, tmp_path / "current", "--overwrite", "--seconds", 5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["current", "first"]
+    assert len(list((tmp_path / "current" / "hr").glob("*.m4s"))) == 1
 
 
 def test_a_folder_is_written_whole_or_not_at_all(

@@ -378,7 +378,7 @@ Group Recurrence::plan() {
     make(group, between);
     repeat(group, between);
     for (const Target &target : group) {
-        if (target.recipe->picture && target.recipe->way != Recipe::Way::pass) {
+        if (target.recipe->picture && !target.recipe->picture->full) {
             previous_ = target.recipe;
         }
     }

@@ -65,7 +65,7 @@ def whole_folder(
 
     marks: files that are in every folder of this kind: only such a one, or an empty one, is
     replaced. Raises as whole_file does."""
-    target = Path(os.path.abspath(path))
+    target = Path(os.path.realpath(path))  # of a link what it leads to
     if target.exists():
         if not target.is_dir():
             raise OutputExistsError(f"{path} is a file, and a folder is written; name another")
@@ -88,8 +88,12 @@ def whole_folder(
         if target.exists():
             before = beside.with_name(f"{beside.name}.before")
             os.replace(target, before)
-            os.replace(beside, target)
-            shutil.rmtree(before)
+            try:
+                os.replace(beside, target)
+            except BaseException:
+                os.replace(before, target)
+                raise
+            shutil.rmtree(before, ignore_errors=True)
         else:
             os.replace(beside, target)
         beside = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -62,6 +63,7 @@ class LivePair(Closing):
         self._pipe = PipeReader(path) if is_pipe(path) else None
         self._ended = threading.Event()
         self._said: list[str] = []
+        self.decoding = False  # whether somebody takes the pictures
         # FFmpeg waits where no signal ends it; here the thread that is to have them does not.
         opened: queue.Queue[BaseException | None] = queue.Queue()
         threading.Thread(target=self._open, args=(opened,), name="open", daemon=True).start()
@@ -119,6 +121,7 @@ class LivePair(Closing):
         ahead += self._tracks[Role.HR].decoded(wait=False)
         while not ahead and self._next():
             ahead += self._tracks[Role.HR].decoded(wait=False)
+        ahead += self._tracks[Role.HR].decoded(wait=False)  # what a decoder gives at the end
         if not ahead:
             raise ExternalError(f"{self.path}: not one HR picture of it decodes")
         self._first = ahead[0]
@@ -205,6 +208,7 @@ class LivePair(Closing):
             matrix=colors.matrix,
             transfer=colors.transfer,
         )
+        self.decoding = True
         self._thread.start()
         return pair
 
@@ -216,6 +220,10 @@ class LivePair(Closing):
     @property
     def ending(self) -> bool:
         return self._ended.is_set()
+
+    def lacks_other(self, track: _Track) -> bool:
+        """Whether nothing waits of the track that is not this one."""
+        return all(t.empty for t in self._tracks.values() if t is not track)
 
     def interrupt(self) -> None:
         """Ends reading; from any thread, and again."""
@@ -286,13 +294,19 @@ class _Track:
     def put(self, item: Packet[Any]) -> None:
         if item.pts is not None and len(self.times) < _KNOWN:
             self.times.append(rescale(item.pts, exact(item.time_base), self._live.time_base))
-        if self._queue.qsize() > _MOST_WAITING:
-            name = self._track.role.name
-            raise InputError(
-                f"{self._live.path}: {_MOST_WAITING} pictures of its {name} track wait for the "
-                "other one, of which nothing comes; see that both are sent"
-            )
+        while self._queue.qsize() > _MOST_WAITING and not self._live.ending:
+            if not self._live.decoding or self._live.lacks_other(self):
+                name = self._track.role.name
+                raise InputError(
+                    f"{self._live.path}: {_MOST_WAITING} pictures of its {name} track wait for the "
+                    "other one, of which nothing comes; see that both are sent"
+                )
+            time.sleep(_LOOK)  # it is decoding that is slow
         self._queue.put(item)
+
+    @property
+    def empty(self) -> bool:
+        return self._queue.empty()
 
     def end(self, why: BaseException | None) -> None:
         self._queue.put(why)

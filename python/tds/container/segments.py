@@ -28,7 +28,7 @@ from ..errors import InputError
 from ..files import whole_folder
 from ..media.extras import Way, add_copied, not_before, plan_extras
 from ..media.manifests import HLS
-from ..media.opening import is_read_once, open_container, packets_of, video_streams
+from ..media.opening import is_read_once, open_container, packets_of, tags, video_streams
 from ..media.times import exact
 from .forms import MP4
 from .manifests import INIT, MANIFEST, MASTER, SEGMENT, Track, codecs_of, manifest, master, playlist
@@ -91,8 +91,8 @@ def package(path: str, folder: str, seconds: float = 2.0, overwrite: bool = Fals
     seconds: a segment lasts so long or, to the next place where a group begins and both tracks can
     be cut, longer. Raises InputError for what is no TDS file and for what cannot be cut,
     OutputExistsError for a folder that is there."""
-    if not seconds > 0:
-        raise InputError(f"--seconds is more than 0, not {seconds:g}")
+    if not 0 < seconds < 1e6:
+        raise InputError(f"--seconds is more than 0 and less than 1000000, not {seconds:g}")
     if is_read_once(path):
         raise InputError(f"{path} can be read only once, and it is read twice here; name a file")
     with whole_folder(folder, overwrite, (MASTER, MANIFEST)) as beside:
@@ -105,10 +105,10 @@ def package(path: str, folder: str, seconds: float = 2.0, overwrite: bool = Fals
         for track in tracks:
             with open_container(path) as container:
                 _write(beside / track.name, container, track)
-        (beside / MASTER).write_text(master(tracks, tag))
+        (beside / MASTER).write_text(master(tracks, tag), encoding="utf-8")
         for track in tracks:
-            (beside / f"{track.name}{HLS}").write_text(playlist(track))
-        (beside / MANIFEST).write_text(manifest(tracks, tag))
+            (beside / f"{track.name}{HLS}").write_text(playlist(track), encoding="utf-8")
+        (beside / MANIFEST).write_text(manifest(tracks, tag), encoding="utf-8")
     said = tuple(
         f"{e.name} is left out: HLS and DASH get the sound as it is, and no text" for e in left
     )
@@ -201,6 +201,11 @@ def _write(folder: Path, container: InputContainer, track: Track) -> None:
         first = packets[0]
         assert first.pts is not None
         begin = first.pts * exact(first.time_base) * track.timescale
+        if begin < 0:
+            raise InputError(
+                f"{container.name}: a track begins before 0, which segments cannot; copy it first: "
+                "tds ffmpeg -i IN -map 0 -c copy OUT.mp4"
+            )
         track.begins.append(round(begin))
         last = max(packets, key=lambda p: p.pts or 0)
         track.end = round(((last.pts or 0) + (last.duration or 0)) * unit * track.timescale)
@@ -273,9 +278,10 @@ def _timescale(unit: Fraction) -> int:
 
 def _describe(track: Track, stream: Stream) -> None:
     track.codecs = codecs_of(stream.codec_context)
-    language = stream.metadata.get("language", "")
+    said = tags(stream.metadata)
+    language = said.get("language", "")
     track.language = "" if language == "und" else language
-    track.title = stream.metadata.get("title", "")
+    track.title = said.get("title", "")
     if isinstance(stream, VideoStream):
         track.width, track.height = stream.codec_context.width, stream.codec_context.height
     elif isinstance(stream, AudioStream):

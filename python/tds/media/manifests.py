@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import PurePosixPath
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from xml.etree import ElementTree
 
 from ..errors import InputError
@@ -23,7 +23,8 @@ HLS, DASH = ".m3u8", ".mpd"
 DASH_TAG = "urn:tds:tag"
 """Scheme of the property whose value is the tag."""
 _SESSION_DATA = re.compile(r'^#EXT-X-SESSION-DATA:(?=.*DATA-ID="tds")(?:.*,)?VALUE="([^"]*)"', re.M)
-_MOST_SEGMENTS = 100_000
+_MOST_SEGMENTS = 100_000  # of all representations
+_LONGEST_ADDRESS = 2048
 
 
 def manifest_kind(path: str) -> str:
@@ -89,7 +90,7 @@ def representations(text: str, path: str, base: str) -> list[Representation]:
     relative to. Raises InputError for one that is not understood."""
     try:
         root = ElementTree.fromstring(text.encode())
-    except ElementTree.ParseError as e:
+    except (ElementTree.ParseError, LookupError, ValueError) as e:  # an encoding that is unknown
         raise InputError(f"{path} is no DASH manifest ({e}); check its address") from e
     _strip_namespaces(root)
     periods = root.findall("Period")
@@ -102,18 +103,40 @@ def representations(text: str, path: str, base: str) -> list[Representation]:
         )
     if len(periods) > 1:
         raise InputError(f"{path} has {len(periods)} periods, and one is read; name one of HLS")
-    base = _based(root, base)
-    base = _based(periods[0], base)
-    found = [r for sets in periods[0].findall("AdaptationSet") for r in _of_set(sets, base, path)]
-    for address in (a for r in found for a in (r.init, *r.segments)):
-        if urlsplit(address).scheme not in ("http", "https", urlsplit(base).scheme):
-            raise InputError(
-                f"{path}: its segment {address} is not at an address of the web; it is not read"
-            )
+    # By where the manifest is, whatever it says of itself.
+    places = _Places(path, urlsplit(base).scheme)
+    base = _based(periods[0], _based(root, base))
+    sets = periods[0].findall("AdaptationSet")
+    found = [r for one in sets for r in _of_set(one, base, places)]
     return sorted(found, key=lambda r: (r.kind != "video", r.depends))
 
 
-def _of_set(sets: ElementTree.Element, base: str, path: str) -> Iterator[Representation]:
+@dataclass
+class _Places:
+    """Where segments of the manifest ``path`` may lie: on the web, or at addresses of ``scheme``,
+    its own. left: how many more of them are read."""
+
+    path: str
+    scheme: str
+    left: int = _MOST_SEGMENTS
+
+    def address(self, base: str, name: str) -> str:
+        """Raises InputError for one that a playlist must not name."""
+        address = urljoin(base, name)
+        scheme = urlsplit(address).scheme
+        if scheme == "file":  # which FFmpeg takes as it stands
+            address = unquote(address)
+        said = address[:80] if address.isprintable() else repr(address[:80])
+        if scheme not in ("http", "https", self.scheme):
+            raise InputError(
+                f"{self.path}: its segment {said} is not at an address of the web; it is not read"
+            )
+        if len(address) > _LONGEST_ADDRESS or not address.isprintable() or '"' in address:
+            raise InputError(f"{self.path}: its segment {said} is at no address; it is not read")
+        return address
+
+
+def _of_set(sets: ElementTree.Element, base: str, places: _Places) -> Iterator[Representation]:
     base = _based(sets, base)
     for one in sets.findall("Representation"):
         mime = one.get("mimeType") or sets.get("mimeType") or sets.get("contentType") or ""
@@ -126,11 +149,11 @@ def _of_set(sets: ElementTree.Element, base: str, path: str) -> Iterator[Represe
         timeline = template.find("SegmentTimeline") if template is not None else None
         if template is None or timeline is None:
             raise InputError(
-                f"{path}: its representation {one.get('id')} has no SegmentTemplate with a "
+                f"{places.path}: its representation {one.get('id')} has no SegmentTemplate with a "
                 "SegmentTimeline, which is what is read; name the HLS playlist beside it, or "
                 "make it with tds package"
             )
-        yield _templated(one, template, timeline, own, kind, path)
+        yield _templated(one, template, timeline, own, kind, places)
 
 
 def _templated(
@@ -139,7 +162,7 @@ def _templated(
     timeline: ElementTree.Element,
     base: str,
     kind: str,
-    path: str,
+    places: _Places,
 ) -> Representation:
     name = one.get("id", "")
     try:
@@ -152,19 +175,23 @@ def _templated(
             time = int(entry.get("t", time))
             last = int(entry.get("d", ""))
             count = 1 + int(entry.get("r", "0"))
-            if count < 1 or len(segments) + count > _MOST_SEGMENTS:
+            places.left -= count
+            fit = 0 < last < 1 << 53 and 0 <= time < 1 << 62 and 0 < scale < 1 << 32
+            if count < 1 or places.left < 0 or not fit:
                 raise ValueError
             for _ in range(count):
                 media = _filled(template.get("media", ""), name, number, time)
-                segments.append(urljoin(base, media))
+                segments.append(places.address(base, media))
                 lasts.append(Fraction(last, scale))
                 number, time = number + 1, time + last
+    except InputError:
+        raise
     except (ValueError, ZeroDivisionError):
         raise InputError(
-            f"{path}: the segments of its representation {name} are not understood; name the HLS "
-            "playlist beside it"
+            f"{places.path}: the segments of its representation {name} are not understood; name "
+            "the HLS playlist beside it"
         ) from None
-    init = urljoin(base, _filled(template.get("initialization", ""), name, 0, 0))
+    init = places.address(base, _filled(template.get("initialization", ""), name, 0, 0))
     depends = bool(one.get("dependencyId"))
     return Representation(name, kind, init, tuple(segments), tuple(lasts), depends)
 

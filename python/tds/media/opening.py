@@ -221,12 +221,14 @@ def wait_at_most(seconds: float) -> None:
 _LONGEST_MANIFEST = 32_000_000  # bytes
 
 
-def read_manifest(path: str) -> str:
-    """The text of a playlist or a DASH manifest, from a file or an address.
+def read_manifest(path: str, named_by: str | None = None) -> str:
+    """The text of a playlist or a DASH manifest, from a file or an address. named_by: the manifest
+    that has the address, which leads from elsewhere to no file of this machine.
 
     Raises FFmpegError, OSError, or InputError for what is far longer than any."""
     data = bytearray()
-    with _open(ffmpeg_name(path), "data") as container:
+    options = {"protocol_whitelist": _protocols(named_by or path)}
+    with _open(ffmpeg_name(path), "data", options) as container:
         for packet in container.demux():
             data += bytes(packet) if packet.size else b""
             if len(data) > _LONGEST_MANIFEST:
@@ -238,6 +240,10 @@ def read_manifest(path: str) -> str:
 _PROTOCOLS = "http,https,tls,tcp,httpproxy,crypto,data"
 
 
+def _protocols(manifest: str) -> str:
+    return _PROTOCOLS if "://" in manifest else f"file,{_PROTOCOLS}"
+
+
 def is_live_playlist(path: str) -> bool:
     """Whether this is HLS that is still being written. Raises InputError where no answer comes."""
     if manifest_kind(path) != HLS:
@@ -245,7 +251,7 @@ def is_live_playlist(path: str) -> bool:
     try:
         text = read_manifest(path)
         if "#EXTINF" not in text and (named := media_playlists(text, path)):
-            text = read_manifest(named[0])
+            text = read_manifest(named[0], path)
     except av.error.ExitError as e:
         raise InputError(_too_slow(path)) from e
     except (av.error.FFmpegError, OSError):
@@ -257,10 +263,9 @@ def _open_manifest(path: str) -> InputContainer:
     """HLS or DASH, with the tag that is in it."""
     text = read_manifest(path)
     tag = tag_in(text)
-    remote = "://" in path
-    options = {"protocol_whitelist": _PROTOCOLS if remote else f"file,{_PROTOCOLS}"}
+    options = {"protocol_whitelist": _protocols(path)}
     if manifest_kind(path) == DASH:
-        base = path if remote else Path(path).absolute().as_uri()
+        base = path if "://" in path else Path(path).absolute().as_uri()
         with tempfile.TemporaryDirectory(prefix="tds-dash-") as folder:
             master = _as_hls(Path(folder), representations(text, path, base))
             options["protocol_whitelist"] = f"file,{_PROTOCOLS}"
@@ -276,7 +281,7 @@ def _as_hls(folder: Path, found: Sequence[Representation]) -> Path:
     lines = ["#EXTM3U"]
     for number, one in enumerate(found):
         playlist = folder / f"{number}.m3u8"
-        playlist.write_text(one.playlist())
+        playlist.write_text(one.playlist(), encoding="utf-8")
         lines += ["#EXT-X-STREAM-INF:BANDWIDTH=1", playlist.name]
     master = folder / "master.m3u8"
     master.write_text("\n".join([*lines, ""]))
