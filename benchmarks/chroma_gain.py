@@ -81,10 +81,8 @@ def figures(path: Path, coded: Path, form: str, **settings: str) -> dict[str, tu
 
 
 def originals_of(path: Path) -> Iterator[tuple[str, Planes]]:
-    import av
-
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
+    with VideoSource(str(path)) as video:
+        for frame in video:
             yield "source", [plane.copy() for plane in planes_of(frame)]
 
 
