@@ -39,9 +39,7 @@ def run(args: argparse.Namespace) -> int:
     done = package(args.input, args.output, args.seconds, args.overwrite)
     for notice in done.notices:
         remark(args, notice)
-    remark(
-        args,
-        f"{args.output}: {MASTER} and {MANIFEST}, {done.segments} segments a track, the longest "
-        f"{done.seconds:.2f} s",
-    )
+    many = f"{done.segments} segment{'s' * (done.segments != 1)} a track"
+    longest = f"the longest {done.seconds:.2f} s"
+    remark(args, f"{args.output}: {MASTER} and {MANIFEST}, {many}, {longest}")
     return 0
