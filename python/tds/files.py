@@ -37,20 +37,13 @@ def whole_file(
         return
     beside = None
     try:
-        if inside is not None:
-            inside.mkdir(exist_ok=True)
-        beside = _fresh(target, inside or target.parent)
-        yield beside
-        os.replace(beside, target)
+        with _said(target):
+            if inside is not None:
+                inside.mkdir(exist_ok=True)
+            beside = _fresh(target, inside or target.parent)
+            yield beside
+            os.replace(beside, target)
         beside = None
-    except OSError as e:
-        if e.errno in _SPACE:
-            raise OutputError(
-                e.errno, f"{target}: no space left on its disk; nothing was written"
-            ) from e
-        if e.errno in _REFUSED and not isinstance(e, TDSError):
-            raise OutputError(e.errno, f"{target} cannot be written ({e.strerror})") from e
-        raise
     finally:
         if beside is not None:
             with contextlib.suppress(OSError):
@@ -80,23 +73,34 @@ def whole_folder(
         raise MissingError(f"{path}: there is no folder {target.parent}")
     beside: Path | None = None
     try:
-        beside = Path(
-            tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        )
-        beside.chmod(0o777 & ~_umask())
-        yield beside
-        if target.exists():
-            before = beside.with_name(f"{beside.name}.before")
-            os.replace(target, before)
-            try:
+        with _said(path):
+            beside = Path(
+                tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+            )
+            beside.chmod(0o777 & ~_umask())
+            yield beside
+            if target.exists():
+                before = beside.with_name(f"{beside.name}.before")
+                os.replace(target, before)
+                try:
+                    os.replace(beside, target)
+                except BaseException:
+                    os.replace(before, target)
+                    raise
+                shutil.rmtree(before, ignore_errors=True)
+            else:
                 os.replace(beside, target)
-            except BaseException:
-                os.replace(before, target)
-                raise
-            shutil.rmtree(before, ignore_errors=True)
-        else:
-            os.replace(beside, target)
         beside = None
+    finally:
+        if beside is not None:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _said(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A full disk or a refused write at ``path``, as a sentence."""
+    try:
+        yield
     except OSError as e:
         if e.errno in _SPACE:
             raise OutputError(
@@ -105,9 +109,6 @@ def whole_folder(
         if e.errno in _REFUSED and not isinstance(e, TDSError):
             raise OutputError(e.errno, f"{path} cannot be written ({e.strerror})") from e
         raise
-    finally:
-        if beside is not None:
-            shutil.rmtree(beside, ignore_errors=True)
 
 
 def _umask() -> int:
