@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..models.family import finer, grid_of, warp
-from .config import Loss
 from .samples import Batch
+from .step import TrainingStep
 
 LEVELS = (0.3, 0.4, 0.6, 1.0)
 """Weights of the motion's levels: at 1/16, 1/8 and 1/4, and again at 1/4."""
@@ -94,18 +94,8 @@ def judge_loss(judged: Tensor, qp: Tensor) -> tuple[Tensor, Tensor]:
     return loss.mean(), 16.0 * off.detach().abs().mean()
 
 
-class FamilyStep(nn.Module):
-    """One forward pass of training, as a module, so that DDP sees every gradient."""
-
-    def __init__(
-        self, model: nn.Module, amp: torch.dtype | None, device: str, loss: Loss, border: int
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.amp = amp
-        self.device = device
-        self.loss = loss
-        self.border = border
+class FamilyStep(TrainingStep):
+    """Of kind ``family``."""
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """``loss``, and what it is made of; ``gain`` in dB over the target as it came.
@@ -116,7 +106,7 @@ class FamilyStep(nn.Module):
         pictures, side = batch["pictures"], batch["side"]
         weight = 1.0 / batch["error"]
         count = pictures.shape[1] - 1
-        with torch.autocast(self.device, self.amp or torch.bfloat16, enabled=bool(self.amp)):
+        with self.cast():
             found = [model.features(pictures[:, i], side[:, i, 2:6]) for i in range(count + 1)]
             own = [torch.cat([own] * count, 0) for own in found[0]]
             theirs = [torch.cat(of, 0) for of in zip(*found[1:], strict=True)]

@@ -47,6 +47,7 @@ from .samples import (
     collate,
     load_pairs,
 )
+from .step import TrainingStep
 from .windows import WindowSamples, shown
 
 Made = TypeVar("Made")
@@ -57,8 +58,8 @@ HALO = 128
 AMP = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class Step(nn.Module):
-    """One forward pass of training, as a module, so that DDP sees every gradient."""
+class Step(TrainingStep):
+    """Of networks of contract 1."""
 
     def __init__(
         self,
@@ -70,12 +71,7 @@ class Step(nn.Module):
         scale: int,
         aligned: bool,
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.amp = amp
-        self.device = device
-        self.loss = loss
-        self.border = border
+        super().__init__(model, amp, device, loss, border)
         self.scale = scale
         self.aligned = aligned
 
@@ -89,27 +85,15 @@ class Step(nn.Module):
             "loss": charbonnier(
                 made, batch["original"], loss.epsilon, loss.chroma, loss.space, self.border
             ),
-            "gain": self._gain(made.detach(), batch),
+            "gain": self.luma_gain(made, bicubic(batch["target"], self.scale), batch["original"]),
         }
-
-    @torch.no_grad()
-    def _gain(self, made: Tensor, batch: Batch) -> Tensor:
-        """Mean over the batch of luma PSNR above bicubic's."""
-        up = bicubic(batch["target"], self.scale)
-        want = batch["original"][:, :4]
-        b = self.border // 2
-        inner = (slice(None), slice(None), slice(b, -b or None), slice(b, -b or None))
-        ours = ((made[:, :4].float() - want)[inner] ** 2).mean((1, 2, 3)).clamp(min=1e-10)
-        theirs = ((up[:, :4] - want)[inner] ** 2).mean((1, 2, 3)).clamp(min=1e-10)
-        return (10 * torch.log10(theirs / ours)).mean()
 
     def _enhance(
         self, first: Tensor, target: Tensor, last: Tensor, side: Tensor, aligned: bool = False
     ) -> Tensor:
         model: Any = self.model
-        cast = torch.autocast(self.device, self.amp or torch.bfloat16, enabled=bool(self.amp))
         if not hasattr(model, "align"):
-            with cast:
+            with self.cast():
                 return model(first, target, last, side)
         if not aligned:
             # Alignment has no weights: outside of autocast, which would blur its motion.
@@ -117,7 +101,7 @@ class Step(nn.Module):
                 first, last = model.align(
                     model.reference(first), target, model.reference(last), side
                 )
-        with cast:
+        with self.cast():
             return model.fuse(first, target, last, side)
 
     @torch.no_grad()
@@ -127,16 +111,13 @@ class Step(nn.Module):
         rows = (which > 0).nonzero()[:, 0]
         if len(rows) == 0:
             return first, last
-        model = self.model
-        was = model.training
-        model.eval()
-        made = self._enhance(
-            batch["middle_first"][rows],
-            batch["middle_target"][rows],
-            batch["middle_last"][rows],
-            batch["middle_side"][rows],
-        )
-        model.train(was)
+        with self.as_it_is():
+            made = self._enhance(
+                batch["middle_first"][rows],
+                batch["middle_target"][rows],
+                batch["middle_last"][rows],
+                batch["middle_side"][rows],
+            )
         made = made.clamp(0.0, 1.0).to(first.dtype)
         first, last = first.clone(), last.clone()
         for i, row in enumerate(rows.tolist()):
