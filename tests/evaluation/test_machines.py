@@ -12,7 +12,7 @@ from tds.errors import InputError
 from tds.evaluation.cache import Cache
 from tds.evaluation.config import load
 from tds.evaluation.execution import LocalExecutor
-from tds.evaluation.machines import Corners, People, Tasks, Tracks, _overlaps, versions
+from tds.evaluation.machines import Corners, People, Tasks, Tracks, _matched, _overlaps, versions
 from tds.evaluation.report import render, report_of
 from tds.evaluation.results import metrics_of, value_of
 from tds.evaluation.run import evaluate
@@ -64,6 +64,14 @@ def test_detections_are_compared_by_their_overlap(lumas):
     b = np.array([[5, 0, 10, 20]], float)
     assert _overlaps(a, b) == pytest.approx(np.array([[1 / 3], [0.0]]))
     assert People()(np.full_like(lumas[0], 128), lumas[0]) is None
+
+
+def test_nothing_is_matched_twice():
+    near = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]], bool)
+    assert _matched(near) == 3
+    assert _matched(near[:, :1]) == 1
+    assert _matched(np.array([[1, 1, 0], [0, 0, 0], [1, 1, 1]], bool)) == 2
+    assert _matched(np.array([[1, 0, 0], [1, 0, 0], [0, 1, 1]], bool)) == 2  # not 3
 
 
 def test_ten_bits_are_seen_as_eight(lumas):

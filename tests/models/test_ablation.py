@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_quality import TINY
+from test_quality import run_of
 
 from tds import cli
 from tds.errors import InputError
@@ -23,14 +23,7 @@ TREE = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def config(pair_set, tmp_path) -> Path:
     base = {
-        "network": TINY,
-        "init": str(TREE / "models" / "fast-k1.safetensors"),
-        "data": {
-            "folders": [str(pair_set)],
-            "cache": str(tmp_path / "decoded"),
-            "held_out": ["two"],
-        },
-        "samples": {"patch": 32, "border": 0, "recurrent": 0.7},
+        **run_of(pair_set, tmp_path),
         "optimizer": {"batch": 1, "threads": 1, "clip": 8.0, "deterministic": True},
         "stages": [
             {"steps": 10, "freeze": ["motion.", "fusion.mta.attentions."]},
@@ -55,6 +48,7 @@ def test_a_stopped_ablation_goes_on_and_ends_with_its_tables(config, tmp_path, c
     out = tmp_path / "out"
     one = load_ablation(config)
     first = configuration_of(one, "MTSA", 1)
+    folder_of(out, "TSA", 1).mkdir(parents=True)  # one was stopped before its key was there
     # One run was stopped in its middle.
     folder = folder_of(out, "MTSA", 1)
     folder.mkdir(parents=True)

@@ -323,18 +323,25 @@ def test_the_configuration_without_mtsa_differs_in_nothing_else(k):
         assert freeze(net, b, 0.9)
 
 
-def test_stopped_and_resumed_gives_the_same_weights(pair_set, tmp_path):
-    """With the samples, the stages and the validation of `quality`; and what comes out is a model
-    that asks for the recurrence."""
-    values = {
+def run_of(pair_set: Path, folder: Path) -> dict:
+    """What runs of a tiny network have in common."""
+    return {
         "network": TINY,
         "init": str(TREE / "models" / "fast-k1.safetensors"),
         "data": {
             "folders": [str(pair_set)],
-            "cache": str(tmp_path / "decoded"),
+            "cache": str(folder / "decoded"),
             "held_out": ["two"],
         },
         "samples": {"patch": 32, "border": 0, "recurrent": 0.7},
+    }
+
+
+def test_stopped_and_resumed_gives_the_same_weights(pair_set, tmp_path):
+    """With the samples, the stages and the validation of `quality`; and what comes out is a model
+    that asks for the recurrence."""
+    values = {
+        **run_of(pair_set, tmp_path),
         "optimizer": {"batch": 2, "threads": 1, "clip": 8.0, "deterministic": True},
         "stages": [
             {"steps": 3, "warmup": 1, "freeze": ["motion.", "fusion.mta.attentions."]},

@@ -85,8 +85,10 @@ class Corners:
 
 
 def _matched(near: np.ndarray) -> int:
-    """How many pairs there are in which each is the other's own."""
-    return int(min(near.any(1).sum(), near.any(0).sum()))
+    """How many pairs can be made at most, none of them in two."""
+    from scipy.optimize import linear_sum_assignment
+
+    return int(near[linear_sum_assignment(near, maximize=True)].sum())
 
 
 class Tracks:

@@ -143,10 +143,10 @@ def ablate(ablation: Ablation, out: Path, say: Callable[[str], None], quiet: boo
             _check_same(folder, config)
             say(f"{said}: done before")
             continue
-        if folder.is_dir():
+        if folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
             _check_same(folder, config)
-        else:
-            folder.mkdir(parents=True)
+        else:  # new, or ended before its key was there
+            folder.mkdir(parents=True, exist_ok=True)
             with whole_file(folder / "key.txt", overwrite=True) as beside:
                 beside.write_text(_key(config))
         say(said)
