@@ -4,13 +4,18 @@ the ffmpeg program alone."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import socket
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+
+import pytest
 
 import tds
 import tools
@@ -65,11 +70,72 @@ def encode(small: Path, folder: Path, encoder: str, form: str, config: str) -> W
     return Written(form, result)
 
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "pair-with-ffmpeg.md"
-BLOCK = re.search(r"runs this block.*?```sh\n(.*?)```", PAGE.read_text(), re.S)
-assert BLOCK
-PLAIN = BLOCK[1]
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def _run_block(page: str) -> str:
+    """The one command of a page that a test runs."""
+    block = re.search(r"runs this block.*?```sh\n(.*?)```", (DOCS / page).read_text(), re.S)
+    assert block
+    return block[1]
+
+
+PLAIN = _run_block("pair-with-ffmpeg.md")
 """The command of docs/pair-with-ffmpeg.md: pair.mp4 of in.mp4."""
+LIVE = _run_block("streaming.md")
+"""The command of docs/streaming.md, which sends a pair and the sound of in.mp4 over UDP."""
+
+
+def live_source(city: Path, folder: Path) -> None:
+    """Makes in.mp4 there, three seconds of 25 pictures and sound."""
+    tools.ffmpeg(
+        *("-stream_loop", 2, "-i", city, "-f", "lavfi", "-i", "sine=d=3", "-vf", "scale=128:72"),
+        *("-c:v", "libx264", "-qp", 10, "-c:a", "aac", folder / "in.mp4"),
+    )
+
+
+def live_file(folder: Path) -> Path:
+    """What LIVE sends of in.mp4, as a file."""
+    run(folder, re.sub(r'"udp:.*"', "pair.ts", LIVE).replace(" -re ", " "))
+    return folder / "pair.ts"
+
+
+@contextlib.contextmanager
+def sent(folder: Path, address: str) -> Iterator[subprocess.Popen[bytes]]:
+    """LIVE at work, in.mp4 over and over, to another address."""
+    command = LIVE.replace("\\\n", " ").replace(" -i in.mp4", " -stream_loop -1 -i in.mp4")
+    words = shlex.split(re.sub(r'"udp:.*"', shlex.quote(address), command))
+    quiet = ("-nostdin", "-v", "error")
+    with subprocess.Popen([tools.FFMPEG, *quiet, *words[1:]], cwd=folder) as sender:
+        try:
+            yield sender
+        finally:
+            sender.kill()
+
+
+def quiet_port() -> int:
+    """At which nobody listens to UDP yet."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# Half a second for what is sent again, and for a machine that is busy.
+_SRT = "srt://127.0.0.1:{}?latency=500000"
+
+
+def srt_addresses(*programs: str | Path) -> tuple[str, str]:
+    """(at which the reader listens, to which the sender sends); skips where a program has no SRT,
+    fails in CI."""
+    for program in programs:
+        said = subprocess.run([program, "-protocols"], capture_output=True, text=True, check=True)
+        if not re.search(r"^\s+srt$", said.stdout, re.M):
+            reason = f"{program} has no SRT; build it with libsrt"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+    address = _SRT.format(quiet_port())
+    return f"{address}&mode=listener", f"{address}&pkt_size=1316"
 
 
 def run(folder: Path, command: str) -> None:

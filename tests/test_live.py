@@ -4,11 +4,9 @@ with packets lost, from senders that stop or begin again."""
 
 from __future__ import annotations
 
+import csv
 import os
-import re
-import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -30,30 +28,18 @@ PACKET = 188
 Seen = list[tuple[Fraction, str, str]]  # time, how it was made, digest
 
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "streaming.md"
-BLOCK = re.search(r"test_live.py runs this block.*?```sh\n(.*?)```", PAGE.read_text(), re.S)
-assert BLOCK
-SEND = BLOCK[1]
-ADDRESS = re.compile(r"udp://127.0.0.1:\d+")
-
-
 @pytest.fixture(scope="module")
 def folder(city: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With in.mp4, three seconds and sound."""
     folder = tmp_path_factory.mktemp("live")
-    tools.ffmpeg(
-        *("-stream_loop", 2, "-i", city, "-f", "lavfi", "-i", "sine=d=3", "-vf", "scale=128:72"),
-        *("-c:v", "libx264", "-qp", 10, "-c:a", "aac", folder / "in.mp4"),
-    )
+    forms.live_source(city, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def stream(folder: Path) -> Path:
     """What the command of docs/streaming.md sends, as a file."""
-    command = re.sub(r'"udp:.*"', "pair.ts", SEND).replace(" -re ", " ")
-    forms.run(folder, command)
-    return folder / "pair.ts"
+    return forms.live_file(folder)
 
 
 def seen(pictures: tds.Decoder) -> Seen:
@@ -178,32 +164,44 @@ def test_a_sender_that_stops_within_a_picture_is_the_end(
 
 def quiet() -> str:
     """An address at which nothing is sent yet."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"udp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"udp://127.0.0.1:{forms.quiet_port()}"
 
 
-def test_the_command_of_the_page_is_shown_as_it_sends(folder: Path, whole: Seen) -> None:
+def test_the_command_of_the_page_is_shown_as_it_sends(folder: Path) -> None:
     address = quiet()
-    command = ADDRESS.sub(address, SEND).replace(" -i in.mp4", " -stream_loop -1 -i in.mp4")
-    words = [tools.FFMPEG, *shlex.split(command.replace("\\\n", " "))[1:]]
-    with subprocess.Popen(
-        [*words[:1], "-nostdin", "-v", "error", *words[1:]], cwd=folder
-    ) as sender:
-        try:
-            with tds.decode(address, backend="bicubic", timeout=20) as pictures:
-                got = []
-                for picture in pictures:
-                    got.append((picture.pts * pictures.time_base, picture.status))
-                    if len(got) == 100:
-                        break
-            assert sender.poll() is None
-        finally:
-            sender.kill()
+    with forms.sent(folder, f"{address}?pkt_size=1316") as sender:
+        with tds.decode(address, backend="bicubic", timeout=20) as pictures:
+            got = []
+            for picture in pictures:
+                got.append((picture.pts * pictures.time_base, picture.status))
+                if len(got) == 100:
+                    break
+        assert sender.poll() is None
     times = [time for time, _ in got]
     assert times == sorted(set(times))
     assert sum(b - a == Fraction(1, 25) for a, b in pairwise(times)) > 90
     assert "puuupuuupuuu" in "".join(status[0] for _, status in got)
+
+
+def test_over_srt_every_picture_comes_once_at_its_time(
+    folder: Path, stream: Path, whole: Seen, tmp_path: Path
+) -> None:
+    here, there = forms.srt_addresses(tools.FFMPEG)
+    # Three seconds; the sender goes on, since what SRT holds when one ends is lost.
+    receive = ("-nostdin", "-v", "error", "-i", here, "-map", "0", "-c", "copy", "-t", "3")
+    out, log = tmp_path / "out.y4m", tmp_path / "log.csv"
+    with subprocess.Popen(
+        [tools.FFMPEG, *receive, "-f", "mpegts", "-"], stdout=subprocess.PIPE
+    ) as receiver:
+        with forms.sent(folder, there):
+            common = ("--backend", "bicubic", "--log", log)
+            tools.tds("decode", "-", out, *common, stdin=receiver.stdout)
+        assert receiver.wait(10) == 0
+    with log.open() as lines:
+        times = [Fraction(line["seconds"]) for line in csv.DictReader(lines)]
+    assert [t - times[0] for t in times] == [t - whole[0][0] for t, *_ in whole]
+    tools.tds("decode", stream, tmp_path / "whole.y4m", "--backend", "bicubic")
+    assert out.read_bytes() == (tmp_path / "whole.y4m").read_bytes()
 
 
 def test_silence_is_the_end_after_so_long(stream: Path) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The filter plays HLS and DASH (docs/streaming.md) as `tds decode` does, by the tag in the
-manifest."""
+manifest, and pairs that come over SRT."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from filter_tools import BICUBIC, Coded, Frames, Program, decoded
+from filter_tools import BICUBIC, EXACT, Coded, Frames, Program, decoded, framemd5
 
+import forms
 import tools
 
 MANIFESTS = ("master.m3u8", "manifest.mpd")
@@ -53,3 +54,30 @@ def test_frames_of_a_segment_that_is_gone_are_known_by_the_tag_of_the_manifest(
     got = by_filter(ffmpeg, bad / manifest)
     assert [time for time, _ in got] == [Fraction(n, 25) for n in range(25)]
     assert got == decoded(bad / manifest)
+
+
+def test_over_srt_every_frame_comes_once_at_its_time_and_the_sound_with_it(
+    ffmpeg: Program, city: Path, tmp_path: Path
+) -> None:
+    here, there = forms.srt_addresses(tools.FFMPEG, ffmpeg.path)
+    forms.live_source(city, tmp_path)
+    stream = forms.live_file(tmp_path)
+    shown = decoded(stream)
+    assert len(shown) == 75
+
+    def played(source: str | Path) -> tuple[Frames, list[str]]:
+        """Frames, and packets of sound."""
+        out = tmp_path / "sound.mkv"
+        pictures = ("-map", "0:v:0", "-vf", BICUBIC, *EXACT, "-t", 3, "-f", "framemd5", "-")
+        sound = ("-map", "0:a", "-c", "copy", "-t", 3, out)
+        said = ffmpeg("-analyzeduration", 1_000_000, "-i", source, *pictures, *sound).output
+        lines = tools.ffmpeg("-i", out, "-c", "copy", "-f", "framemd5", "-").splitlines()
+        return framemd5(said), [line for line in lines if line[0] != "#"]
+
+    # Three seconds; the sender goes on, since what SRT holds when one ends is lost.
+    with forms.sent(tmp_path, there):
+        frames, packets = played(here)
+    assert frames == shown
+    _, expected = played(stream)
+    assert len(expected) > 125
+    assert packets[: len(expected) - 3] == expected[:-3]  # the last know of the end
