@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -38,7 +39,7 @@ from tds.encoding.choosing import (
     uniform,
 )
 from tds.encoding.report import page
-from tds.errors import InputError, MissingError
+from tds.errors import InputError, MissingError, OutputError, OutputExistsError
 from tds.measuring.measure import source_planes
 from tds.media.extras import Extras
 from tds.plan import Role
@@ -495,6 +496,72 @@ def test_a_job_that_was_ended_says_that_it_goes_on(
         result = tds.encode(scenes, out, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
     assert len(told(result, "error")) == 62
+
+
+def test_an_output_is_made_by_one_run_at_a_time(
+    scenes: Path, measured: tds.EncodeResult, tmp_path: Path
+) -> None:
+    """Whoever comes second changes nothing of what the first has done so far."""
+    out = tmp_path / "o.mp4"
+    command = [sys.executable, "-m", "tds", "encode", str(scenes), str(out), "-vv"]
+    command += ["--progress", "none", "--effort", "1", "--workers", "1", "--qp", "37"]
+    command += ["--codec", "hevc", "--preset", "ultrafast", "--model", "fast"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+        assert first.stderr is not None
+        assert any("segment 0" in line for line in first.stderr)
+        for overwrite in (False, True):
+            with pytest.raises(OutputError, match="is being made by another process"):
+                tds.encode(scenes, out, overwrite=overwrite, effort=1, **FAST)
+        first.communicate()
+    assert first.returncode == 0
+    assert out.read_bytes() == measured.path.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
+
+
+def test_what_is_done_outlives_a_run_that_was_told_wrongly(small: Path, tmp_path: Path) -> None:
+    out, notices = tmp_path / "o.mp4", []
+    state = tmp_path / "o.mp4.tds-state"
+    done = state / "segment" / "ab" / "abcd" / "record.json"
+    done.parent.mkdir(parents=True)
+    done.write_text("{}")
+    with pytest.raises(InputError, match="not a video file"):
+        tds.encode(__file__, out, effort=1, on_notice=notices.append, **FAST)
+    assert done.is_file()
+    assert notices == [f"what an earlier run did, 1 segment, stays in {state}"]
+    tds.encode(small, out, effort=1, **FAST)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4"]
+
+
+def test_what_has_the_name_of_the_state_is_left_alone(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "o.mp4.tds-state").write_text("mine")
+    with pytest.raises(OutputExistsError, match="is no folder, and what is measured would lie"):
+        tds.encode(small, tmp_path / "o.mp4", effort=1, **FAST)
+    assert (tmp_path / "o.mp4.tds-state").read_text() == "mine"
+
+
+def test_what_is_no_file_has_nothing_beside_it(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as /dev/stdout, where only root may make folders."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "devices").mkdir()
+    fifo = tmp_path / "devices" / "fifo"
+    os.mkfifo(fifo)
+    no_others: list[int] = []
+    for plan in ("auto", "tds"):
+        with subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE) as reader:
+            tds.encode(
+                *(small, fifo),
+                format="mkv",
+                plan=plan,
+                effort=1,
+                progress=lambda *_: no_others.append(len(list(fifo.parent.iterdir()))),
+                **FAST,
+            )
+            assert reader.communicate()[0][:4] == b"\x1aE\xdf\xa3"
+        assert set(no_others) == {1}
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_workers_change_nothing(scenes: Path, measured: tds.EncodeResult, tmp_path: Path) -> None:

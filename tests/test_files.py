@@ -44,6 +44,19 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
         pytest.fail("it was there")
 
 
+def test_what_comes_there_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    """Two runs with one output: neither was told that it may replace the other's."""
+    out = tmp_path / "out.json"
+    with pytest.raises(OutputExistsError, match="give `overwrite=True`"):
+        with whole_file(out, overwrite=False) as beside:
+            beside.write_text("second")
+            out.write_text("first")
+    with whole_file(out, overwrite=True) as beside:
+        assert out.read_text() == "first"
+        beside.write_text("third")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["third"]
+
+
 def test_nobody_can_put_a_link_where_an_output_will_be_written(tmp_path: Path) -> None:
     """The name is another one each time, and a file that is there is never opened."""
     out = tmp_path / "out.mp4"

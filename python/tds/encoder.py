@@ -27,7 +27,7 @@ from .encoding.streams import (
     statistics,
 )
 from .errors import InputError, MissingError, worded
-from .files import check_output, whole_file
+from .files import check_output, is_special, whole_file
 from .media.extras import Extras, plan_extras
 from .media.hdr import untrained
 from .media.objects import NamedSource, Source
@@ -143,7 +143,7 @@ def encode(
     tell = on_notice or (lambda notice: None)
     with (
         contextlib.closing(named),
-        State(Path(output), lambda notice: tell(worded(notice))) as state,
+        State(Path(output), settings.measures, lambda notice: tell(worded(notice))) as state,
         # In the state's folder what a killed run leaves goes with it.
         whole_file(output, overwrite, state.folder if settings.measures else None) as beside,
         VideoSource(path, raw, video_track) as video,
@@ -164,7 +164,10 @@ def encode(
         notices += [converted] if converted else []
         for notice in notices:
             tell(worded(notice))
-        with tempfile.TemporaryDirectory(prefix=".tds-", dir=beside.parent) as folder:
+        scratch = state.folder if settings.measures else beside.parent
+        with tempfile.TemporaryDirectory(
+            prefix=".tds-", dir=None if is_special(output) else scratch
+        ) as folder:
             again = (
                 None
                 if is_read_once(path)

@@ -22,26 +22,25 @@ def whole_file(
 ) -> Iterator[Path]:
     """A fresh, empty file beside ``path`` to write to; renamed to it on success, else removed.
 
-    inside: a folder on the same disk to have it in instead, which is made where it is not there.
+    inside: a folder on the same disk to have it in instead.
 
     Its name ends as ``path``'s does, since that tells writers the format, and cannot be
     guessed: in a folder that others write to, nobody can have put a link there.
 
-    Raises OutputExistsError at once when ``path`` is there and ``overwrite`` is
-    False, MissingError when its folder is not there, and OutputError in place of
-    a full disk or a refused write."""
+    Raises OutputExistsError when ``path`` is there and ``overwrite`` is False, at
+    once or where somebody else has put it there meanwhile, MissingError when its
+    folder is not there, and OutputError in place of a full disk or a refused write."""
     target = Path(path)
     check_output(target, overwrite)
-    if target.exists() and not target.is_file():  # /dev/null, a FIFO: nothing to rename
+    if is_special(target):  # nothing to rename
         yield target
         return
     beside = None
     try:
         with _said(target):
-            if inside is not None:
-                inside.mkdir(exist_ok=True)
             beside = _fresh(target, inside or target.parent)
             yield beside
+            check_output(target, overwrite)
             os.replace(beside, target)
         beside = None
     finally:
@@ -132,6 +131,12 @@ def _fresh(target: Path, folder: Path) -> Path:
     beside = folder / f".{stem}.{token}.part{target.suffix}"
     os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     return beside
+
+
+def is_special(path: str | os.PathLike[str]) -> bool:
+    """Whether this is there and neither a file nor a folder: /dev/null, a FIFO."""
+    target = Path(path)
+    return target.exists() and not target.is_file() and not target.is_dir()
 
 
 def check_output(

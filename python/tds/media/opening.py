@@ -22,6 +22,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
+from ..files import is_special
 from .manifests import (
     DASH,
     HLS,
@@ -85,8 +86,7 @@ def is_read_once(path: str) -> bool:
     FIFO, a process substitution, a device, an address at which something is being sent."""
     if "://" in path:
         return path.partition("://")[0].lower() in _SENT
-    p = Path(path)
-    return path == STANDARD_INPUT or (p.exists() and not p.is_file() and not p.is_dir())
+    return path == STANDARD_INPUT or is_special(path)
 
 
 # Protocols of what is sent now, and not kept.
