@@ -4,11 +4,11 @@ with packets lost, from senders that stop or begin again."""
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +16,19 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import pytest
 
 import forms
 import tds
 import tds.live as live_pair
 import tools
+from tds import cli
+from tds.media import along
 
 GROUP = Fraction(4, 25)  # seconds from one HR picture to the next
 PACKET = 188
+Heard = list[tuple[Fraction, str]]  # time, digest
 Seen = list[tuple[Fraction, str, str]]  # time, how it was made, digest
 
 
@@ -159,7 +163,9 @@ def test_a_sender_that_stops_within_a_picture_is_the_end(
     path = pipe(data[: len(data) // 2 + 99])
     out = tmp_path / "out.mp4"
     tools.tds("decode", path, out, "--backend", "bicubic")
-    assert 30 <= len(tools.times(out)) <= 45
+    shown = tools.times(out)
+    assert 30 <= len(shown) <= 45
+    assert abs(sound(out)[-1][0] - shown[-1]) < Fraction(1, 2)
 
 
 def quiet() -> str:
@@ -183,25 +189,135 @@ def test_the_command_of_the_page_is_shown_as_it_sends(folder: Path) -> None:
     assert "puuupuuupuuu" in "".join(status[0] for _, status in got)
 
 
-def test_over_srt_every_picture_comes_once_at_its_time(
-    folder: Path, stream: Path, whole: Seen, tmp_path: Path
+def test_over_srt_every_picture_comes_once_at_its_time_and_the_sound_with_it(
+    folder: Path, stream: Path, tmp_path: Path
 ) -> None:
     here, there = forms.srt_addresses(tools.FFMPEG)
     # Three seconds; the sender goes on, since what SRT holds when one ends is lost.
     receive = ("-nostdin", "-v", "error", "-i", here, "-map", "0", "-c", "copy", "-t", "3")
-    out, log = tmp_path / "out.y4m", tmp_path / "log.csv"
+    outs = [tmp_path / "srt.mkv", tmp_path / "file.mkv"]
+    common = ("--backend", "bicubic", "--vcodec", "ffv1")
     with subprocess.Popen(
         [tools.FFMPEG, *receive, "-f", "mpegts", "-"], stdout=subprocess.PIPE
     ) as receiver:
         with forms.sent(folder, there):
-            common = ("--backend", "bicubic", "--log", log)
-            tools.tds("decode", "-", out, *common, stdin=receiver.stdout)
+            tools.tds("decode", "-", outs[0], *common, stdin=receiver.stdout)
         assert receiver.wait(10) == 0
-    with log.open() as lines:
-        times = [Fraction(line["seconds"]) for line in csv.DictReader(lines)]
-    assert [t - times[0] for t in times] == [t - whole[0][0] for t, *_ in whole]
-    tools.tds("decode", stream, tmp_path / "whole.y4m", "--backend", "bicubic")
-    assert out.read_bytes() == (tmp_path / "whole.y4m").read_bytes()
+    tools.tds("decode", stream, outs[1], *common)
+    got, expected = (tools.pictures(out) for out in outs)
+    later = got[0][0] - expected[0][0]  # as ffmpeg writes transport streams
+    assert len(got) == 75
+    assert [digest for _, digest in got] == [digest for _, digest in expected]
+    assert at_once([time - later for time, _ in got], [time for time, _ in expected])
+    heard, whole = (sound(out) for out in outs)
+    assert len(heard) >= len(whole) - 5  # whose end is not that of the loop
+    heard, whole = heard[: len(whole) - 5], whole[:-5]
+    assert [digest for _, digest in heard] == [digest for _, digest in whole]
+    assert at_once([time - later for time, _ in heard], [time for time, _ in whole])
+
+
+# ------------------------------------------------------------------ sound --
+
+
+def sound(path: Path) -> Heard:
+    """(time in seconds, digest) of each packet of its sound, as Matroska holds it."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy.mkv"
+        tools.ffmpeg("-copyts", "-i", path, "-map", "0:a", "-c", "copy", copy)
+        text = tools.ffmpeg("-copyts", "-i", copy, "-c", "copy", "-f", "framemd5", "-")
+    rows = [line.split(",") for line in text.splitlines() if line[0] != "#"]
+    return [(Fraction(int(row[2]), 1000), row[5].strip()) for row in rows]
+
+
+def at_once(times: list[Fraction], expected: list[Fraction]) -> bool:
+    """By Matroska's clock, which has milliseconds."""
+    return all(abs(a - b) <= Fraction(1, 1000) for a, b in zip(times, expected, strict=True))
+
+
+@pytest.fixture(scope="module")
+def sounding(
+    folder: Path, stream: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """``sounding("ts", "ac3", begin=2)``: the pair with such sound, from so many seconds on."""
+    made = tmp_path_factory.mktemp("sounding")
+
+    def make(form: str, codec: str, begin: float = 0, length: float = 3) -> Path:
+        path = made / f"{codec}-{begin}-{length}.{form}"
+        tools.ffmpeg(
+            *("-copyts", "-i", stream, "-itsoffset", begin, "-f", "lavfi", "-i"),
+            *(f"sine=d={length - begin}", "-map", "0:v", "-map", "1:a", "-c:v", "copy"),
+            *("-c:a", codec, "-muxdelay", 0, "-muxpreload", 0, path),
+        )
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("form", "codec", "begin"),
+    [("ts", "aac", 0), ("ts", "ac3", 0), ("ts", "libopus", 0), ("ts", "aac", 2),
+     ("mkv", "aac", 2), ("mp4", "aac", 0)],
+)  # fmt: skip
+def test_sound_comes_along_out_of_a_pipe_as_out_of_a_file(
+    sounding: Callable[..., Path], tmp_path: Path, form: str, codec: str, begin: float
+) -> None:
+    source = sounding(form, codec, begin)
+    out = tmp_path / ("out.mp4" if form == "mp4" else "out.mkv")
+    with source.open("rb") as data:
+        tools.tds("decode", "-", out, "--backend", "bicubic", "-q", stdin=data)
+    heard, expected = sound(out), sound(source)
+    assert [digest for _, digest in heard] == [digest for _, digest in expected]
+    assert len(heard) > 80 if begin == 0 else 30 < len(heard) < 60
+    assert at_once([time for time, _ in heard], [time for time, _ in expected])
+    assert len(tools.times(out)) == 75
+
+
+def test_pictures_without_sound_come_alone(stream: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.ts", tmp_path / "out.mkv"
+    tools.ffmpeg("-i", stream, "-map", "0:v", "-c", "copy", source)
+    with source.open("rb") as data:
+        tools.tds("decode", "-", out, "--backend", "bicubic", stdin=data)
+    with av.open(str(out)) as container:
+        assert [s.type for s in container.streams] == ["video"]
+    assert len(tools.times(out)) == 75
+
+
+def test_sound_goes_on_with_the_pictures_where_a_sender_begins_again(
+    stream: Path, whole: Seen, pipe: Callable[[bytes], Path], tmp_path: Path
+) -> None:
+    data, out = stream.read_bytes(), tmp_path / "out.mkv"
+    said = tools.tds(
+        "decode", pipe(data[: len(data) // 2 + 99] + data), out, "--backend", "bicubic"
+    ).stderr
+    assert said.count("begin anew") == 1
+    heard, expected = sound(out), sound(stream)
+    times = [time for time, _ in heard]
+    assert times == sorted(set(times))
+    assert max(b - a for a, b in pairwise(times)) < Fraction(1, 2)
+    assert len(heard) > 1.4 * len(expected)
+    # As far from the pictures as before.
+    assert heard[-1][1] == expected[-1][1]
+    apart = tools.times(out)[-1] - heard[-1][0], whole[-1][0] - expected[-1][0]
+    assert abs(apart[0] - apart[1]) < Fraction(1, 100)
+
+
+def test_sound_that_pictures_do_not_follow_is_held_up_to_a_bound(
+    sounding: Callable[..., Path],
+    pipe: Callable[[bytes], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(along, "_MOST", 200_000)
+    source, out = sounding("ts", "aac", length=20), tmp_path / "out.mkv"
+    path = pipe(source.read_bytes())
+    assert cli.main(["decode", str(path), str(out), "--backend", "bicubic"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("some of it is lost") == 1
+    assert len(tools.times(out)) == 75
+    heard = sound(out)
+    assert heard[-1] == sound(source)[-1]
+    assert 100 < len(heard) < 400
 
 
 def test_silence_is_the_end_after_so_long(stream: Path) -> None:

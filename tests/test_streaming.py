@@ -37,7 +37,7 @@ class Handler(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.stuck and self.stuck in self.path:
             self.free.wait(60)
-        if self.begun and self.path.endswith(("hr.m3u8", "lr.m3u8")):
+        if self.begun and self.path.endswith(("hr.m3u8", "lr.m3u8", "sound0.m3u8")):
             self._so_far()
             return
         with contextlib.suppress(ConnectionError):  # the reader has left
@@ -227,6 +227,18 @@ def test_a_playlist_that_is_still_written_is_followed_to_its_end(
     address = f"{serve(web)}/master.m3u8"
     Handler.begun = time.monotonic()
     assert shown(address) == shown(web / "master.m3u8")
+
+
+def test_its_sound_comes_along(web: Path, serve: Callable[[Path], str], tmp_path: Path) -> None:
+    address = f"{serve(web)}/master.m3u8"
+    outs = [tmp_path / "live.mkv", tmp_path / "whole.mkv"]
+    tools.tds("decode", address, outs[1], "--backend", "bicubic")
+    Handler.begun = time.monotonic()
+    tools.tds("decode", address, outs[0], "--backend", "bicubic")
+    sound = ("-map", "0:a", "-c", "copy", "-f", "framemd5", "-")
+    live, whole = (tools.ffmpeg("-copyts", "-i", out, *sound) for out in outs)
+    assert live == whole
+    assert tools.pictures(outs[0]) == tools.pictures(outs[1])
 
 
 def test_one_that_is_no_longer_written_is_waited_for_so_long(web: Path, tmp_path: Path) -> None:

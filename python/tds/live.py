@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -25,6 +25,7 @@ from .container.metadata import Hints, Metadata, container_tag, read_tag
 from .container.paired import Track, scale_between, track_of, two_videos
 from .container.times import common_unit, ratio, rescale
 from .errors import ExternalError, InputError
+from .media.along import Along
 from .media.decoding import bit_depth, in_process
 from .media.opening import is_live_playlist, is_read_once, open_container, packets_of
 from .media.pipes import PipeReader, is_pipe
@@ -42,7 +43,10 @@ _LOOK = 0.1  # seconds after which a thread that waits looks whether it is to en
 
 # A few pictures of each track tell all that is asked; FFmpeg would look at five seconds. Packets
 # are whole pictures as they come: its parsers would hold each back until the next of its track.
-_OPTIONS = {"analyzeduration": "1000000", "fflags": "noparse+nofillin"}
+_OPTIONS = {"fflags": "noparse+nofillin"}
+_PICTURES_ALONE = {**_OPTIONS, "analyzeduration": "1000000"}
+# Sound may begin later, and what a file is to hold has to be known when it begins.
+_WITH_SOUND = {**_OPTIONS, "fpsprobesize": "2"}
 
 
 def is_streamed(path: str) -> bool:
@@ -53,13 +57,16 @@ def is_streamed(path: str) -> bool:
 class LivePair(Closing):
     """An open pair of which nothing is read twice: ``pair`` for a Decoder, ``origin`` for a sink.
 
+    sound: its sound and text are for that sink, which takes them as they come.
+
     Where its times begin anew, as of a sender that was started again, both tracks go on from where
     they were. Where nothing comes for too long, that is the end, with a notice.
 
     Raises InputError for what is no pair, ExternalError when no HR picture decodes."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, sound: bool = False) -> None:
         self.path = path
+        self._sound = sound
         self._pipe = PipeReader(path) if is_pipe(path) else None
         self._ended = threading.Event()
         self._said: list[str] = []
@@ -78,7 +85,11 @@ class LivePair(Closing):
 
     def _open(self, opened: queue.Queue[BaseException | None]) -> None:
         try:
-            self._container = open_container(self.path, options=_OPTIONS, pipe=self._pipe)
+            self._container = open_container(
+                self.path,
+                options=_WITH_SOUND if self._sound else _PICTURES_ALONE,
+                pipe=self._pipe,
+            )
             try:
                 self._begin()
             except BaseException:
@@ -110,8 +121,10 @@ class LivePair(Closing):
             # Threads that take a picture each would keep as many back.
             stream.codec_context.thread_type = "SLICE"
             self._tracks[track.role] = _Track(self, stream, track)
-        for other in self._container.streams:
-            if other.index not in (self.hr.index, self.lr.index):
+        video = (self.hr.index, self.lr.index)
+        self._along = Along(container, video) if self._sound else None
+        for other in container.streams:
+            if other.index not in (*video, *(self._along.streams if self._along else ())):
                 other.discard = Discard.all
         self._by_index = {self.hr.index: Role.HR, self.lr.index: Role.LR}
         self._packets = packets_of(self._container)
@@ -144,27 +157,61 @@ class LivePair(Closing):
         except InputError as e:
             if self._ended.is_set():
                 return self._end()
-            self._said.append(f"{e}; what came before is shown")
+            self._say(f"{e}; what came before is shown")
             return self._end()
         except av.error.FFmpegError:  # it ends inside a packet
             return self._end()
         if packet is None:
             return self._end()
         role = self._by_index.get(packet.stream.index)
-        if role is not None and packet.size:
+        if role is None:
+            self._bring(packet)
+        elif packet.size:
             joints = self._clock.joints
             self._clock.move(packet)
-            if self._clock.joints > joints == 0:
-                self._said.append(
+            if self._clock.joints > joints:
+                self._say(
                     f"{self.path}: its times begin anew on the way, as of a sender that was "
                     "started again; the pictures follow one another"
                 )
             self._tracks[role].put(packet)
         return True
 
+    def _bring(self, packet: Packet[Any]) -> None:
+        """Has a packet of another stream wait for the sink."""
+        along = self._along
+        if along is not None and packet.stream.index in along.streams and packet.size:
+            self._hold(along, along.parts(packet))
+
+    def _hold(self, along: Along, parts: Iterable[Packet[Any]]) -> None:
+        for part in parts:
+            if not self._clock.follow(part):
+                self._say(f"{self.path}: sound whose times do not go with the pictures is left out")
+                continue
+            along.put(part)
+            while along.full and not self.ending:
+                if self.decoding and not any(track.empty for track in self._tracks.values()):
+                    time.sleep(_LOOK)  # it is decoding that is slow
+                    continue
+                along.lose()
+                self._say(
+                    f"{self.path}: sound came for so long without pictures that some of it is lost"
+                )
+
+    def _say(self, notice: str) -> None:
+        if notice not in self._said:
+            self._said.append(notice)
+
     def _end(self) -> bool:
-        for track in self._tracks.values():
-            track.end(None)
+        along = self._along
+        try:
+            if along is not None and not along.ended:
+                self._hold(along, along.last_parts())
+        finally:
+            if along is not None:
+                along.end()
+            for track in self._tracks.values():
+                track.end(None)
         return False
 
     def _read(self) -> None:
@@ -215,7 +262,7 @@ class LivePair(Closing):
     @property
     def origin(self) -> Origin:
         indices = (self.hr.index, self.lr.index)
-        return Origin(self.path, indices, None, self._container, self._first)
+        return Origin(self.path, indices, None, self._container, self._first, self._along)
 
     @property
     def ending(self) -> bool:
@@ -241,15 +288,35 @@ class LivePair(Closing):
 
 
 class _Clock:
-    """Moves both tracks together: where one of them goes back, or leaps far ahead of both, what
-    follows begins where the later of them ended."""
+    """Moves both tracks together: where one of them goes back, or leaps far ahead of all that is
+    read, what follows begins where the later of them ended."""
 
     def __init__(self) -> None:
         self._offset = Fraction(0)
-        self._last: dict[int, Fraction] = {}  # decoding time of each track's latest, moved
+        self._last: dict[int, Fraction] = {}  # decoding time of each stream's latest, moved
         self._end: Fraction | None = None  # of what was shown
+        self._followed: dict[int, Fraction] = {}  # of the streams beside
         self._step = Fraction(1, 25)  # the least from one picture to the next
         self.joints = 0
+
+    def follow(self, packet: Packet[Any]) -> bool:
+        """Moves a packet of another stream likewise; False for one whose time does not go on, which
+        is from the other side of a joint."""
+        base = exact(packet.time_base)
+        time = packet.dts if packet.dts is not None else packet.pts
+        if time is None or not base:
+            return False
+        index, moved = packet.stream.index, time * base + self._offset
+        back = moved < self._last.get(index, moved) - BACK
+        if back or moved > max(self._last.values(), default=moved) + AHEAD:
+            return False
+        self._last[index] = self._followed[index] = moved
+        ticks = round(self._offset / base)
+        if packet.dts is not None:
+            packet.dts += ticks
+        if packet.pts is not None:
+            packet.pts += ticks
+        return True
 
     def move(self, packet: Packet[Any]) -> None:
         base = exact(packet.time_base)
@@ -263,7 +330,7 @@ class _Clock:
             back = time + self._offset < last - (BACK if packet.dts is not None else 1)
             ahead = time + self._offset > max(self._last.values()) + AHEAD
             if back or ahead:
-                self._offset = self._end + self._step - time
+                self._offset = max([self._end, *self._followed.values()]) + self._step - time
                 self.joints += 1
         self._last[index] = time + self._offset
         ticks = round(self._offset / base)

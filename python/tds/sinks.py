@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 
 from .errors import ExternalError, InputError, OutputError
 from .files import whole_file
+from .media.along import Along
 from .media.extras import decoding_time, not_before, plan_extras
 from .media.hdr import HDR, hdr_of, with_hdr
 from .media.opening import ffmpeg_name, open_container, reason
@@ -42,6 +43,7 @@ class Origin:
     video: indices of the streams that are the video, the first of which says how it is shown.
     clock: moves the times of the rest as those of the pictures were moved; None: not. container,
     first: of what can be read only once, open, and its first picture; None: it is opened again.
+    along: the sound and text of that; None: they stay behind.
     """
 
     path: str
@@ -49,6 +51,7 @@ class Origin:
     clock: SourceClock | None = None
     container: InputContainer | None = None
     first: VideoFrame | None = None
+    along: Along | None = None
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,6 @@ class VideoSink(Sink):
         self._what = what
         self._holds_before_0 = path.suffix.lower() in _EDIT_LISTS
         self._begin = Fraction(0)  # seconds; what is before it is not in the file
-        self._begun = False
         self._next: Packet[Any] | None = None
         muxer = self._muxer_options(path)
         try:
@@ -372,14 +374,21 @@ class VideoSink(Sink):
 
     def _bring_extras(
         self, container: InputContainer | None, options: dict[str, str]
-    ) -> Iterator[Packet[Any]]:
-        """Tags and chapters now; sound and text as packets."""
+    ) -> Iterator[Packet[Any] | None]:
+        """Tags and chapters now; sound and text as packets, None where there is none now."""
         origin = self._what.origin
         if origin is None or container is None:
             return iter(())
-        extras = plan_extras(origin.path, container, origin.video, self._out.format.name, options)
+        along = origin.along
+        extras = plan_extras(
+            origin.path, container, origin.video, self._out.format.name, options, along
+        )
         self.notices = tuple(extras.notices)
-        packets = extras.add_to(self._out, origin.clock)
+        packets: Iterator[Packet[Any] | None] = (
+            extras.add_to(self._out, origin.clock)
+            if along is None
+            else extras.add_as_they_come(self._out, along)
+        )
         return packets if self._holds_before_0 else not_before(packets, lambda: self._begin)
 
     def _look_like(self, first: VideoFrame) -> None:
@@ -392,17 +401,18 @@ class VideoSink(Sink):
 
     def _mux(self, packet: Packet[Any]) -> None:
         """Muxes a video packet, and before it what belongs before it in the file."""
-        now = decoding_time(packet)
-        if not self._begun:
-            self._begun, self._next = True, next(self._left, None)
-        while self._next is not None and decoding_time(self._next) <= now:
-            self._mux_extra()
+        self._mux_extras(decoding_time(packet))
         self._out.mux(packet)
 
-    def _mux_extra(self) -> None:
-        assert self._next is not None
-        self._out.mux(self._next)
-        self._next = next(self._left, None)
+    def _mux_extras(self, until: Fraction | None = None) -> None:
+        """Those that are there, up to a time or to the end."""
+        while True:
+            if self._next is None:
+                self._next = next(self._left, None)
+            if self._next is None or (until is not None and decoding_time(self._next) > until):
+                return
+            self._out.mux(self._next)
+            self._next = None
 
     def write(self, picture: Shown) -> None:
         frame = picture.to_av()
@@ -427,8 +437,7 @@ class VideoSink(Sink):
     def close(self) -> None:
         for packet in self._encode(None):
             self._mux(packet)
-        while self._next is not None:
-            self._mux_extra()
+        self._mux_extras()
         try:
             self._out.close()
         except av.error.FFmpegError as e:

@@ -11,7 +11,7 @@ from ..decoder import Decoder, decoder_of
 from ..live import LivePair, is_streamed
 from ..media.opening import wait_at_most
 from ..plain import PlainStream
-from ..sinks import Origin
+from ..sinks import VIDEO, Origin, kind_of
 from ._arguments import add_enhancer, add_output, add_timeout, enhance_settings
 from ._output import write_pictures
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         live: list[LivePair] = []
 
         def now() -> Decoder:
-            live.append(LivePair(args.input))
+            live.append(LivePair(args.input, kind_of(args.output, args.format) == VIDEO))
             return decoder_of(live[0], enhance_settings(args))
 
         return write_pictures(args, now, args.input, 0, lambda: live[0].origin)

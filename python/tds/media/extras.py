@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 from av.audio.frame import AudioFrame
@@ -28,6 +28,7 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
+from .along import Along
 from .extent import file_size
 from .opening import STANDARD_INPUT, is_read_once, open_container, open_part, packets_of, tags
 from .times import SourceClock, exact
@@ -146,27 +147,41 @@ class Extras:
         if self.chapters:
             shift = clock.shift if clock is not None else Fraction(0)
             out.set_chapters([_moved(c, shift) for c in self.chapters])  # type: ignore[misc]
-        coming = [extra for extra in self.table if extra.way is not Way.LEAVE]
-        if not coming:
+        if not self._coming:
             return iter(())
         source = open_container(self.path)
         try:
-            ways = {e.index: _way(out, source.streams[e.index], e.encoder) for e in coming}
+            ways = self._ways(out, source)
         except BaseException:
             source.close()
             raise
         return _packets(source, ways, clock)
 
+    def add_as_they_come(self, out: OutputContainer, along: Along) -> Iterator[Packet[Any] | None]:
+        """The same of what is read once; None where there is no packet now."""
+        out.metadata.update(self.metadata)
+        return _packets_as_they_come(along, self._ways(out, along.container))
 
-def not_before(
-    packets: Iterable[Packet[Any]], begin: Callable[[], Fraction]
-) -> Iterator[Packet[Any]]:
+    @property
+    def _coming(self) -> list[Extra]:
+        return [extra for extra in self.table if extra.way is not Way.LEAVE]
+
+    def _ways(self, out: OutputContainer, source: InputContainer) -> _Ways:
+        return {e.index: _way(out, source.streams[e.index], e.encoder) for e in self._coming}
+
+
+_Come = TypeVar("_Come", bound="Packet[Any] | None")
+
+
+def not_before(packets: Iterable[_Come], begin: Callable[[], Fraction]) -> Iterator[_Come]:
     """Without the packets before ``begin()``, which is where the picture begins or time 0,
     whichever is earlier: for containers without edit lists, which have no place for them. A
     decoder of sound starts on these and throws away what they give; FFmpeg would move all
     streams, the video's times with them, to make room. Without, sound fades in over its first
     20 ms."""
-    return (p for p in packets if p.pts is None or p.pts * exact(p.time_base) >= begin())
+    return (
+        p for p in packets if p is None or p.pts is None or p.pts * exact(p.time_base) >= begin()
+    )
 
 
 def decoding_time(packet: Packet[Any]) -> Fraction:
@@ -181,20 +196,28 @@ def plan_extras(
     video: Collection[int],
     muxer: str,
     options: Mapping[str, str] | None = None,
+    along: Along | None = None,
 ) -> Extras:
     """The table for an open file. What cannot come along is in it with the reason.
 
     video: indices of the streams that are the video itself. muxer, options: FFmpeg's, of the
-    file that will be written."""
+    file that will be written. along: holds what comes along of what is read once."""
     extras = Extras(
         path,
         metadata={k: v for k, v in tags(container.metadata).items() if k.lower() not in _TECHNICAL},
         chapters=[{**c, "metadata": tags(c["metadata"])} for c in container.chapters()],
     )
     others = [s for s in container.streams if s.index not in video]
-    once = is_read_once(path)
-    candidates = [] if once else [s for s in others if s.type in _ENCODERS]
-    samples = _samples(path, [s.index for s in candidates])
+    once = along is not None or is_read_once(path)
+    candidates = [s for s in others if s.type in _ENCODERS]
+    if once:
+        candidates = [s for s in candidates if along is not None and s.index in along.streams]
+    indices = [s.index for s in candidates]
+    samples = (
+        _samples(path, indices)
+        if along is None
+        else {i: [_Sample.of(p) for p in along.first(i, _SAMPLED)] for i in indices}
+    )
     target = _Target(muxer, {k: v for k, v in (options or {}).items() if k != "movflags"})
     rows = []
     numbers: dict[str, int] = {}
@@ -501,10 +524,11 @@ def _name(stream: Stream, source: Stream) -> None:
     stream.disposition = source.disposition
 
 
+_Ways = Mapping[int, _Copied | _Sound | _Text]
+
+
 def _packets(
-    source: InputContainer,
-    ways: Mapping[int, _Copied | _Sound | _Text],
-    clock: SourceClock | None,
+    source: InputContainer, ways: _Ways, clock: SourceClock | None
 ) -> Iterator[Packet[Any]]:
     order = _Order()
     with source:
@@ -517,6 +541,17 @@ def _packets(
                 yield from order.of(way.give(packet))
         for way in ways.values():
             yield from order.of(way.finish())
+
+
+def _packets_as_they_come(along: Along, ways: _Ways) -> Iterator[Packet[Any] | None]:
+    order = _Order()
+    for packet in along.packets():
+        if packet is None:
+            yield None
+        elif packet.stream.index in ways:
+            yield from order.of(ways[packet.stream.index].give(packet))
+    for way in ways.values():
+        yield from order.of(way.finish())
 
 
 class _Order:
