@@ -191,6 +191,18 @@ def test_no_cuda(tmp_path: Path, coded: Coded) -> None:
     decode_fails(tmp_path, coded().path, "abc", "--model", model, "--device", "abc")
 
 
+def test_numbers_of_the_enhancer_that_cannot_be(tmp_path: Path, coded: Coded) -> None:
+    for option, value, says in (
+        ("--hr-qp", "64", "--hr-qp is a whole number from -1 to 63, not 64"),
+        ("--lr-qp", "-7", "--lr-qp is a whole number from -1 to 63, not -7"),
+        ("--threads", "9" * 20, "--threads is a whole number from 0 to 1024, not 9999"),
+        ("--strength", "nan", "--strength is a number from 0 to 1, not nan"),
+    ):
+        decode_fails(tmp_path, coded().path, says, option, value)
+    with pytest.raises(tds.InputError, match="`hr_qp` is a whole number"):
+        tds.EnhanceSettings(hr_qp=30.5)  # type: ignore[arg-type]
+
+
 def test_a_model_for_another_k(tmp_path: Path, coded: Coded) -> None:
     model = tools.tiny_model(tmp_path / "tiny.pt", scale=4)
     line = decode_fails(tmp_path, coded(scale=2).path, "tiny.pt", "--model", model)

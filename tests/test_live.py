@@ -342,6 +342,26 @@ def test_waiting_for_a_sender_is_ended_by_ctrl_c(where: str) -> None:
         waiting.kill()
 
 
+@pytest.mark.parametrize("form", ["mkv", "mp4"])
+def test_one_stream_of_tds_encode_is_decoded_from_a_pipe_too(
+    small: Path, tmp_path: Path, pipe: Callable[[bytes], Path], form: str
+) -> None:
+    """Which of the two `tds encode` writes is for it to choose."""
+    out = tmp_path / f"out.{form}"
+    tds.encode(
+        *(small, out), plan="plain-enhanced", strength=1, model="fast",
+        codec="hevc", config="ra", preset="ultrafast",
+    )  # fmt: skip
+    made = []
+    for source in (out, pipe(out.read_bytes())):
+        with tds.decode(source) as pictures:
+            made.append((seen(pictures), pictures.model, pictures.notices))
+    assert made[0] == made[1]
+    assert {status for _, status, _ in made[0][0]} == {"refined"}
+    with out.open("rb") as data:
+        assert "25 refined" in tools.tds("decode", "-", tmp_path / "o.mkv", stdin=data).stderr
+
+
 def test_a_stream_of_one_video_is_refused(city: Path) -> None:
     with city.open("rb") as data:
         said = tools.tds("decode", "-", "-", stdin=data, status=1).stderr

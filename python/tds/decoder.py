@@ -77,6 +77,17 @@ class EnhanceSettings:
     hr_qp: int = -1
     lr_qp: int = -1
 
+    def __post_init__(self) -> None:
+        """Raises InputError for what is no such number, in a person's words; what is left the
+        session checks."""
+        for name, most in (("threads", 1024), ("hr_qp", 63), ("lr_qp", 63)):
+            value, least = getattr(self, name), 0 if name == "threads" else -1
+            if not hasattr(value, "__index__") or not least <= operator.index(value) <= most:
+                option = "--" + name.replace("_", "-")
+                raise InputError(f"{option} is a whole number from {least} to {most}, not {value}")
+        if not isinstance(self.strength, Real) or not 0 <= self.strength <= 1:
+            raise InputError(f"--strength is a number from 0 to 1, not {self.strength}")
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -505,10 +516,10 @@ def decode(
         wait_at_most(timeout)
     named = NamedSource(path)
     file: PairedFile | PlainStream | LivePair
-    from .live import LivePair, is_streamed
+    from .live import is_streamed, open_streamed
 
     if is_streamed(named.path):
-        file = LivePair(named.path)
+        file = open_streamed(named.path)
     elif is_one_stream(named.path):
         from .plain import PlainStream
 

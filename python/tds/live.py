@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A pair that is read once, as it comes: from standard input, a FIFO, an address at which it is
+"""What is read once, as it comes: a pair from standard input, a FIFO, an address at which it is
 being sent, a playlist that is still written. One thread reads both tracks; each is decoded by
 itself.
 """
@@ -21,17 +21,24 @@ from av.video.stream import VideoStream
 
 from ._tds import RATE_PICTURES, frame_rate
 from .closing import Closing
-from .container.metadata import Hints, Metadata, container_tag, read_tag
+from .container.metadata import Hints, Metadata, container_tag, is_plain, read_tag
 from .container.paired import Track, scale_between, track_of, two_videos
 from .container.times import common_unit, ratio, rescale
 from .errors import ExternalError, InputError
 from .media.along import Along
 from .media.decoding import bit_depth, in_process
-from .media.opening import is_live_playlist, is_read_once, open_container, packets_of
+from .media.opening import (
+    is_live_playlist,
+    is_read_once,
+    open_container,
+    packets_of,
+    video_streams,
+)
 from .media.pipes import PipeReader, is_pipe
 from .media.sources import color_tags
 from .media.times import AHEAD, BACK, exact
 from .pair import Pair, Planned
+from .plain import PlainStream
 from .plan import Role
 from .sinks import Origin
 from .tracks import check_shape, shape
@@ -50,8 +57,24 @@ _WITH_SOUND = {**_OPTIONS, "fpsprobesize": "2"}
 
 
 def is_streamed(path: str) -> bool:
-    """Whether a pair is to be read from one end to the other, once."""
+    """Whether a file is to be read from one end to the other, once."""
     return is_read_once(path) or is_live_playlist(path)
+
+
+def open_streamed(path: str, sound: bool = False) -> LivePair | PlainStream:
+    """What ``tds encode`` wrote, two streams or one, as it comes. sound: it comes along too. Raises
+    as these two do."""
+    pipe = PipeReader(path, keep=True) if is_pipe(path) else None
+    try:
+        return LivePair(path, sound, pipe)
+    except OneStream:
+        if pipe is not None:
+            pipe.again()
+        return PlainStream(path, pipe=pipe)
+
+
+class OneStream(InputError):
+    """The tag is of one stream, not of a pair."""
 
 
 class LivePair(Closing):
@@ -62,12 +85,14 @@ class LivePair(Closing):
     Where its times begin anew, as of a sender that was started again, both tracks go on from where
     they were. Where nothing comes for too long, that is the end, with a notice.
 
-    Raises InputError for what is no pair, ExternalError when no HR picture decodes."""
+    pipe: reads it, where it is one (None: one is made).
 
-    def __init__(self, path: str, sound: bool = False) -> None:
+    Raises OneStream, InputError for what is no pair, ExternalError when no HR picture decodes."""
+
+    def __init__(self, path: str, sound: bool = False, pipe: PipeReader | None = None) -> None:
         self.path = path
         self._sound = sound
-        self._pipe = PipeReader(path) if is_pipe(path) else None
+        self._pipe = PipeReader(path) if pipe is None and is_pipe(path) else pipe
         self._ended = threading.Event()
         self._said: list[str] = []
         self.decoding = False  # whether somebody takes the pictures
@@ -104,6 +129,10 @@ class LivePair(Closing):
         path, container = self.path, self._container
         text = container_tag(container)
         self.tag = read_tag(text, path) if text else None
+        if self.tag is not None and is_plain(self.tag.groups) and len(video_streams(container)) < 2:
+            raise OneStream(f"{path} is one stream, and no pair; tds enhance reads it")
+        if self._pipe is not None:
+            self._pipe.forget()
         streams = dict(zip(Role, two_videos(path, container), strict=True))
         self.hr, self.lr = (track_of(role, streams[role], path, container) for role in Role)
         self.metadata = Metadata.of(self.tag) if self.tag else None

@@ -40,8 +40,9 @@ class PlainStream:
     path: anything FFmpeg reads, ``-`` being standard input. raw: what a raw file does not say.
     track: which of its video tracks, from 0; None: the one that is shown by default. begin: time
     of the first picture that is wanted; None: all are. offset: as of a Planned, where it begins
-    so. Odd sizes and RGB are converted, with a notice. tag: of the file, where it is
-    of one such stream; a tag of a pair, of which this is a part, is none.
+    so. pipe: reads the file, where it is one (None: one is made). Odd sizes and RGB are converted,
+    with a notice. tag: of the file, where it is of one such stream; a tag of a pair, of which this
+    is a part, is none.
 
     Raises MissingError, InputError, or ExternalError when no picture decodes. Reading is ended
     by what takes the pair.
@@ -54,9 +55,10 @@ class PlainStream:
         track: int | None = None,
         begin: int | None = None,
         offset: int | None = None,
+        pipe: PipeReader | None = None,
     ) -> None:
         self._begin, self._offset, self.track = begin, offset, track
-        self._pipe = PipeReader(path) if is_pipe(path) else None
+        self._pipe = PipeReader(path) if pipe is None and is_pipe(path) else pipe
         self.source = VideoSource(path, raw, track, lenient=True, pipe=self._pipe)
         if is_yuv(self.source.pix_fmt):
             self.source.chroma = self.source.own_chroma

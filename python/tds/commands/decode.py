@@ -8,7 +8,7 @@ from typing import Any
 
 from ..container.paired import PairedFile, is_one_stream
 from ..decoder import Decoder, decoder_of
-from ..live import LivePair, is_streamed
+from ..live import LivePair, is_streamed, open_streamed
 from ..media.opening import wait_at_most
 from ..plain import PlainStream
 from ..sinks import VIDEO, Origin, kind_of
@@ -42,10 +42,11 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     wait_at_most(args.timeout)
     if is_streamed(args.input):
-        live: list[LivePair] = []
+        live: list[LivePair | PlainStream] = []
 
         def now() -> Decoder:
-            live.append(LivePair(args.input, kind_of(args.output, args.format) == VIDEO))
+            with_sound = kind_of(args.output, args.format) == VIDEO
+            live.append(open_streamed(args.input, with_sound))
             return decoder_of(live[0], enhance_settings(args))
 
         return write_pictures(args, now, args.input, 0, lambda: live[0].origin)

@@ -48,11 +48,15 @@ class PipeReader(io.RawIOBase):
     and then there is nothing more to read. (FFmpeg tries again before PyAV hands an exception on,
     and a second one would be printed with its traceback.) What a signal's handler raises while
     reading waits comes as Interrupted.
+
+    keep: what is read can be read ``again``, until ``forget``.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, keep: bool = False) -> None:
         super().__init__()
         self._path = path
+        self._kept = bytearray() if keep else None
+        self._again = b""
         self._ended = threading.Event()
         self._said = False
         self._fd = (
@@ -70,12 +74,26 @@ class PipeReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def again(self) -> None:
+        """Reading begins anew with what was kept."""
+        self._again, self._kept = bytes(self._kept or b""), None
+
+    def forget(self) -> None:
+        self._kept = None
+
     def readinto(self, buffer: Any) -> int:
+        if self._again:
+            size = min(len(buffer), len(self._again))
+            buffer[:size], self._again = self._again[:size], self._again[size:]
+            return size
         try:
             while not self._ended.is_set():
                 if self._poll.poll(_LOOK):
                     with contextlib.suppress(BlockingIOError):  # another reader was faster
-                        return os.readv(self._fd, [buffer])
+                        size = os.readv(self._fd, [buffer])
+                        if self._kept is not None:
+                            self._kept += memoryview(buffer)[:size]
+                        return size
         except Exception:
             raise
         except BaseException as e:
