@@ -177,21 +177,20 @@ static int tds_refuses(const InputFilter *ifilter, const InputStream *ist)
 }
 
 /* The tag in an HLS or DASH manifest, which FFmpeg's demuxers pass over (docs/streaming.md): base64
- * in an attribute. NULL: there is none. */
+ * in an attribute. It is read once more by what the demuxer read it by, with the user's options
+ * (-headers and the like). NULL: there is none. */
 static char *tds_manifest_tag(const AVFormatContext *file)
 {
     static const char *const marks[] = { "DATA-ID=\"tds\",VALUE=\"",
                                          "schemeIdUri=\"urn:tds:tag\" value=\"" };
-    AVIOContext *manifest = NULL;
     AVBPrint text;
     char *tag = NULL;
 
     if ((strcmp(file->iformat->name, "hls") && strcmp(file->iformat->name, "dash")) ||
-        avio_open2(&manifest, file->url, AVIO_FLAG_READ, &file->interrupt_callback, NULL) < 0)
+        !file->pb || avio_seek(file->pb, 0, SEEK_SET) < 0)
         return NULL;
     av_bprint_init(&text, 0, 1 << 26);
-    avio_read_to_bprint(manifest, &text, 1 << 25);
-    avio_closep(&manifest);
+    avio_read_to_bprint(file->pb, &text, 1 << 25);
     for (size_t i = 0; i < FF_ARRAY_ELEMS(marks) && !tag; i++) {
         char *begin = strstr(text.str, marks[i]);
         size_t size;

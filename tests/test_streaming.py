@@ -128,6 +128,21 @@ def test_codecs_and_configurations(
     assert len(list((tmp_path / "web" / "hr").glob("*.m4s"))) > 1
 
 
+def test_a_playlist_of_this_machine_may_name_segments_of_the_web(
+    coded: Callable[..., tds.EncodeResult], serve: Callable[[Path], str], tmp_path: Path
+) -> None:
+    """Of VVC, which another program decodes where PyAV's FFmpeg does it wrongly."""
+    source = coded(codec="vvc", config="ai", intra_period=8).path
+    tools.tds("package", source, tmp_path / "web", "--seconds", 0.2)
+    here = tmp_path / "here"
+    here.mkdir()
+    address = serve(tmp_path / "web")
+    for playlist in (tmp_path / "web").glob("*.m3u8"):
+        text = re.sub("(hr|lr)/", f"{address}/\\1/", playlist.read_text())
+        (here / playlist.name).write_text(text)
+    assert shown(here / "master.m3u8") == shown(source)
+
+
 def test_one_stream_and_transport_streams_are_packaged_too(
     coded: Callable[..., tds.EncodeResult], small: Path, tmp_path: Path
 ) -> None:

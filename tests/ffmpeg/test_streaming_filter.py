@@ -4,11 +4,16 @@ manifest, and pairs that come over SRT."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
 import shutil
+import threading
 from fractions import Fraction
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from filter_tools import BICUBIC, EXACT, Coded, Frames, Program, decoded, framemd5
@@ -54,6 +59,40 @@ def test_frames_of_a_segment_that_is_gone_are_known_by_the_tag_of_the_manifest(
     got = by_filter(ffmpeg, bad / manifest)
     assert [time for time, _ in got] == [Fraction(n, 25) for n in range(25)]
     assert got == decoded(bad / manifest)
+
+
+class Asked(SimpleHTTPRequestHandler):
+    """Files for those who say who they are."""
+
+    agents: ClassVar[list[tuple[str, str]]] = []
+
+    def do_GET(self) -> None:
+        self.agents.append((self.path, self.headers["User-Agent"]))
+        with contextlib.suppress(ConnectionError):  # the reader has left
+            if self.headers["X-Ticket"] == "7":
+                super().do_GET()
+            else:
+                self.send_error(403)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_the_tag_is_read_with_the_options_that_the_user_gives(
+    ffmpeg: Program, web: Path, tmp_path: Path, manifest: str
+) -> None:
+    bad = shutil.copytree(web, tmp_path / "bad")
+    (bad / "lr" / "segment_00002.m4s").unlink()
+    handler = functools.partial(Asked, directory=str(bad))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/{manifest}"
+        asked = ("-headers", "X-Ticket: 7\r\n", "-user_agent", "me", *SHORT)
+        got = ffmpeg.frames(*asked, "-i", address, "-vf", BICUBIC)
+        server.shutdown()
+    assert got == decoded(bad / manifest)  # which knows by the tag what is missing
+    assert Asked.agents.count((f"/{manifest}", "me")) == 1
 
 
 def test_over_srt_every_frame_comes_once_at_its_time_and_the_sound_with_it(

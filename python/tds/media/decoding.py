@@ -30,7 +30,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ..errors import InputError, MissingError
-from .opening import ffmpeg_name, is_read_once, packets_of
+from .opening import input_of_program, is_read_once, packets_of
 from .pipes import Interrupted
 from .planar import PicturesMD5, most_bits
 from .programs import candidates
@@ -173,7 +173,7 @@ def _by_program(
         with contextlib.suppress(OSError):  # whole pictures at a time, where the system allows it
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
         command = [program, "-hide_banner", "-nostdin", "-loglevel", "quiet", "-copyts"]
-        command += ["-noautorotate", "-i", ffmpeg_name(path)]
+        command += ["-noautorotate", *stack.enter_context(input_of_program(path))]
         command += ["-map", f"0:{index}", "-fps_mode", "passthrough", "-vf", "setpts=N/25/TB"]
         command += ["-stats_enc_pre:v", f"pipe:{times_writing}"]
         command += ["-stats_enc_pre_fmt", "{ptsi} {tbi}"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -263,18 +264,38 @@ def _open_manifest(path: str) -> InputContainer:
     """HLS or DASH, with the tag that is in it."""
     text = read_manifest(path)
     tag = tag_in(text)
-    options = {"protocol_whitelist": _protocols(path)}
-    if manifest_kind(path) == DASH:
-        base = path if "://" in path else Path(path).absolute().as_uri()
-        with tempfile.TemporaryDirectory(prefix="tds-dash-") as folder:
-            master = _as_hls(Path(folder), representations(text, path, base))
-            options["protocol_whitelist"] = f"file,{_PROTOCOLS}"
-            container = _open(ffmpeg_name(master), "hls", options)
-    else:
-        container = _open(ffmpeg_name(path), "hls", options)
+    with _playlist(path, text) as (name, options):
+        container = _open(name, "hls", options)
     if tag is not None:
         container.metadata[TAG] = tag
     return container
+
+
+@contextlib.contextmanager
+def _playlist(path: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """What FFmpeg's HLS demuxer is told for a manifest, to open it within the block."""
+    if manifest_kind(path) != DASH:
+        yield ffmpeg_name(path), {"protocol_whitelist": _protocols(path)}
+        return
+    base = path if "://" in path else Path(path).absolute().as_uri()
+    with tempfile.TemporaryDirectory(prefix="tds-dash-") as folder:
+        master = _as_hls(Path(folder), representations(text, path, base))
+        yield ffmpeg_name(master), {"protocol_whitelist": f"file,{_PROTOCOLS}"}
+
+
+@contextlib.contextmanager
+def input_of_program(path: str) -> Iterator[list[str]]:
+    """Arguments by which an ffmpeg program reads what ``open_container`` opens, within the block;
+    of what is in the file, streams have the same numbers, and what is not waited for here is not
+    there either."""
+    waits = ["-rw_timeout", str(round(_waits * 1e6))]
+    if not manifest_kind(path):
+        name = ffmpeg_name(path)
+        yield [*(waits if "://" in name else []), "-i", name]
+        return
+    with _playlist(path, read_manifest(path)) as (name, options):
+        told = [word for key, value in options.items() for word in (f"-{key}", value)]
+        yield ["-f", "hls", *told, *(waits if "://" in path else []), "-i", name]
 
 
 def _as_hls(folder: Path, found: Sequence[Representation]) -> Path:
