@@ -11,7 +11,7 @@ import pytest
 
 import tds
 from tds.errors import InputError, MissingError, OutputError, OutputExistsError
-from tds.files import sha256_of, sha256_of_all, sha256_of_text, whole_file
+from tds.files import sha256_of, sha256_of_all, sha256_of_text, whole_file, whole_folder
 
 PACKAGE = Path(tds.__file__).parent
 
@@ -55,6 +55,16 @@ def test_what_comes_there_meanwhile_is_not_lost(tmp_path: Path) -> None:
         assert out.read_text() == "first"
         beside.write_text("third")
     assert [p.read_text() for p in tmp_path.iterdir()] == ["third"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nor_what_comes_into_a_folder_meanwhile(tmp_path: Path, overwrite: bool) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(OutputExistsError), whole_folder(out, overwrite, ("mark",)) as beside:
+        (beside / "mark").write_text("second")
+        out.mkdir()
+        (out / "own").write_text("first")
+    assert [p.read_text() for p in tmp_path.rglob("*") if p.is_file()] == ["first"]
 
 
 def test_nobody_can_put_a_link_where_an_output_will_be_written(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from .errors import MissingError, OutputError, OutputExistsError, TDSError
@@ -51,23 +51,14 @@ def whole_file(
 
 @contextlib.contextmanager
 def whole_folder(
-    path: str | os.PathLike[str], overwrite: bool, marks: Iterable[str] = ()
+    path: str | os.PathLike[str], overwrite: bool, marks: Collection[str] = ()
 ) -> Iterator[Path]:
     """A fresh folder beside ``path`` to write to; renamed to it on success, else removed.
 
     marks: files that are in every folder of this kind: only such a one, or an empty one, is
     replaced. Raises as whole_file does."""
     target = Path(os.path.realpath(path))  # of a link what it leads to
-    if target.exists():
-        if not target.is_dir():
-            raise OutputExistsError(f"{path} is a file, and a folder is written; name another")
-        if any(target.iterdir()):
-            if not overwrite:
-                raise OutputExistsError(f"{path} exists; give --overwrite to replace it")
-            if not all((target / mark).is_file() for mark in marks):
-                raise OutputExistsError(
-                    f"{path} has other files in it, which would be lost; name another folder"
-                )
+    _check_folder(path, target, overwrite, marks)
     if not target.parent.is_dir():
         raise MissingError(f"{path}: there is no folder {target.parent}")
     beside: Path | None = None
@@ -78,6 +69,7 @@ def whole_folder(
             )
             beside.chmod(0o777 & ~_umask())
             yield beside
+            _check_folder(path, target, overwrite, marks)
             if target.exists():
                 before = beside.with_name(f"{beside.name}.before")
                 os.replace(target, before)
@@ -93,6 +85,22 @@ def whole_folder(
     finally:
         if beside is not None:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def _check_folder(
+    path: str | os.PathLike[str], target: Path, overwrite: bool, marks: Collection[str]
+) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise OutputExistsError(f"{path} is a file, and a folder is written; name another")
+    if any(target.iterdir()):
+        if not overwrite:
+            raise OutputExistsError(f"{path} exists; give --overwrite to replace it")
+        if not all((target / mark).is_file() for mark in marks):
+            raise OutputExistsError(
+                f"{path} has other files in it, which would be lost; name another folder"
+            )
 
 
 @contextlib.contextmanager
