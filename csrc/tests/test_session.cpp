@@ -694,19 +694,25 @@ struct Counted {
 
 } // namespace
 
-TEST("any plain stream or pair of contract 2, any caller: each time once, in order, from what was "
-     "sent, in bounded memory, every owner let go of once") {
+TEST("any plain stream or pair, any models, any caller, a backend that fails: each time once, in "
+     "order, from what was sent, in bounded memory, every owner let go of once") {
+    static const std::string runs = model_file("runs.pt", 2, false);
     std::mt19937 random(7);
     const auto one_in = [&](unsigned n) { return random() % n == 0; };
-    for (int trial = 0; trial < 400; trial++) {
-        const bool plain = one_in(2);
+    for (int trial = 0; trial < 600; trial++) {
+        const bool plain = one_in(3);
         const bool refined = one_in(2);
+        const bool recurrence = one_in(2);
         Session session =
             recording_2(plain || refined ? kPlain : "", plain ? "" : kLow, [&](tds_settings &s) {
                 s.max_group = 1 + static_cast<int32_t>(random() % 6);
                 s.max_batch = 1 + static_cast<int32_t>(random() % 5);
                 s.causal = one_in(4) ? 1 : 0;
+                if (!plain && recurrence) {
+                    s.model = runs.c_str();
+                }
             });
+        const bool fails = one_in(4);
         int alive = 0;
         std::vector<std::unique_ptr<Counted>> events[2]; // nothing is sent of a lost one
         std::map<int64_t, int> lost;                     // bits of the streams that lost it
@@ -739,6 +745,7 @@ TEST("any plain stream or pair of contract 2, any caller: each time once, in ord
             } else {
                 tds_picture p = event.picture();
                 p.strength = one_in(6) ? 0.0F : -1.0F;
+                p.corrupt = one_in(8) ? 1 : 0;
                 result = tds_session_send(session.get(), to, &p);
                 alive += result == TDS_OK ? 1 : 0;
             }
@@ -763,9 +770,15 @@ TEST("any plain stream or pair of contract 2, any caller: each time once, in ord
             }
             const unsigned wants = tds_session_wants(session.get());
             tds_picture p;
+            record().failures = fails && one_in(5) ? 1 : 0;
             const tds_result result = tds_session_receive(session.get(), &p);
             if (result == TDS_END) {
                 break;
+            }
+            if (result == TDS_ERROR_BACKEND) {
+                CHECK_EQ(wants, 0U);
+                CHECK_EQ(record().failures, 0);
+                continue;
             }
             if (result == TDS_AGAIN) {
                 CHECK(wants != 0);
@@ -785,9 +798,10 @@ TEST("any plain stream or pair of contract 2, any caller: each time once, in ord
                 CHECK_EQ(from->released, 0);
             } else {
                 CHECK((p.reason & TDS_REASON_LOST) != 0);
+                CHECK(lost[p.pts] != 0);
             }
             tds_picture_release(&p);
-            CHECK(alive <= 60);
+            CHECK(alive <= 40);
         }
         if (!seeks || out.size() <= 5) {
             CHECK(out == std::vector<int64_t>(times.begin(), times.end()));
