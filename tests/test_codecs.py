@@ -224,6 +224,20 @@ def test_options_reach_the_encoder_of_their_stream(small, tmp_path):
     assert told.encoder.endswith(", CRF 28, tune=grain, HR cabac=0, LR deblock=1:-2")
 
 
+@pytest.mark.parametrize("encoder", ["x264", "x265"])
+def test_the_library_s_list_is_added_to_what_is_set_there(small, tmp_path, encoder):
+    """As those know it who use FFmpeg; the QP and the structure are still ours."""
+    option = {"x264": "b-bias=1", "x265": "b-intra=0"}[encoder]  # of B pictures, of which none are
+    bits = [
+        tds.encode(
+            *(small, tmp_path / f"{number}.mp4"), encoder=encoder, preset="ultrafast", qp=40,
+            config="ldp", encoder_options=options, plan="plain",
+        ).hr.bits
+        for number, options in enumerate([{f"{encoder}-params": option}, {}])
+    ]  # fmt: skip
+    assert bits[0] == pytest.approx(bits[1], rel=0.02)
+
+
 def test_an_option_of_vvenc_is_its_own_library_s(small, tmp_path):
     """Tools of VVC are switched in its list, beside those that the adapter sets."""
     sizes = []
@@ -244,6 +258,8 @@ REFUSED = [
     (("--encoder", "x264", "--encoder-option", "tune=foo"), "does not start with tune=foo; it "),
     (("--encoder", "x265", "--encoder-option", "foo"), "is KEY=VALUE"),
     (("--encoder", "x265", "--encoder-option", "crf=20"), "is given by --crf"),
+    (("--encoder", "x265", "--hr-option", "x265-params=me=hex:qp=20"), "is given by --qp"),
+    (("--encoder", "x264", "--encoder-option", "x264opts=bitrate=90"), "asks for a bit rate"),
     (("--encoder", "x264", "--lr-option", "b=500k"), "asks for a bit rate, and a pair is coded at"),
     (("--encoder", "vvenc", "--crf", "20"), "libvvenc has no constant rate factor; give --qp"),
     (("--encoder", "x264", "--crf", "52"), "a CRF of libx264 is 0 to 51, not 52"),

@@ -108,14 +108,17 @@ class FFmpegEncoder(EncoderAdapter):
     @classmethod
     def with_options(cls, arguments: list[str], settings: StreamSettings) -> list[str]:
         """``arguments`` with the options of ``settings``: those that FFmpeg knows as options of
-        this encoder by themselves, others in the list that the library reads."""
+        this encoder by themselves, others, and what is such a list already, in the list that the
+        library reads."""
         if not settings.options:
             return arguments
         program = find_ffmpeg(cls.name)
         facts, common = encoder_facts(program, cls.name), common_options(program)
         more, params = [], []
         for key, value in settings.options:
-            if key in facts.options or key in common:
+            if f"-{key}" == cls.params_option:  # a second one would stand for ours
+                params.append(value)
+            elif key in facts.options or key in common:
                 more += [f"-{key}:v", value]
             elif cls.params_option:
                 special = rf"[\\'{cls.params_separator}]"  # of FFmpeg's lists

@@ -42,6 +42,7 @@ CHROMA_WORDS = ("auto", "source", *map(str, CHROMAS))
 
 _TEXTS = ("encoder", "preset", "model", "model_sha256", "encoder_path", "encoder_cfg")
 _OPTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+_LISTS = ("-params", "opts")  # ends of the names of FFmpeg's lists of a library's own options
 _RATES = ("b", "bitrate", "targetbitrate")
 _OWN = {"qp": "--qp", "crf": "--crf", "preset": "--preset"}  # which have a place in the settings
 
@@ -67,14 +68,23 @@ def _options(name: str, given: Any) -> tuple[tuple[str, str], ...]:
     for key, value in pairs:
         if not _OPTION_NAME.match(key) or "\0" in value:
             raise InputError(f"{name} is an option and its value, not {key!r} and {value!r}")
-        if key.lower() in _RATES:
-            raise InputError(
-                f"the option {key} asks for a bit rate, and a pair is coded at a fixed QP (--qp) "
-                "or at a constant rate factor (--crf), which --bitrate finds"
-            )
-        if key.lower() in _OWN:
-            raise InputError(f"the option {key} is given by {_OWN[key.lower()]}, not by {name}")
+        _check_option(name, key)
+        if key.lower().endswith(_LISTS):
+            for entry in re.split("[:,]", value):
+                option = entry.partition("=")[0].strip()
+                if option.lower() != "b":  # B pictures, in some
+                    _check_option(name, option)
     return pairs
+
+
+def _check_option(name: str, key: str) -> None:
+    if key.lower() in _RATES:
+        raise InputError(
+            f"the option {key} asks for a bit rate, and a pair is coded at a fixed QP (--qp) "
+            "or at a constant rate factor (--crf), which --bitrate finds"
+        )
+    if key.lower() in _OWN:
+        raise InputError(f"the option {key} is given by {_OWN[key.lower()]}, not by {name}")
 
 
 @dataclass(frozen=True)
