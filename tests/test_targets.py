@@ -116,6 +116,15 @@ def test_a_target_that_is_none_is_one_sentence(small, tmp_path, options, says):
     assert says in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
+def test_pictures_too_small_for_vmaf_have_another_target(small, tmp_path, cache):
+    tiny, out = tmp_path / "tiny.mkv", tmp_path / "out.mp4"
+    tools.ffmpeg("-i", small, "-frames:v", 3, "-vf", "scale=64:16", "-c:v", "ffv1", tiny)
+    said = tools.tds("encode", tiny, out, *FAST, "--target-vmaf", "90", env=cache, status=1).stderr
+    assert "is 64x16, and VMAF is of 18 samples a side or more; give --target-psnr" in said
+    tools.tds("encode", tiny, out, *FAST, "--target-psnr", "35", env=cache)
+    assert out.is_file()
+
+
 def test_what_can_be_read_once_or_is_raw_streams_has_no_target(small, tmp_path):
     said = tools.tds("encode", "-", tmp_path / "o.mp4", "--max-size", "1M", status=1).stderr
     assert "standard input cannot be; name a file" in said

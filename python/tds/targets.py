@@ -28,7 +28,7 @@ from .encoder import EncodeResult, encode
 from .encoding.settings import EncodeSettings
 from .errors import InputError
 from .evaluation.cache import Cache, Job, write_record
-from .evaluation.metrics import compare, metrics_version
+from .evaluation.metrics import VMAF_SMALLEST, compare, metrics_version
 from .files import check_output
 from .measuring.measure import check_measurable, source_planes
 from .media.opening import RawFormat, ffmpeg_name, open_container
@@ -372,7 +372,7 @@ class _Trials:
                 means[name] += [value for value in values if value is not None]
         record: dict[str, float] = {"bits": bits, "bytes": size}
         if quality:
-            record |= {name: sum(values) / len(values) for name, values in means.items()}
+            record |= {name: sum(values) / len(values) for name, values in means.items() if values}
         return record
 
 
@@ -419,6 +419,11 @@ def encode_to(
     with tempfile.TemporaryDirectory(prefix="tds-target-") as temporary:
         folder = Path(temporary)
         with VideoSource(source, raw, video_track) as video:
+            if target.kind == "vmaf" and min(video.width, video.height) < VMAF_SMALLEST:
+                raise InputError(
+                    f"{source} is {video.width}x{video.height}, and VMAF is of {VMAF_SMALLEST} "
+                    "samples a side or more; give --target-psnr or --target-xpsnr"
+                )
             video.chroma, _ = settings.chroma_of(video)  # which encode() tells of
             samples = _Samples.of(video, settings, folder)
             rest = _bytes_beside(source, video.index) if target.kind == "max_size" else 0

@@ -147,6 +147,16 @@ def test_small_pictures_have_no_ms_ssim(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_smallest_pictures_have_no_vmaf(tmp_path):
+    """libvmaf crashes on them."""
+    for side, there in ((16, False), (18, True)):
+        planes = _noise(0, 64, side)
+        quality = compare(iter([(planes, planes)] * 2), 8, Fraction(25), tmp_path)
+        assert [value is not None for value in quality.vmaf] == [there] * 2
+        assert quality.ssim == [1.0, 1.0] and quality.ms_ssim == [None, None]
+        assert not list(tmp_path.iterdir())
+
+
 def test_ms_ssim_can_be_left_out(tmp_path):
     planes = _noise(0, 192, 208)
     for wanted in (True, False):

@@ -32,6 +32,7 @@ from .records import Means, Quality
 
 VMAF_MODEL = "vmaf_v0.6.1"
 MS_SSIM_SMALLEST = 176  # luma samples: five scales of an 11-sample window
+VMAF_SMALLEST = 18  # luma samples: libvmaf crashes on fewer a side
 
 
 @dataclass
@@ -39,11 +40,11 @@ class FrameQuality:
     """One list entry a frame, in display order.
 
     y, u, v: PSNR in dB (quality.psnr). ssim: of luma, 0 to 1. ms_ssim: of luma; None for
-    pictures smaller than MS_SSIM_SMALLEST. vmaf: 0 to 100 by the model's definition. xpsnr: of
-    luma, in dB, IDENTICAL at most. All four are None where they were not asked for. temporal: mean
-    absolute difference, in code values of luma, between this frame's change from the one before and
-    the source's change; 0 is perfectly consistent. None for the first frame. tasks: by name, those
-    of machines.py that were asked for.
+    pictures smaller than MS_SSIM_SMALLEST. vmaf: 0 to 100 by the model's definition; None for
+    pictures smaller than VMAF_SMALLEST. xpsnr: of luma, in dB, IDENTICAL at most. All four are None
+    where they were not asked for. temporal: mean absolute difference, in code values of luma,
+    between this frame's change from the one before and the source's change; 0 is perfectly
+    consistent. None for the first frame. tasks: by name, those of machines.py that were asked for.
     """
 
     y: list[float] = field(default_factory=list)
@@ -170,16 +171,19 @@ def _ffmpeg_metrics(
     threads: int,
     with_ms: bool,
 ) -> None:
+    """SSIM, XPSNR, and of pictures that are large enough VMAF and MS-SSIM."""
     program = metrics_program()
     height, width = size
     raw = ["-f", "rawvideo", "-pix_fmt", pix_fmt, "-s:v", f"{width}x{height}"]
     raw += ["-framerate", str(Fraction(rate).limit_denominator(100_000))]
     # Relative names in the scratch folder: nothing to escape in the filter's arguments.
+    with_vmaf = min(size) >= VMAF_SMALLEST
     vmaf = f"libvmaf=log_fmt=json:log_path=vmaf.json:n_threads={threads}"
     vmaf += f":model=version={VMAF_MODEL}" + (":feature=name=float_ms_ssim" if with_ms else "")
     graph = (
         "[0:v]split=3[d1][d2][d3];[1:v]split=3[s1][s2][s3];"
-        f"[d1][s1]ssim=stats_file=ssim.txt,nullsink;[d2][s2]{vmaf};"
+        "[d1][s1]ssim=stats_file=ssim.txt,nullsink;"
+        f"[d2][s2]{vmaf if with_vmaf else 'ssim'};"
         # What the eye minds is weighed by the first one.
         "[s3][d3]xpsnr=stats_file=xpsnr.txt,nullsink"
     )
@@ -192,14 +196,17 @@ def _ffmpeg_metrics(
     out.ssim = [float(m) for m in re.findall(r"\bY:([\d.]+)", stats)]
     found = re.findall(r"^n: .*?XPSNR y: *(\S+)", (folder / "xpsnr.txt").read_text(), re.M)
     out.xpsnr = [min(float(value), IDENTICAL) for value in found]
-    frames = json.loads((folder / "vmaf.json").read_text())["frames"]
-    out.vmaf = [f["metrics"]["vmaf"] for f in frames]
-    out.ms_ssim = [f["metrics"].get("float_ms_ssim") for f in frames]
+    if with_vmaf:
+        frames = json.loads((folder / "vmaf.json").read_text())["frames"]
+        out.vmaf = [f["metrics"]["vmaf"] for f in frames]
+        out.ms_ssim = [f["metrics"].get("float_ms_ssim") for f in frames]
+    else:
+        out.vmaf, out.ms_ssim = [None] * len(out.y), [None] * len(out.y)
     for name in ("ssim.txt", "vmaf.json", "xpsnr.txt"):
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
     if not len(out.ssim) == len(out.vmaf) == len(out.xpsnr) == len(out.y):
         raise ExternalError(
-            f"ffmpeg's quality filters compared {len(out.vmaf)} frames of {len(out.y)}"
+            f"ffmpeg's quality filters compared {len(out.ssim)} frames of {len(out.y)}"
         )
 
 
