@@ -272,6 +272,22 @@ def test_sound_comes_along_out_of_a_pipe_as_out_of_a_file(
     assert len(tools.times(out)) == 75
 
 
+def test_sound_of_one_stream_comes_along_out_of_a_pipe_too(folder: Path, tmp_path: Path) -> None:
+    coded, cut = tmp_path / "plain.mkv", tmp_path / "cut.mkv"
+    tds.encode(folder / "in.mp4", coded, plan="plain", codec="h264", preset="ultrafast", qp=37)
+    few = ("-frames:v", 2, "-t", 0.2, "-c:v", "libx264", "-c:a", "copy")  # read before all is open
+    tools.ffmpeg("-i", coded, *few, cut)
+    for command, source in (("decode", coded), ("enhance", cut)):
+        out = tmp_path / f"{command}.mkv"
+        with source.open("rb") as data:
+            said = tools.tds(command, "-", out, stdin=data).stderr
+        assert "only once" not in said
+        assert len(tools.times(out)) == len(tools.times(source))
+        heard, expected = sound(out), sound(source)
+        assert [digest for _, digest in heard] == [digest for _, digest in expected]
+        assert at_once([time for time, _ in heard], [time for time, _ in expected])
+
+
 def test_pictures_without_sound_come_alone(stream: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in.ts", tmp_path / "out.mkv"
     tools.ffmpeg("-i", stream, "-map", "0:v", "-c", "copy", source)

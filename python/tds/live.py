@@ -70,7 +70,7 @@ def open_streamed(path: str, sound: bool = False) -> LivePair | PlainStream:
     except OneStream:
         if pipe is not None:
             pipe.again()
-        return PlainStream(path, pipe=pipe)
+        return PlainStream(path, pipe=pipe, sound=sound)
 
 
 class OneStream(InputError):
@@ -151,7 +151,7 @@ class LivePair(Closing):
             stream.codec_context.thread_type = "SLICE"
             self._tracks[track.role] = _Track(self, stream, track)
         video = (self.hr.index, self.lr.index)
-        self._along = Along(container, video) if self._sound else None
+        self._along = Along(container, video, parsed=False) if self._sound else None
         for other in container.streams:
             if other.index not in (*video, *(self._along.streams if self._along else ())):
                 other.discard = Discard.all
@@ -222,10 +222,7 @@ class LivePair(Closing):
                 if self.decoding and not any(track.empty for track in self._tracks.values()):
                     time.sleep(_LOOK)  # it is decoding that is slow
                     continue
-                along.lose()
-                self._say(
-                    f"{self.path}: sound came for so long without pictures that some of it is lost"
-                )
+                self._say(f"{self.path}: {along.lose()}")
 
     def _say(self, notice: str) -> None:
         if notice not in self._said:

@@ -40,7 +40,8 @@ class PlainStream:
     path: anything FFmpeg reads, ``-`` being standard input. raw: what a raw file does not say.
     track: which of its video tracks, from 0; None: the one that is shown by default. begin: time
     of the first picture that is wanted; None: all are. offset: as of a Planned, where it begins
-    so. pipe: reads the file, where it is one (None: one is made). Odd sizes and RGB are converted,
+    so. pipe: reads the file, where it is one (None: one is made). sound: of what is read once, its
+    sound and text are for the sink too. Odd sizes and RGB are converted,
     with a notice. tag: of the file, where it is of one such stream; a tag of a pair, of which this
     is a part, is none.
 
@@ -56,10 +57,13 @@ class PlainStream:
         begin: int | None = None,
         offset: int | None = None,
         pipe: PipeReader | None = None,
+        sound: bool = False,
     ) -> None:
         self._begin, self._offset, self.track = begin, offset, track
         self._pipe = PipeReader(path) if pipe is None and is_pipe(path) else pipe
         self.source = VideoSource(path, raw, track, lenient=True, pipe=self._pipe)
+        if sound and is_read_once(path):
+            self.source.hold_along()
         if is_yuv(self.source.pix_fmt):
             self.source.chroma = self.source.own_chroma
         self._interlaced = False
@@ -121,8 +125,10 @@ class PlainStream:
         colors = source.colors
         aspect = source.sample_aspect_ratio
         tag = self.tag
+        once = is_read_once(source.path)
         return Pair(
-            {Role.HR: self},
+            # What is read once stays open after its last picture, for the sink.
+            {Role.HR: iter(self) if once else self},
             width=source.width,
             height=source.height,
             bit_depth=source.bit_depth,
@@ -139,7 +145,7 @@ class PlainStream:
             hints=Hints(tag.hr_qp, -1, tag) if tag is not None else Hints(),
             matrix=colors.matrix,
             transfer=colors.transfer,
-            source=None if is_read_once(source.path) else PlainSource(self),
+            source=None if once else PlainSource(self),
         )
 
     @property
@@ -155,6 +161,7 @@ class PlainStream:
             source.clock(),
             source.container if once else None,
             self._first if once else None,
+            source.along,
         )
 
     def _notices(self) -> list[str]:

@@ -387,7 +387,9 @@ class VideoSink(Sink):
         packets: Iterator[Packet[Any] | None] = (
             extras.add_to(self._out, origin.clock)
             if along is None
-            else extras.add_as_they_come(self._out, along)
+            else extras.add_as_they_come(
+                self._out, along, origin.clock.shift if origin.clock is not None else Fraction(0)
+            )
         )
         return packets if self._holds_before_0 else not_before(packets, lambda: self._begin)
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..decoder import Decoder
 from ..errors import InputError
 from ..media.opening import wait_at_most
+from ..sinks import VIDEO, kind_of
 from ..two_files import enhance_pair
 from ._arguments import (
     add_enhancer,
@@ -92,7 +93,8 @@ def _plain(args: argparse.Namespace) -> int:
     opened: list[PlainStream] = []
 
     def decoder() -> Decoder:
-        opened.append(PlainStream(args.input, raw_format(args), args.video_track))
+        sound = kind_of(args.output, args.format) == VIDEO
+        opened.append(PlainStream(args.input, raw_format(args), args.video_track, sound=sound))
         return decoder_of_plain(opened[0], enhance_settings(args))
 
     return write_pictures(args, decoder, args.input, 0, lambda: opened[0].origin, [args.input])

@@ -20,7 +20,7 @@ from av.stream import Stream
 
 from .times import exact
 
-# Formats whose packets, unless FFmpeg's parsers cut them, are of as many frames of sound as fit.
+# Formats whose packets, unless FFmpeg's parsers cut them, are of as many frames as fit.
 _PACKED = ("mpegts", "rtp")
 _MOST = 32 << 20  # bytes that are held
 _BESIDE = 1 << 10  # those that a packet takes beside its data
@@ -30,13 +30,14 @@ class Along:
     """Packets of the sound and text of an open container, in the order of the file. One thread
     reads and puts, another takes.
 
-    container: is being read. streams: indices of those that come along; in transport streams
-    sound alone, of whose packets each is one frame. ended: nothing more comes.
+    container: is being read, and stays open until all is taken; parsed: by FFmpeg's parsers.
+    streams: indices of those that come along; in transport streams that are not parsed sound
+    alone. ended: nothing more comes.
     """
 
-    def __init__(self, container: InputContainer, video: Collection[int]) -> None:
+    def __init__(self, container: InputContainer, video: Collection[int], parsed: bool) -> None:
         self.container = container
-        packed = container.format.name in _PACKED
+        packed = not parsed and container.format.name in _PACKED
         kinds = ("audio",) if packed else ("audio", "subtitle")
         others = [
             s
@@ -55,7 +56,7 @@ class Along:
         self.ended = False
 
     def parts(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
-        """What a packet of the file is put as."""
+        """What a packet of the file is put as: each frame of sound by itself."""
         frames = self._frames.get(packet.stream.index)
         return [packet] if frames is None else frames.of(packet)
 
@@ -76,10 +77,11 @@ class Along:
     def full(self) -> bool:
         return self._bytes > _MOST
 
-    def lose(self) -> None:
-        """Drops what came first."""
+    def lose(self) -> str:
+        """Drops what came first; what is to be said of that."""
         with self._lock:
             self._take()
+        return "sound came for so long without pictures that some of it is lost"
 
     def _take(self) -> Packet[Any] | None:
         if not self._held:

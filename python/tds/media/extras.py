@@ -157,10 +157,13 @@ class Extras:
             raise
         return _packets(source, ways, clock)
 
-    def add_as_they_come(self, out: OutputContainer, along: Along) -> Iterator[Packet[Any] | None]:
-        """The same of what is read once; None where there is no packet now."""
+    def add_as_they_come(
+        self, out: OutputContainer, along: Along, shift: Fraction
+    ) -> Iterator[Packet[Any] | None]:
+        """The same of what is read once; None where there is no packet now. shift: seconds that are
+        added to their times."""
         out.metadata.update(self.metadata)
-        return _packets_as_they_come(along, self._ways(out, along.container))
+        return _packets_as_they_come(along, self._ways(out, along.container), shift)
 
     @property
     def _coming(self) -> list[Extra]:
@@ -543,12 +546,17 @@ def _packets(
             yield from order.of(way.finish())
 
 
-def _packets_as_they_come(along: Along, ways: _Ways) -> Iterator[Packet[Any] | None]:
+def _packets_as_they_come(
+    along: Along, ways: _Ways, shift: Fraction
+) -> Iterator[Packet[Any] | None]:
     order = _Order()
     for packet in along.packets():
         if packet is None:
             yield None
         elif packet.stream.index in ways:
+            ticks = round(shift / exact(packet.time_base))
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
             yield from order.of(ways[packet.stream.index].give(packet))
     for way in ways.values():
         yield from order.of(way.finish())

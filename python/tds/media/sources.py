@@ -9,15 +9,18 @@ from fractions import Fraction
 from itertools import chain
 from math import floor
 from pathlib import Path
+from typing import Any
 
 import av
 from av.format import Flags
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .._tds import MAX_SIZE
 from ..closing import Closing
 from ..errors import InputError
+from .along import Along
 from .decoding import frames
 from .extent import file_size, has_index, said_end
 from .hdr import HDR, hdr_of
@@ -115,6 +118,7 @@ class VideoSource(Closing):
     gives its pictures; may be set), rate (nominal, frames a second), time_base (of the frames'
     times; never finer than 10^-7 s), colors, hdr, sample_aspect_ratio, frames (an estimate, 0
     when not known).
+    along: holds the sound and text that are read with the frames, after ``hold_along``.
     Known once frames were read: display_matrix (media.pictures.display_matrix), and what
     ``clock`` needs to know. Known once all were: notices, sentences about what is wrong with
     the file.
@@ -141,6 +145,7 @@ class VideoSource(Closing):
         self.notices: list[str] = []
         self._lenient, self._damaged = lenient, 0
         self._hdr: HDR | None = None
+        self.along: Along | None = None
         self._ahead: Iterator[VideoFrame] | None = None
         self.container = open_container(path, raw, pipe=pipe)
         self._clock = SourceClock.of(self.container)
@@ -221,6 +226,30 @@ class VideoSource(Closing):
                     f"{whole} bytes each; check --size and --pix-fmt, or cut them off"
                 )
 
+    def hold_along(self) -> None:
+        """Has sound and text wait in ``along`` for who takes them while frames are read; before the
+        first is."""
+        self.along = Along(self.container, [self.index], parsed=True)
+
+    def _but_along(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
+        """Without those for ``along``, which are put there."""
+        along = self.along
+        if along is None:
+            yield from packets
+            return
+        try:
+            for packet in packets:
+                if packet.stream.index not in along.streams or not packet.size:
+                    yield packet
+                    continue
+                along.put(packet)
+                while along.full:
+                    notice = f"{self.path}: {along.lose()}"
+                    if notice not in self.notices:
+                        self.notices.append(notice)
+        finally:
+            along.end()
+
     def __iter__(self) -> Iterator[VideoFrame]:
         """Decoded frames; ``pts`` strictly increasing in ``time_base`` ticks.
 
@@ -276,7 +305,8 @@ class VideoSource(Closing):
         step = 1 / (self.rate * self.time_base)
         left_out = 0
         damage = self._count_damage if self._lenient else None
-        for frame in frames(self.path, self.container, self._stream, damage, packets=packets):
+        others = self._but_along(packets)
+        for frame in frames(self.path, self.container, self._stream, damage, packets=others):
             raw = None if self._untimed else best(frame.pts, frame.dts)
             time = None if raw is None else floor(raw * factor + HALF)
             if time is None and untimed and packets.first is not None:
