@@ -288,6 +288,35 @@ def test_sound_of_one_stream_comes_along_out_of_a_pipe_too(folder: Path, tmp_pat
         assert at_once([time for time, _ in heard], [time for time, _ in expected])
 
 
+def test_a_pipe_carries_sound_with_the_pictures_as_they_come(stream: Path) -> None:
+    data = stream.read_bytes()
+    command = [sys.executable, "-m", "tds", "decode", "-", "-", "--format", "video", "-q"]
+    with subprocess.Popen(
+        [*command, "--backend", "bicubic"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as decoding:
+        assert decoding.stdin
+        assert decoding.stdout
+        watchdog = threading.Timer(60, decoding.kill)
+        watchdog.start()
+        decoding.stdin.write(data[: len(data) * 3 // 4])  # the sender goes on later
+        counts = {"video": 0, "audio": 0}
+        with av.open(decoding.stdout, options={"analyzeduration": "0"}) as container:
+            for packet in container.demux():
+                counts[packet.stream.type] += packet.size > 0
+                if decoding.stdin.closed is False and min(counts["video"], counts["audio"]) > 40:
+                    decoding.stdin.write(data[len(data) * 3 // 4 :])
+                    decoding.stdin.close()
+        watchdog.cancel()
+    assert counts == {"video": 75, "audio": len(sound(stream))}
+
+
+def test_who_looks_at_a_pipe_may_leave(stream: Path) -> None:
+    command = f"{sys.executable} -m tds decode {stream} - --format video -q | head -c 3000 | wc -c"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "3000"
+    assert not done.stderr
+
+
 def test_pictures_without_sound_come_alone(stream: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "in.ts", tmp_path / "out.mkv"
     tools.ffmpeg("-i", stream, "-map", "0:v", "-c", "copy", source)

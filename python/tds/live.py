@@ -48,12 +48,13 @@ _KNOWN = 256  # packets of a track whose times are kept, from the first
 _LOOK = 0.1  # seconds after which a thread that waits looks whether it is to end
 
 
-# A few pictures of each track tell all that is asked; FFmpeg would look at five seconds. Packets
-# are whole pictures as they come: its parsers would hold each back until the next of its track.
+# Packets are whole pictures as they come: FFmpeg's parsers would hold each back until the next of
+# its track.
 _OPTIONS = {"fflags": "noparse+nofillin"}
-_PICTURES_ALONE = {**_OPTIONS, "analyzeduration": "1000000"}
-# Sound may begin later, and what a file is to hold has to be known when it begins.
-_WITH_SOUND = {**_OPTIONS, "fpsprobesize": "2"}
+# Seconds that FFmpeg looks at before anything is shown: a few pictures of each track tell all that
+# is asked. Sound may begin later, and a file has to know when it begins of all that it will hold;
+# who looks at a pipe does not wait for that.
+AT_ONCE, FOR_A_FILE = 1, 5
 
 
 def is_streamed(path: str) -> bool:
@@ -61,12 +62,14 @@ def is_streamed(path: str) -> bool:
     return is_read_once(path) or is_live_playlist(path)
 
 
-def open_streamed(path: str, sound: bool = False) -> LivePair | PlainStream:
-    """What ``tds encode`` wrote, two streams or one, as it comes. sound: it comes along too. Raises
-    as these two do."""
+def open_streamed(
+    path: str, sound: bool = False, looked_at: int = AT_ONCE
+) -> LivePair | PlainStream:
+    """What ``tds encode`` wrote, two streams or one, as it comes. sound: it comes along too;
+    looked_at: where it begins within so many seconds. Raises as these two do."""
     pipe = PipeReader(path, keep=True) if is_pipe(path) else None
     try:
-        return LivePair(path, sound, pipe)
+        return LivePair(path, sound, pipe, looked_at)
     except OneStream:
         if pipe is not None:
             pipe.again()
@@ -80,7 +83,8 @@ class OneStream(InputError):
 class LivePair(Closing):
     """An open pair of which nothing is read twice: ``pair`` for a Decoder, ``origin`` for a sink.
 
-    sound: its sound and text are for that sink, which takes them as they come.
+    sound: its sound and text are for that sink, which takes them as they come. looked_at: seconds
+    in which it is seen what there is.
 
     Where its times begin anew, as of a sender that was started again, both tracks go on from where
     they were. Where nothing comes for too long, that is the end, with a notice.
@@ -89,9 +93,15 @@ class LivePair(Closing):
 
     Raises OneStream, InputError for what is no pair, ExternalError when no HR picture decodes."""
 
-    def __init__(self, path: str, sound: bool = False, pipe: PipeReader | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        sound: bool = False,
+        pipe: PipeReader | None = None,
+        looked_at: int = AT_ONCE,
+    ) -> None:
         self.path = path
-        self._sound = sound
+        self._sound, self._looked_at = sound, looked_at
         self._pipe = PipeReader(path) if pipe is None and is_pipe(path) else pipe
         self._ended = threading.Event()
         self._said: list[str] = []
@@ -110,11 +120,8 @@ class LivePair(Closing):
 
     def _open(self, opened: queue.Queue[BaseException | None]) -> None:
         try:
-            self._container = open_container(
-                self.path,
-                options=_WITH_SOUND if self._sound else _PICTURES_ALONE,
-                pipe=self._pipe,
-            )
+            options = {**_OPTIONS, "analyzeduration": str(self._looked_at * 1_000_000)}
+            self._container = open_container(self.path, options=options, pipe=self._pipe)
             try:
                 self._begin()
             except BaseException:

@@ -139,24 +139,44 @@ def open_sink(
             "--vcodec-option out, or name a video file (.mp4, .mkv, .mov)"
         )
     if output == "-":
+        pipe = sys.stdout.buffer
         if kind == VIDEO:
-            raise InputError("a pipe carries y4m or yuv; give --format, or name a file")
-        sink: Sink = _raw_sink(sys.stdout.buffer, kind, what)
-        yield sink
-        sys.stdout.buffer.flush()
+            with _video_sink(_Flushed(pipe), what) as sink:
+                yield sink
+        else:
+            yield _raw_sink(pipe, kind, what)
+        pipe.flush()
         return
     with whole_file(output, overwrite) as beside:
         if kind == VIDEO:
-            sink = VideoSink(beside, what)
-            try:
+            with _video_sink(beside, what) as sink:
                 yield sink
-            except BaseException:
-                sink.abort()
-                raise
-            sink.close()
         else:
             with open(beside, "wb", buffering=0) as file:
                 yield _raw_sink(file, kind, what)
+
+
+@contextmanager
+def _video_sink(output: Path | _Flushed, what: OutputFormat) -> Iterator[Sink]:
+    sink = VideoSink(output, what)
+    try:
+        yield sink
+    except BaseException:
+        sink.abort()
+        raise
+    sink.close()
+
+
+class _Flushed:
+    """A pipe as a file for PyAV, which is not to be sought in; what is written comes out."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        self._file.write(data)
+        self._file.flush()
+        return len(data)
 
 
 def _raw_sink(file: BinaryIO, kind: str, what: OutputFormat) -> Sink:
@@ -209,6 +229,9 @@ class Y4MSink(YUVSink):
 _BY_SUFFIX = {".webm": ("libvpx-vp9", {"crf": "20", "b": "0"})}
 _DEFAULT = ("libx264", {"crf": "16", "preset": "medium"})
 _SOME_ENCODERS = "ffmpeg -encoders lists names, for example libx264, libx265, ffv1"
+# Of a pipe, whose reader is waiting: Matroska, with nothing held back for what may come.
+_PIPED = ("libx264", {"crf": "16", "preset": "veryfast", "tune": "zerolatency"})
+_AT_ONCE = {"cluster_time_limit": "0", "max_interleave_delta": "500000", "flush_packets": "1"}
 # Of containers with edit lists, which hold what comes before time 0.
 _EDIT_LISTS = (".mp4", ".mov", ".m4v")
 
@@ -231,23 +254,28 @@ class _Draft:
 
 
 class VideoSink(Sink):
-    """A video file by PyAV: pictures at their own times, the rest copied."""
+    """A video file by PyAV, or Matroska in a pipe: pictures at their own times, the rest copied."""
 
-    def __init__(self, path: Path, what: OutputFormat) -> None:
-        codec, options = _BY_SUFFIX.get(path.suffix.lower(), _DEFAULT)
+    def __init__(self, output: Path | _Flushed, what: OutputFormat) -> None:
+        self._what = what
+        named: Any = output
+        form: str | None = "matroska"
+        suffix, (codec, options), muxer = "", _PIPED, _AT_ONCE
+        if isinstance(output, Path):
+            named, form, suffix = ffmpeg_name(output), None, output.suffix.lower()
+            codec, options = _BY_SUFFIX.get(suffix, _DEFAULT)
+            muxer = self._muxer_options(suffix)
         if what.codec is not None:
             codec, options = what.codec, {}
         options = {**options, **what.options}
-        self._what = what
-        self._holds_before_0 = path.suffix.lower() in _EDIT_LISTS
+        self._holds_before_0 = suffix in _EDIT_LISTS
         self._begin = Fraction(0)  # seconds; what is before it is not in the file
         self._next: Packet[Any] | None = None
-        muxer = self._muxer_options(path)
         try:
-            self._out = av.open(ffmpeg_name(path), "w", options=muxer)
+            self._out = av.open(named, "w", format=form, options=muxer)
         except (av.error.FFmpegError, ValueError) as e:
             raise InputError(
-                f"{path.suffix or path.name}: no video container that FFmpeg writes has that "
+                f"{suffix or output}: no video container that FFmpeg writes has that "
                 "suffix; use .mp4, .mkv, .mov, .y4m or .yuv"
             ) from e
         try:
@@ -270,8 +298,8 @@ class VideoSink(Sink):
             self.abort()
             raise
 
-    def _muxer_options(self, path: Path) -> dict[str, str]:
-        if path.suffix.lower() not in _EDIT_LISTS:
+    def _muxer_options(self, suffix: str) -> dict[str, str]:
+        if suffix not in _EDIT_LISTS:
             return {}
         # Edit lists count in movie ticks; too few of them would move the first frame.
         scale = self._what.time_base.denominator

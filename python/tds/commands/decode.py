@@ -8,7 +8,7 @@ from typing import Any
 
 from ..container.paired import PairedFile, is_one_stream
 from ..decoder import Decoder, decoder_of
-from ..live import LivePair, is_streamed, open_streamed
+from ..live import AT_ONCE, FOR_A_FILE, LivePair, is_streamed, open_streamed
 from ..media.opening import wait_at_most
 from ..plain import PlainStream
 from ..sinks import VIDEO, Origin, kind_of
@@ -27,7 +27,9 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument(
         "input", help="a file written by tds encode, or its address; also of an .m3u8 or .mpd"
     )
-    p.add_argument("output", help="a video file, .y4m or .yuv, or - for a pipe (y4m)")
+    p.add_argument(
+        "output", help="a video file, .y4m or .yuv, or - for a pipe (y4m; --format video: Matroska)"
+    )
     p.add_argument(
         "--allow-truncated",
         action="store_true",
@@ -46,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
 
         def now() -> Decoder:
             with_sound = kind_of(args.output, args.format) == VIDEO
-            live.append(open_streamed(args.input, with_sound))
+            looked_at = FOR_A_FILE if with_sound and args.output != "-" else AT_ONCE
+            live.append(open_streamed(args.input, with_sound, looked_at))
             return decoder_of(live[0], enhance_settings(args))
 
         return write_pictures(args, now, args.input, 0, lambda: live[0].origin)

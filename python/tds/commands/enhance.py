@@ -37,7 +37,9 @@ def add_parser(subparsers: Any) -> None:
         "group, tells the order.",
     )
     p.add_argument("input", nargs="?", help="a video file, or - for standard input")
-    p.add_argument("output", help="a video file, .y4m or .yuv, or - for a pipe (y4m)")
+    p.add_argument(
+        "output", help="a video file, .y4m or .yuv, or - for a pipe (y4m; --format video: Matroska)"
+    )
     add_video_track(p)
     add_timeout(p)
     pair = p.add_argument_group("a pair in two files")

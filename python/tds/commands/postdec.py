@@ -23,7 +23,9 @@ def add_parser(subparsers: Any) -> None:
         "stream, hand their pictures to the enhancer through sockets or pipes, and write the "
         "video at full size. No file in between. See docs/vtm.md.",
     )
-    p.add_argument("output", help="a video file, .y4m or .yuv, or - for a pipe (y4m)")
+    p.add_argument(
+        "output", help="a video file, .y4m or .yuv, or - for a pipe (y4m; --format video: Matroska)"
+    )
     p.add_argument("--hr", help="the HR stream (.266, .265, or what the decoder reads)")
     p.add_argument("--lr", help="the LR stream")
     p.add_argument(

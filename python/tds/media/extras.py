@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 from math import ceil
@@ -86,7 +86,8 @@ class Extra:
     number: among those of its kind, as in FFmpeg's
     ``0:a:N``. kind: FFmpeg's ("audio", "subtitle", "video", "data", "attachment").
     codec: FFmpeg's name of the codec, "" for none that it knows. encoder: the one that codes it
-    anew, else "". why: for a person, why it is not copied.
+    anew, else "". why: for a person, why it is not copied. header: the codec's own, where the file
+    has it in each packet instead.
     """
 
     index: int
@@ -97,6 +98,7 @@ class Extra:
     way: Way
     encoder: str = ""
     why: str = ""
+    header: bytes = b""
 
     @property
     def name(self) -> str:
@@ -170,7 +172,7 @@ class Extras:
         return [extra for extra in self.table if extra.way is not Way.LEAVE]
 
     def _ways(self, out: OutputContainer, source: InputContainer) -> _Ways:
-        return {e.index: _way(out, source.streams[e.index], e.encoder) for e in self._coming}
+        return {e.index: _way(out, source.streams[e.index], e) for e in self._coming}
 
 
 _Come = TypeVar("_Come", bound="Packet[Any] | None")
@@ -233,13 +235,13 @@ def plan_extras(
             # A track that says no more than this tag, of which muxers make such a track again.
             extras.metadata.setdefault("timecode", said["timecode"])
             continue
-        way, encoder, why = Way.LEAVE, "", _left(path, stream, once)
-        if stream in candidates:
-            way, encoder, why = target.way_of(stream, samples[stream.index])
         title = said.get("title", "") or said.get("filename", "")
-        rows.append(
-            Extra(stream.index, number, stream.type, _codec(stream), title, way, encoder, why)
-        )
+        row = Extra(stream.index, number, stream.type, _codec(stream), title, Way.LEAVE)
+        if stream in candidates:
+            row = target.way_of(stream, row, samples[stream.index])
+        else:
+            row = replace(row, why=_left(path, stream, once))
+        rows.append(row)
     for kind, codec in _later(path, container):
         number = numbers[kind] = numbers.get(kind, -1) + 1
         why = "it begins later in the file than streams are looked for"
@@ -331,26 +333,28 @@ class _Target:
     muxer: str
     options: dict[str, str]
 
-    def way_of(self, stream: Stream, samples: list[_Sample]) -> tuple[Way, str, str]:
-        """(way, encoder, why) for a sound or text stream."""
-        if self._takes(stream, "", samples):
-            return Way.COPY, "", ""
+    def way_of(self, stream: Stream, left: Extra, samples: list[_Sample]) -> Extra:
+        """A sound or text stream with what becomes of it; left: as if it were left out."""
+        copied = replace(left, way=Way.COPY, header=_aac_header(left.codec, samples))
+        if self._takes(stream, copied, samples):
+            return copied
         why = f"{self.muxer} files do not hold it"
         if stream.codec_context is None:
-            return Way.LEAVE, "", f"{why}, and FFmpeg has no decoder for it"
+            return replace(left, why=f"{why}, and FFmpeg has no decoder for it")
         if stream.type == "subtitle" and not stream.codec_context.codec.text_sub:
-            return Way.LEAVE, "", f"{why}, and it is made of pictures, not of text"
+            return replace(left, why=f"{why}, and it is made of pictures, not of text")
         for encoder in _ENCODERS[stream.type]:
-            if self._takes(stream, encoder, samples):
-                return Way.CODE, encoder, why
-        return Way.LEAVE, "", f"{why}, nor anything it could be coded to"
+            coded = replace(left, way=Way.CODE, encoder=encoder, why=why)
+            if self._takes(stream, coded, samples):
+                return coded
+        return replace(left, why=f"{why}, nor anything it could be coded to")
 
-    def _takes(self, stream: Stream, encoder: str, samples: list[_Sample]) -> bool:
+    def _takes(self, stream: Stream, extra: Extra, samples: list[_Sample]) -> bool:
         """Whether a file with this stream can be begun, filled and ended."""
         made, filled = io.BytesIO(), False
         try:
             with av.open(made, "w", format=self.muxer, options=self.options) as out:
-                way = _way(out, stream, encoder)
+                way = _way(out, stream, extra)
                 out.start_encoding()
                 order = _Order()
                 for sample in samples:
@@ -363,6 +367,17 @@ class _Target:
             return self.muxer not in _UNKNOWING or not filled or _reads_as(made, self.muxer, codec)
         except _REFUSALS:
             return False
+
+
+def _aac_header(codec: str, samples: list[_Sample]) -> bytes:
+    """AudioSpecificConfig of sound whose packets begin with ADTS headers (ISO/IEC 14496-3), as
+    transport streams have it; a muxer that cannot go back has to know it when it begins."""
+    data = samples[0].data if samples else b""
+    if codec != "aac" or len(data) < 7 or data[0] != 0xFF or data[1] & 0xF6 != 0xF0:
+        return b""
+    profile, rate = data[2] >> 6, data[2] >> 2 & 15
+    channels = (data[2] & 1) << 2 | data[3] >> 6
+    return ((profile + 1) << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
 
 
 def _reads_as(made: io.BytesIO, demuxer: str, codec: str) -> bool:
@@ -378,9 +393,11 @@ def _reads_as(made: io.BytesIO, demuxer: str, codec: str) -> bool:
 class _Copied:
     """A stream that comes along packet by packet."""
 
-    def __init__(self, out: OutputContainer, source: Stream) -> None:
+    def __init__(self, out: OutputContainer, source: Stream, header: bytes = b"") -> None:
         self.stream = out.add_stream_from_template(source, opaque=True)
         if isinstance(self.stream, AudioStream):
+            if header and not self.stream.codec_context.extradata:
+                self.stream.codec_context.extradata = header
             self.stream.codec_context.layout = _layout(self.stream)
         _name(self.stream, source)
 
@@ -498,9 +515,10 @@ def add_copied(out: OutputContainer, source: Stream) -> Stream:
     return _Copied(out, source).stream
 
 
-def _way(out: OutputContainer, source: Stream, encoder: str) -> _Copied | _Sound | _Text:
+def _way(out: OutputContainer, source: Stream, extra: Extra) -> _Copied | _Sound | _Text:
+    encoder = extra.encoder
     if not encoder:
-        return _Copied(out, source)
+        return _Copied(out, source, extra.header)
     if isinstance(source, AudioStream):
         return _Sound(out, source, encoder)
     assert isinstance(source, SubtitleStream)
