@@ -61,7 +61,9 @@ def test_rate_and_size_of_one_video(small, tmp_path, cache):
     with av.open(str(out)) as container:
         assert len(container.streams.audio) == 1
     last = said.splitlines()[-1]
-    found = re.search(r"0.050 MB asked \((\d+) encodes, (\d+) trials known before\)", last)
+    found = re.search(
+        r"4\d\.\d\d kB, 50\.00 kB asked \((\d+) encodes, (\d+) trials known before\)", last
+    )
     assert found and int(found[1]) <= 5
     said = tools.tds("encode", "-y", source, out, *FAST, "--bitrate", "300k", env=cache).stderr
     assert "(1 encodes, " in said.splitlines()[-1]

@@ -89,7 +89,7 @@ class Target:
     def text(self, value: float) -> str:
         """A value of this kind, for a sentence."""
         if self.kind == "max_size":
-            return f"{value / 1e6:.3f} MB"
+            return f"{value / 1e6:.3f} MB" if value >= 1e6 else f"{value / 1e3:.2f} kB"
         places = 1 if self.kind == "bitrate" else 2
         unit = f" {self.what.unit}" if self.what.unit else ""
         name = "" if self.what.rate else f"{self.what.called} "
