@@ -346,6 +346,19 @@ def test_sound_goes_on_with_the_pictures_where_a_sender_begins_again(
     assert abs(apart[0] - apart[1]) < Fraction(1, 100)
 
 
+def test_damaged_sound_is_passed_over(stream: Path, tmp_path: Path) -> None:
+    """A header that FFmpeg's muxers end at."""
+    data, source = bytearray(stream.read_bytes()), tmp_path / "damaged.ts"
+    data[data.index(b"\xff\xf1", len(data) // 2) + 2] |= 0x3C  # a rate that there is none of
+    source.write_bytes(data)
+    for number, path in enumerate(("-", source)):
+        out = tmp_path / f"{number}.mkv"
+        with source.open("rb") as file:
+            tools.tds("decode", path, out, "--backend", "bicubic", stdin=file)
+        assert len(tools.times(out)) == 75
+        assert len(sound(stream)) - 3 <= len(sound(out)) < len(sound(stream))
+
+
 def test_sound_that_pictures_do_not_follow_is_held_up_to_a_bound(
     sounding: Callable[..., Path],
     pipe: Callable[[bytes], Path],

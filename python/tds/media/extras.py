@@ -335,7 +335,8 @@ class _Target:
 
     def way_of(self, stream: Stream, left: Extra, samples: list[_Sample]) -> Extra:
         """A sound or text stream with what becomes of it; left: as if it were left out."""
-        copied = replace(left, way=Way.COPY, header=_aac_header(left.codec, samples))
+        own = _aac_header(samples[0].data) if samples and _is_adts(stream) else b""
+        copied = replace(left, way=Way.COPY, header=own)
         if self._takes(stream, copied, samples):
             return copied
         why = f"{self.muxer} files do not hold it"
@@ -369,14 +370,22 @@ class _Target:
             return False
 
 
-def _aac_header(codec: str, samples: list[_Sample]) -> bytes:
-    """AudioSpecificConfig of sound whose packets begin with ADTS headers (ISO/IEC 14496-3), as
-    transport streams have it; a muxer that cannot go back has to know it when it begins."""
-    data = samples[0].data if samples else b""
-    if codec != "aac" or len(data) < 7 or data[0] != 0xFF or data[1] & 0xF6 != 0xF0:
+def _is_adts(stream: Stream) -> bool:
+    """Whether each packet begins with a header (ISO/IEC 14496-3), as in transport streams."""
+    context = stream.codec_context
+    return context is not None and _codec(stream) == "aac" and not context.extradata
+
+
+def _aac_header(data: bytes) -> bytes:
+    """AudioSpecificConfig by a packet's ADTS header, which a muxer that cannot go back has to know
+    when it begins; b"": the header is damaged, at which muxers end."""
+    if len(data) < 10 or data[0] != 0xFF or data[1] & 0xF6 != 0xF0:
         return b""
     profile, rate = data[2] >> 6, data[2] >> 2 & 15
     channels = (data[2] & 1) << 2 | data[3] >> 6
+    size = (data[3] & 3) << 11 | data[4] << 3 | data[5] >> 5
+    if rate > 12 or size < 7:
+        return b""
     return ((profile + 1) << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
 
 
@@ -399,9 +408,12 @@ class _Copied:
             if header and not self.stream.codec_context.extradata:
                 self.stream.codec_context.extradata = header
             self.stream.codec_context.layout = _layout(self.stream)
+        self._adts = _is_adts(source)
         _name(self.stream, source)
 
     def give(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
+        if self._adts and not _aac_header(bytes(packet)):  # passed over, as where it is decoded
+            return []
         packet.stream = self.stream
         return [packet]
 
