@@ -392,16 +392,35 @@ def test_a_hostile_manifest_is_refused(web: Path, change: tuple[str, str], sente
         manifests.representations(text.replace(*change), "m.mpd", "https://example.org/m.mpd")
 
 
+def test_a_playlist_that_leads_in_circles_is_refused(tmp_path: Path) -> None:
+    """At once: FFmpeg would go on for minutes, with one file or with two that name each other."""
+    one = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{}\n"
+    for name, leads in (("a", "a.m3u8"), ("b", "c.m3u8"), ("c", f"file://{tmp_path}/b.m3u8")):
+        (tmp_path / f"{name}.m3u8").write_text(one.format(leads))
+    (tmp_path / "d.m3u8").write_text("#EXTM3U\n" + "".join(map(one[8:].format, range(2000))))
+    begun = time.monotonic()
+    for name in "abc":
+        with pytest.raises(tds.InputError, match="which names playlists in turn"):
+            tds.decode(tmp_path / f"{name}.m3u8")
+    with pytest.raises(tds.InputError, match="names 2000 tracks, and at most 256 are read"):
+        tds.decode(tmp_path / "d.m3u8")
+    assert time.monotonic() - begun < 20
+    many = "<Representation/>" * 300
+    text = f'<MPD><Period><AdaptationSet mimeType="video/mp4">{many}</AdaptationSet></Period></MPD>'
+    with pytest.raises(tds.InputError, match="names 300 tracks"):
+        manifests.representations(text, "m.mpd", "http://a/m.mpd")
+
+
 def test_segments_are_counted_over_all_representations() -> None:
     text = (
         '<MPD><Period><AdaptationSet mimeType="video/mp4"><SegmentTemplate media="$Number$">'
-        '<SegmentTimeline><S d="1" r="99"/></SegmentTimeline></SegmentTemplate>{}</AdaptationSet>'
+        '<SegmentTimeline><S d="1" r="999"/></SegmentTimeline></SegmentTemplate>{}</AdaptationSet>'
         "</Period></MPD>"
     )
     found = manifests.representations(text.format("<Representation/>" * 9), "m", "http://a/m.mpd")
-    assert sum(len(one.segments) for one in found) == 900
+    assert sum(len(one.segments) for one in found) == 9000
     with pytest.raises(tds.InputError, match="not understood"):
-        manifests.representations(text.format("<Representation/>" * 3000), "m", "http://a/m.mpd")
+        manifests.representations(text.format("<Representation/>" * 200), "m", "http://a/m.mpd")
 
 
 def test_a_playlist_from_elsewhere_is_not_asked_about_files(

@@ -23,6 +23,7 @@ HLS, DASH = ".m3u8", ".mpd"
 DASH_TAG = "urn:tds:tag"
 """Scheme of the property whose value is the tag."""
 _SESSION_DATA = re.compile(r'^#EXT-X-SESSION-DATA:(?=.*DATA-ID="tds")(?:.*,)?VALUE="([^"]*)"', re.M)
+MOST_PLAYLISTS = 256  # of one manifest; FFmpeg takes minutes for many more, which nothing ends
 _MOST_SEGMENTS = 100_000  # of all representations
 _LONGEST_ADDRESS = 2048
 
@@ -58,11 +59,22 @@ def is_live(text: str) -> bool:
 
 
 def media_playlists(text: str, base: str) -> list[str]:
-    """Addresses of the media playlists that a master playlist names."""
+    """Addresses of the media playlists that a master playlist names; none of a media playlist."""
+    if "#EXTINF" in text:
+        return []
     lines = [line.strip() for line in text.splitlines()]
     named = [line for line in lines if line and not line.startswith("#")]
     named += re.findall(r'^#EXT-X-MEDIA:.*URI="([^"]*)"', text, re.M)
     return [urljoin(base, name) for name in named]
+
+
+def check_count(path: str, playlists: int) -> None:
+    """Raises InputError for a manifest of more than any video has."""
+    if playlists > MOST_PLAYLISTS:
+        raise InputError(
+            f"{path} names {playlists} tracks, and at most {MOST_PLAYLISTS} are read; name the "
+            "playlist of one"
+        )
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,7 @@ def representations(text: str, path: str, base: str) -> list[Representation]:
     places = _Places(path, urlsplit(base).scheme)
     base = _based(periods[0], _based(root, base))
     sets = periods[0].findall("AdaptationSet")
+    check_count(path, sum(len(one.findall("Representation")) for one in sets))
     found = [r for one in sets for r in _of_set(one, base, places)]
     return sorted(found, key=lambda r: (r.kind != "video", r.depends))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
@@ -28,6 +29,7 @@ from .manifests import (
     DASH,
     HLS,
     Representation,
+    check_count,
     is_live,
     manifest_kind,
     media_playlists,
@@ -251,7 +253,7 @@ def is_live_playlist(path: str) -> bool:
         return False
     try:
         text = read_manifest(path)
-        if "#EXTINF" not in text and (named := media_playlists(text, path)):
+        if named := media_playlists(text, path):
             text = read_manifest(named[0], path)
     except av.error.ExitError as e:
         raise InputError(_too_slow(path)) from e
@@ -275,6 +277,7 @@ def _open_manifest(path: str) -> InputContainer:
 def _playlist(path: str, text: str) -> Iterator[tuple[str, dict[str, str]]]:
     """What FFmpeg's HLS demuxer is told for a manifest, to open it within the block."""
     if manifest_kind(path) != DASH:
+        _check_master(path, text)
         yield ffmpeg_name(path), {"protocol_whitelist": _protocols(path)}
         return
     base = path if "://" in path else Path(path).absolute().as_uri()
@@ -296,6 +299,21 @@ def input_of_program(path: str) -> Iterator[list[str]]:
     with _playlist(path, read_manifest(path)) as (name, options):
         told = [word for key, value in options.items() for word in (f"-{key}", value)]
         yield ["-f", "hls", *told, *(waits if "://" in path else []), "-i", name]
+
+
+def _check_master(path: str, text: str) -> None:
+    """Raises InputError for a playlist that leads FFmpeg in circles, which no timeout ends while
+    it reads files."""
+    named = media_playlists(text, path)
+    check_count(path, len(named))
+    for name in named:
+        if urlsplit(name).scheme not in ("", "file"):
+            continue
+        with contextlib.suppress(av.error.FFmpegError, OSError):  # for who opens it to say
+            if media_playlists(read_manifest(name, path), name):
+                raise InputError(
+                    f"{path} names {name}, which names playlists in turn; name one that does not"
+                )
 
 
 def _as_hls(folder: Path, found: Sequence[Representation]) -> Path:
