@@ -731,6 +731,17 @@ def test_disk_full(tiny_disk: Path, city: Path, coded: Coded) -> None:
         fails(tiny_disk, *arguments, says="o space left")
 
 
+def test_standard_input_that_is_closed() -> None:
+    for command in ("decode", "enhance"):
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "tds", command, "-", "-"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert done.stderr == "tds: standard input cannot be read (Bad file descriptor)\n"
+
+
 def test_a_reader_that_goes_away(coded: Coded) -> None:
     command = f"{sys.executable} -m tds decode {coded().path} - --backend bicubic | head -c 1000"
     done = subprocess.run(

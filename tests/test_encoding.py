@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -496,6 +497,24 @@ def test_a_job_that_was_ended_says_that_it_goes_on(
         result = tds.encode(scenes, out, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
     assert len(told(result, "error")) == 62
+
+
+@pytest.mark.parametrize("other", ["trim=end_frame=9", "crop=64:64"])
+def test_a_source_that_changes_while_it_is_coded_is_said(
+    small: Path, tmp_path: Path, other: str
+) -> None:
+    """Low delay is measured by reading it again."""
+    source, changed = tmp_path / "source.mkv", tmp_path / "changed.mkv"
+    shutil.copy(small, source)
+    tools.ffmpeg("-i", small, "-vf", other, "-c:v", "ffv1", changed)
+
+    def replace_it(done: int, total: int) -> None:
+        if changed.exists():
+            changed.rename(source)
+
+    with pytest.raises(InputError, match=r"source.mkv was changed while it was coded"):
+        tds.encode(source, tmp_path / "o.mp4", config="ldp", progress=replace_it, **FAST)
+    assert [path.name for path in tmp_path.iterdir()] == ["source.mkv"]
 
 
 def test_an_output_is_made_by_one_run_at_a_time(

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -267,7 +268,7 @@ class Auto:
             return coded
         rebuilder = self._measuring.rebuilder(os.cpu_count() or 1, threading.Event())
         with self.again() as again, rebuilder:
-            source = _source_luma(again)
+            source = _source_luma(again, self.video, coded.hr.times)
             decoded = decode_segments(coded.hr)
             total = len(coded.hr.times)
             errors = []
@@ -313,10 +314,18 @@ class Auto:
         return coded
 
 
-def _source_luma(video: VideoSource) -> Iterator[Plane]:
+def _source_luma(video: VideoSource, coded: VideoSource, times: Sequence[int]) -> Iterator[Plane]:
+    """Of a source that is read again. Raises InputError where it is another than what was coded,
+    whose pictures are shown at ``times``."""
+    changed = InputError(f"{video.path} was changed while it was coded; code it again")
+    if (video.width, video.height, video.bit_depth) != (coded.width, coded.height, coded.bit_depth):
+        raise changed
     full = video.planar()
-    for frame in video:
-        yield planes_of(full(frame))[0].copy()
+    for frame, time in zip_longest(video, times):
+        picture = full(frame) if frame is not None else None
+        if picture is None or picture.pts != time:
+            raise changed
+        yield planes_of(picture)[0].copy()
 
 
 def header_bits(path: Path) -> int:

@@ -59,11 +59,15 @@ class PipeReader(io.RawIOBase):
         self._again = b""
         self._ended = threading.Event()
         self._said = False
-        self._fd = (
-            os.dup(0)
-            if path == STANDARD_INPUT
-            else os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        )
+        try:
+            self._fd = (
+                os.dup(0)
+                if path == STANDARD_INPUT
+                else os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            )
+        except OSError as e:
+            name = "standard input" if path == STANDARD_INPUT else path
+            raise InputError(f"{name} cannot be read ({e.strerror})") from e
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
 
