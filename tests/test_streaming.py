@@ -267,6 +267,28 @@ def test_one_that_is_no_longer_written_is_waited_for_so_long(web: Path, tmp_path
     tds.media.opening.wait_at_most(30)
 
 
+@pytest.mark.parametrize("plan", ["tds", "plain-enhanced"])
+def test_pictures_that_do_not_come_are_not_waited_for_with_each_packet_of_sound(
+    pair: Path, tmp_path: Path, plan: str
+) -> None:
+    """Silence is the end, of one stream as of two."""
+    coded, left, out = tmp_path / "coded.mp4", tmp_path / "left", tmp_path / "o.mkv"
+    options = ("--codec", "hevc", "--preset", "ultrafast", "--qp", 37, "--plan", plan)
+    strength = ("--strength", 0) if plan == "plain-enhanced" else ()
+    tools.tds("encode", pair.with_name("in.mp4"), coded, *options, *strength)
+    tools.tds("package", coded, left, "--seconds", 0.3)
+    for playlist in {left / "hr.m3u8", *left.glob("lr.m3u8")}:
+        text = playlist.read_text()
+        playlist.write_text(text.rpartition("#EXTINF")[0])
+    begun = time.monotonic()
+    master = left / "master.m3u8"
+    said = tools.tds("decode", master, out, "--backend", "bicubic", "--timeout", 1).stderr
+    assert "nothing came from there for 1 s" in said and "what came before is shown" in said
+    assert time.monotonic() - begun < 15
+    last = int(re.findall(r"segment_0*(\d+)", (left / "hr.m3u8").read_text())[-1])
+    assert len(tools.times(out)) >= 25 * 0.3 * last - 1
+
+
 def test_what_is_in_it_is_told_by_info(web: Path) -> None:
     said = tools.tds("info", web / "manifest.mpd").stdout
     assert "25 frames, k = 2" in said

@@ -73,7 +73,7 @@ def open_streamed(
     except OneStream:
         if pipe is not None:
             pipe.again()
-        return PlainStream(path, pipe=pipe, sound=sound)
+        return PlainStream(path, pipe=pipe, sound=sound, sent=True)
 
 
 class OneStream(InputError):

@@ -41,9 +41,9 @@ class PlainStream:
     track: which of its video tracks, from 0; None: the one that is shown by default. begin: time
     of the first picture that is wanted; None: all are. offset: as of a Planned, where it begins
     so. pipe: reads the file, where it is one (None: one is made). sound: of what is read once, its
-    sound and text are for the sink too. Odd sizes and RGB are converted,
-    with a notice. tag: of the file, where it is of one such stream; a tag of a pair, of which this
-    is a part, is none.
+    sound and text are for the sink too. sent: it is being sent or written, and where nothing comes
+    for too long, that is the end. Odd sizes and RGB are converted, with a notice. tag: of the file,
+    where it is of one such stream; a tag of a pair, of which this is a part, is none.
 
     Raises MissingError, InputError, or ExternalError when no picture decodes. Reading is ended
     by what takes the pair.
@@ -58,11 +58,13 @@ class PlainStream:
         offset: int | None = None,
         pipe: PipeReader | None = None,
         sound: bool = False,
+        sent: bool = False,
     ) -> None:
         self._begin, self._offset, self.track = begin, offset, track
         self._pipe = PipeReader(path) if pipe is None and is_pipe(path) else pipe
         self.source = VideoSource(path, raw, track, lenient=True, pipe=self._pipe)
-        if sound and is_read_once(path):
+        self._once = self.source.silence_ends = sent or is_read_once(path)
+        if sound and self._once:
             self.source.hold_along()
         if is_yuv(self.source.pix_fmt):
             self.source.chroma = self.source.own_chroma
@@ -125,7 +127,7 @@ class PlainStream:
         colors = source.colors
         aspect = source.sample_aspect_ratio
         tag = self.tag
-        once = is_read_once(source.path)
+        once = self._once
         return Pair(
             # What is read once stays open after its last picture, for the sink.
             {Role.HR: iter(self) if once else self},
@@ -154,13 +156,12 @@ class PlainStream:
         source = self.source
         if source.raw is not None and source.raw.size is not None:
             return None
-        once = is_read_once(source.path)
         return Origin(
             source.path,
             (source.index,),
             source.clock(),
-            source.container if once else None,
-            self._first if once else None,
+            source.container if self._once else None,
+            self._first if self._once else None,
             source.along,
         )
 

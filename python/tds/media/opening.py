@@ -333,24 +333,36 @@ def packets_of(
     """The packets of an open file, of all its streams or of some, with one without data for
     each at the end. Those of streams that begin on the way (in transport streams) are left out.
 
-    Raises InputError where a server does not go on in time."""
+    Raises Silence where a server does not go on in time."""
     if streams is not None and container.format.name == "hls":  # what is not wanted is not fetched
         wanted = [streams] if isinstance(streams, Stream) else streams
         for other in set(container.streams) - set(wanted):
             other.discard = Discard.all
     begun = time.monotonic()
     waited = is_waited_for(container.name, container.format.name)
+    silent = False
+    before: Stream | None = None
     try:
         for packet in container.demux(*([] if streams is None else [streams])):
-            # FFmpeg's HLS takes a server that it no longer waits for as the end.
-            if waited and not packet.size and time.monotonic() - begun > _waits:
-                raise InputError(_too_slow(container.name))
+            # FFmpeg's HLS takes a playlist that it no longer waits for as ended, and waits for it
+            # as long again at each packet of another: that of the packet before, in whose place
+            # one is due.
+            if waited and time.monotonic() - begun > _waits:
+                silent = True
+                if before is not None:
+                    before.discard = Discard.all
+            if silent and not packet.size:
+                raise Silence(_too_slow(container.name))
             yield packet
-            begun = time.monotonic()
+            before, begun = packet.stream, time.monotonic()
     except IndexError:
         pass  # PyAV, at the end, of streams that it did not know when it began
     except av.error.ExitError as e:
-        raise InputError(_too_slow(container.name)) from e
+        raise Silence(_too_slow(container.name)) from e
+
+
+class Silence(InputError):
+    """Of what comes from elsewhere, nothing came for too long."""
 
 
 def _too_slow(path: str) -> str:

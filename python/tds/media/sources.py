@@ -26,6 +26,7 @@ from .extent import file_size, has_index, said_end
 from .hdr import HDR, hdr_of
 from .opening import (
     RawFormat,
+    Silence,
     choose_video,
     has_flag,
     is_pair,
@@ -121,7 +122,8 @@ class VideoSource(Closing):
     along: holds the sound and text that are read with the frames, after ``hold_along``.
     Known once frames were read: display_matrix (media.pictures.display_matrix), and what
     ``clock`` needs to know. Known once all were: notices, sentences about what is wrong with
-    the file.
+    the file. silence_ends may be set, of what is being sent: that nothing comes for too long is the
+    end, with a notice, and no fault.
 
     chroma: None: own_chroma. lenient: odd sizes lose their last column or row, and what does not
     decode is passed over with a notice. pipe: reads the file, where it is a pipe.
@@ -144,6 +146,7 @@ class VideoSource(Closing):
         self.display_matrix: tuple[int, ...] | None = None
         self.notices: list[str] = []
         self._lenient, self._damaged = lenient, 0
+        self.silence_ends = False
         self._hdr: HDR | None = None
         self.along: Along | None = None
         self._ahead: Iterator[VideoFrame] | None = None
@@ -250,6 +253,17 @@ class VideoSource(Closing):
         finally:
             along.end()
 
+    def _while_sent(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
+        try:
+            yield from packets
+        except Silence as e:
+            if not self.silence_ends:
+                raise
+            self.notices.append(f"{e}; what came before is shown")
+            last: Packet[Any] = Packet()  # with which a decoder gives what it holds
+            last.stream = self._stream
+            yield last
+
     def __iter__(self) -> Iterator[VideoFrame]:
         """Decoded frames; ``pts`` strictly increasing in ``time_base`` ticks.
 
@@ -305,7 +319,7 @@ class VideoSource(Closing):
         step = 1 / (self.rate * self.time_base)
         left_out = 0
         damage = self._count_damage if self._lenient else None
-        others = self._but_along(packets)
+        others = self._but_along(self._while_sent(packets))
         for frame in frames(self.path, self.container, self._stream, damage, packets=others):
             raw = None if self._untimed else best(frame.pts, frame.dts)
             time = None if raw is None else floor(raw * factor + HALF)
