@@ -8,6 +8,8 @@ import contextlib
 import functools
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -265,6 +267,36 @@ def test_one_that_is_no_longer_written_is_waited_for_so_long(web: Path, tmp_path
         assert sum(1 for _ in pictures) == 25
         assert any("nothing came from there for 3 s" in notice for notice in pictures.notices)
     tds.media.opening.wait_at_most(30)
+
+
+def test_who_leaves_while_the_next_segment_is_waited_for_takes_nothing_from_the_reader(
+    coded: Callable[..., tds.EncodeResult], tmp_path: Path
+) -> None:
+    """In a process of its own, since FFmpeg would end it."""
+    web = tmp_path / "web"
+    tools.tds("package", coded(codec="hevc", plan="plain", config="ai").path, web)
+    playlist = web / "hr.m3u8"
+    playlist.write_text(playlist.read_text().replace("#EXT-X-ENDLIST\n", ""))
+    script = (
+        "import sys, threading, time, tds\n"
+        "from tds import arrivals\n"
+        "arrivals._Feed.join = lambda feed: feed._thread.join(0.1)\n"
+        "pictures = tds.decode(sys.argv[1], backend='bicubic', timeout=5)\n"
+        "threading.Thread(target=list, args=(pictures,), daemon=True).start()\n"
+        "time.sleep(2)\n"
+        "reader = next(t for t in threading.enumerate() if t.name == 'decode hr')\n"
+        "pictures.close()\n"
+        "assert reader.is_alive()\n"
+        "reader.join(20)\n"
+        "assert not reader.is_alive()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(web / "master.m3u8")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("plan", ["tds", "plain-enhanced"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -147,6 +148,7 @@ class VideoSource(Closing):
         self.notices: list[str] = []
         self._lenient, self._damaged = lenient, 0
         self.silence_ends = False
+        self._reading = threading.Lock()  # held while FFmpeg reads
         self._hdr: HDR | None = None
         self.along: Along | None = None
         self._ahead: Iterator[VideoFrame] | None = None
@@ -255,7 +257,12 @@ class VideoSource(Closing):
 
     def _while_sent(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
         try:
-            yield from packets
+            while True:
+                with self._reading:
+                    packet = next(packets, None)
+                if packet is None:
+                    return
+                yield packet
         except Silence as e:
             if not self.silence_ends:
                 raise
@@ -462,7 +469,10 @@ class VideoSource(Closing):
         return tags if is_yuv(self.pix_fmt) else replace(tags, range="tv", matrix=RGB_MATRIX)
 
     def close(self) -> None:
-        self.container.close()
+        """What another thread waits for inside FFmpeg is left to end by itself."""
+        if self._reading.acquire(blocking=False):
+            self.container.close()
+            self._reading.release()
 
 
 def _first_packet_size(path: str, raw: RawFormat) -> int:
