@@ -95,7 +95,9 @@ void more_chroma(const tds_picture &target, const tds_picture &out) {
         return;
     }
     for (int plane = 1; plane < 3; plane++) {
-        const int value = *static_cast<const uint8_t *>(target.data[plane]) + 10;
+        const bool apart = target.layout == TDS_LAYOUT_PLANAR;
+        const auto *first = static_cast<const uint8_t *>(target.data[apart ? plane : 1]);
+        const int value = first[apart ? 0 : plane - 1] + 10;
         for (int32_t y = 0; y < out.height / 2; y++) {
             std::memset(static_cast<uint8_t *>(out.data[plane]) + y * out.stride[plane], value,
                         static_cast<size_t>(out.width / 2));
