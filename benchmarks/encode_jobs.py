@@ -95,23 +95,21 @@ def main() -> int:
             out.unlink()
             after = moments.uniform(0, two)
             before = run(clip, out, 2, after)
-            if out.exists():  # there was nothing left to be lost
-                same = "the same" if out.read_bytes() == whole else "**others**"
-                lines.append(f"| {after:.1f} s | all, and the file was there | | {same} |")
-                print(lines[-1], flush=True)
-                continue
-            later = run(clip, out, 2)
-            done = {i for i, last in before.items() if last == "measured"}
-            under_way = {i for i, last in before.items() if last == "begins"}
-            again = {i for i in done if later[i] != "done before"}
+            if out.exists():
+                measured, again = "all, and the file was there", ""
+            else:
+                later = run(clip, out, 2)
+                done = {i for i, last in before.items() if last == "measured"}
+                under_way = sum(last == "begins" for last in before.values())
+                measured = f"{len(done)}, {under_way} under way"
+                lost = sum(later[i] != "done before" for i in done)
+                again = f"{lost} of the {len(done)}"
             same = "the same" if out.read_bytes() == whole else "**others**"
             left = [
                 path.name for path in folder.iterdir() if path.name not in ("in.mkv", "out.mp4")
             ]
-            lines.append(
-                f"| {after:.1f} s | {len(done)}, {len(under_way)} under way | {len(again)} of the "
-                f"{len(done)} | {same}{', and ' + ', '.join(left) if left else ''} |"
-            )
+            same += f", and {', '.join(left)}" if left else ""
+            lines.append(f"| {after:.1f} s | {measured} | {again} | {same} |")
             print(lines[-1], flush=True)
     text = (
         f"{args.frames} frames in {segments} segments, {os.cpu_count()} cores: one worker "

@@ -43,6 +43,14 @@ def by_filter(ffmpeg: Program, path: Path) -> Frames:
     return ffmpeg.frames(*SHORT, "-i", path, "-vf", BICUBIC)
 
 
+@pytest.fixture
+def bad(web: Path, tmp_path: Path) -> Path:
+    """One with a segment that is gone."""
+    folder = shutil.copytree(web, tmp_path / "bad")
+    (folder / "lr" / "segment_00002.m4s").unlink()
+    return folder
+
+
 @pytest.mark.parametrize("manifest", MANIFESTS)
 def test_the_frames_are_those_of_tds_decode(ffmpeg: Program, web: Path, manifest: str) -> None:
     got = by_filter(ffmpeg, web / manifest)
@@ -52,10 +60,8 @@ def test_the_frames_are_those_of_tds_decode(ffmpeg: Program, web: Path, manifest
 
 @pytest.mark.parametrize("manifest", MANIFESTS)
 def test_frames_of_a_segment_that_is_gone_are_known_by_the_tag_of_the_manifest(
-    ffmpeg: Program, web: Path, tmp_path: Path, manifest: str
+    ffmpeg: Program, bad: Path, manifest: str
 ) -> None:
-    bad = shutil.copytree(web, tmp_path / "bad")
-    (bad / "lr" / "segment_00002.m4s").unlink()
     got = by_filter(ffmpeg, bad / manifest)
     assert [time for time, _ in got] == [Fraction(n, 25) for n in range(25)]
     assert got == decoded(bad / manifest)
@@ -80,10 +86,8 @@ class Asked(SimpleHTTPRequestHandler):
 
 @pytest.mark.parametrize("manifest", MANIFESTS)
 def test_the_tag_is_read_with_the_options_that_the_user_gives(
-    ffmpeg: Program, web: Path, tmp_path: Path, manifest: str
+    ffmpeg: Program, bad: Path, manifest: str
 ) -> None:
-    bad = shutil.copytree(web, tmp_path / "bad")
-    (bad / "lr" / "segment_00002.m4s").unlink()
     handler = functools.partial(Asked, directory=str(bad))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -36,8 +36,10 @@ class TrainingStep(nn.Module):
         """The network as it is now, for references that it makes itself."""
         was = self.model.training
         self.model.eval()
-        yield
-        self.model.train(was)
+        try:
+            yield
+        finally:
+            self.model.train(was)
 
     @torch.no_grad()
     def luma_gain(self, made: Tensor, before: Tensor, want: Tensor) -> Tensor:
