@@ -80,6 +80,7 @@ def load_ablation(path: Path) -> Ablation:
 def configuration_of(ablation: Ablation, variant: str, seed: int) -> TrainConfig:
     """The training of one run. Raises MissingError or InputError."""
     path = bundled(Path(ablation.base), "training")
+    # A fixed number of steps, whatever the time they take.
     base = load_config(path, [*ablation.set, f"optimizer.seed={seed}", "optimizer.minutes=0"])
     if not base.data.held_out and not base.validation.folders:
         raise InputError(
@@ -98,9 +99,7 @@ def configuration_of(ablation: Ablation, variant: str, seed: int) -> TrainConfig
         end = round(ablation.steps * sum(s.steps for s in base.stages[: i + 1]) / max(total, 1))
         stages.append(_fitted(stage, end - done, names))
         done = end
-    # A fixed number of steps, whatever the time; validation is ours.
-    validation = replace(base.validation, every=ablation.steps + 1)
-    return replace(base, network=network, stages=stages, validation=validation)
+    return replace(base, network=network, stages=stages)
 
 
 def _fitted(stage: Stage, steps: int, names: list[str]) -> Stage:
@@ -151,7 +150,7 @@ def ablate(ablation: Ablation, out: Path, say: Callable[[str], None], quiet: boo
                 beside.write_text(_key(config))
         say(said)
         trainer = Trainer(config, folder, quiet)
-        trainer.run()
+        trainer.run(validating=False)  # what it reached is measured here, once
         if trainer.stage < len(config.stages):
             return False
         _write(folder / "psnr.json", _reached(trainer, config))

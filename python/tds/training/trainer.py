@@ -418,8 +418,9 @@ class Trainer:
 
     # -- the loop
 
-    def run(self, stop_after: int | None = None) -> None:
-        """Trains to the end of the last stage, or ``stop_after`` steps in all.
+    def run(self, stop_after: int | None = None, validating: bool = True) -> None:
+        """Trains to the end of the last stage, or ``stop_after`` steps in all; without
+        ``validating`` nothing is measured on the way or at the end.
 
         SIGINT and SIGTERM end it after the step at hand, with a checkpoint, and then do what they
         did before: a run that is not done does not look as if it were.
@@ -429,13 +430,13 @@ class Trainer:
         if self.rank == 0:
             (self.out / "config.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
         samples = self._samples()
-        validation = self._validation_set()
+        validation = self._validation_set() if validating else []
         count = sum(p.numel() for p in self.model.parameters())
         self._say(
             f"{count} parameters, {self.device} x {self.world}, "
             + (f"resumed at step {self.step}" if resumed else self._beginning())
         )
-        if self.rank == 0 and not validation:
+        if self.rank == 0 and validating and not validation:
             self._say("nothing to validate on: name data.held_out or validation.folders")
         before = {}
         if threads_may_signal():
