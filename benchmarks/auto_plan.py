@@ -309,7 +309,9 @@ def main() -> int:
     text = page(rows)
     print(text)
     if args.out is not None:
-        before = args.out.read_text(encoding="utf-8").partition(MARK)[0]
+        before = ""
+        if args.out.is_file():
+            before = args.out.read_text(encoding="utf-8").partition(MARK)[0]
         args.out.write_text(before + MARK + "\n" + text, encoding="utf-8")
         lines = ",\n".join(json.dumps(row, sort_keys=True) for row in rows)
         args.out.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")

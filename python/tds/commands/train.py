@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..training.config import TrainConfig
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,6 +32,26 @@ def add_parser(subparsers: Any) -> None:
         help="overrides the configuration, as in optimizer.batch=4; may be repeated",
     )
     p.add_argument("--stop-after", type=int, metavar="STEP", help="end after so many steps in all")
+    p.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="FOLDER",
+        help="train nothing; pack all that it takes into files of at most 60 MiB, for a machine "
+        "with a graphics card, torch, numpy and PyAV, and no network (docs/training.md)",
+    )
+    p.add_argument(
+        "--bundle-python",
+        default="",
+        metavar="VERSION",
+        help="that of the machine, as in 3.12 (this one's)",
+    )
+    p.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FOLDER",
+        help="go on from a run that came back from there: its folder, or the checkpoint.pt in it",
+    )
+    p.add_argument("--overwrite", action="store_true", help="replace the bundle")
     p.add_argument("--quiet", "-q", action="store_true")
     p.set_defaults(func=run)
 
@@ -42,5 +66,26 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or (Path(config.out) if config.out else None)
     if out is None:
         raise InputError(f"{args.config} has no `out`; give --out FOLDER")
+    if args.resume is not None:
+        from ..training import bundle
+
+        step = bundle.resume(config, args.resume, out)
+        if not args.quiet:
+            print(f"{args.resume} is taken as where {out} stands: step {step}", file=sys.stderr)
+    if args.bundle is not None:
+        return _bundle(args, config, out)
     Trainer(config, out, args.quiet).run(args.stop_after)
+    return 0
+
+
+def _bundle(args: argparse.Namespace, config: TrainConfig, out: Path) -> int:
+    from ..training import bundle
+
+    packed = bundle.pack(config, out, args.bundle, args.overwrite, args.bundle_python)
+    mib = (f"{kind} {size / 2**20:.1f}" for kind, size in packed.sizes.items())
+    print(
+        f"{args.bundle}: {packed.parts} parts of {packed.streams} files, MiB: {', '.join(mib)}. "
+        "There: sh train.sh SECONDS; here, with the folder `run` that it makes: "
+        f"tds train {args.config} --resume run"
+    )
     return 0

@@ -55,6 +55,9 @@ Made = TypeVar("Made")
 HALO = 128
 """Luma samples beside a tile that models of contract 2 need (docs/model.md)."""
 
+STATE = ("checkpoint.pt", "weights.safetensors", "log.csv", "validation.csv")
+"""Of a run's folder, what says where it stands."""
+
 AMP = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -151,6 +154,20 @@ def freeze(model: nn.Module, stage: Stage, progress: float) -> list[str]:
     return trained
 
 
+def kept(config: TrainConfig, held: bool) -> Callable[[Entry], bool]:
+    """Which entries of data sets are for validation (``held``), or for training."""
+    d, v = config.data, config.validation
+    out = set(d.held_out)
+    if held:
+        return lambda e: (bool(v.folders) or e.clip in out) and (not v.qps or e.hr_qp in v.qps)
+    return lambda e: (
+        e.clip not in out
+        and (not d.codecs or e.codec in d.codecs)
+        and (not d.configs or e.config in d.configs)
+        and (not d.qps or e.hr_qp in d.qps)
+    )
+
+
 def learning_rate(stage: Stage, step: int, progress: float) -> float:
     """Linear warm-up, then a half cosine from ``lr`` to ``min_lr`` over the stage."""
     rate = stage.min_lr + (stage.lr - stage.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
@@ -243,25 +260,12 @@ class Trainer:
 
     # -- data
 
-    def _keep(self, held: bool) -> Callable[[Entry], bool]:
-        """Which entries are for training, or for validation."""
-        d, v = self.config.data, self.config.validation
-        out = set(d.held_out)
-        if held:
-            return lambda e: (bool(v.folders) or e.clip in out) and (not v.qps or e.hr_qp in v.qps)
-        return lambda e: (
-            e.clip not in out
-            and (not d.codecs or e.codec in d.codecs)
-            and (not d.configs or e.config in d.configs)
-            and (not d.qps or e.hr_qp in d.qps)
-        )
-
     def _bank(self, folders: list[str], held: bool) -> Bank:
         def make() -> Bank:
             return Bank(
                 [Path(f) for f in folders],
                 self.cache,
-                self._keep(held),
+                kept(self.config, held),
                 lambda n, of: self._say(f"decode {n}/{of}", end="\r"),
             )
 
@@ -299,7 +303,9 @@ class Trainer:
             return WindowSamples(
                 bank, slots, self.scale, self.config.samples, seed, recurs(self.model)
             )
-        pairs = load_pairs([Path(f) for f in d.folders], self.cache, self.scale, self._keep(False))
+        pairs = load_pairs(
+            [Path(f) for f in d.folders], self.cache, self.scale, kept(self.config, False)
+        )
         self._check_sizes(p.entry for p in pairs)
         for pair in pairs:
             pair.check()
@@ -618,7 +624,9 @@ class Trainer:
         folders = v.folders or d.folders
         if self.windows:
             return self._bank(folders, True)
-        return load_pairs([Path(f) for f in folders], self.cache, self.scale, self._keep(True))
+        return load_pairs(
+            [Path(f) for f in folders], self.cache, self.scale, kept(self.config, True)
+        )
 
     def validation_bank(self) -> Bank:
         """The pictures of a network of contract 2 that are held out. Raises InputError."""
