@@ -93,10 +93,30 @@ def test_variants_differ_in_what_they_say_and_train_alike(config):
     assert mtsa.optimizer == tsa.optimizer and mtsa.optimizer.seed == 2
 
 
+def test_variants_may_have_fewer_seeds(config, tmp_path):
+    values = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({**values, "seeds_of": {"TSA": [2]}}))
+    one = load_ablation(config)
+    assert runs(one) == [("MTSA", 1), ("MTSA", 2), ("TSA", 2)]
+    for (variant, seed), gain in zip(runs(one), (1.0, 3.0, 2.5), strict=True):
+        row = {"stream": "hevc ai", "clip": "two", "qp": 32, "bytes": 1000, "before": 30.0}
+        reached = {"rows": [{**row, "after": 30.0 + gain}], "steps": 4, "minutes": 0.1,
+                   "parameters_m": 0.1, "kmac_per_pixel": 9.0}  # fmt: skip
+        folder_of(tmp_path, variant, seed).mkdir()
+        (folder_of(tmp_path, variant, seed) / "psnr.json").write_text(json.dumps(reached))
+    found = ablation.summary(one, tmp_path)
+    assert [(v["mean"], v["seeds"]) for v in found["variants"]] == [(2.0, [1, 2]), (2.5, [2])]
+    assert found["pairs"][0]["gain"] == {"mean": 0.5, "half": None}
+    table = ablation.tables(found)
+    assert "| TSA | 0.10 | 9 | 1 | +2.50 |" in table
+    assert "| MTSA against TSA | 1 | +0.50 | – |" in table
+
+
 def test_the_shipped_ablation_is_valid():
     one = load_ablation(TREE / "configs" / "ablation" / "mtsa.yaml")
     configs = [configuration_of(one, *run) for run in runs(one)]
-    assert len(configs) == 15
+    assert len(configs) == 9
+    assert one.seeds_for("MTSA", "TSA") == [1, 2, 3] and one.seeds_for("MTSA", "no IQEM") == [1]
     assert {sum(s.steps for s in c.stages) for c in configs} == {one.steps}
 
 
@@ -105,6 +125,9 @@ def test_the_shipped_ablation_is_valid():
     [
         ({"pairs": [["MTSA", "TAS"]]}, "no variant 'TAS'"),
         ({"seeds": [1, 1]}, "twice"),
+        ({"seeds_of": {"TSA": [2, 2]}}, "twice"),
+        ({"seeds_of": {"TSA": [3]}}, "no seed in common"),
+        ({"seeds_of": {"TAS": [2]}}, "no variant 'TAS'"),
         ({"variants": {"MTSA": {}}}, "2 or more"),
         ({"base": "nothing-there"}, "no configuration of that name"),
         (

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError("--steps is 1 or more")
         changes["steps"] = args.steps
     if args.seeds:
-        changes["seeds"] = args.seeds
+        changes["seeds"], changes["seeds_of"] = args.seeds, {}
     ablation = replace(ablation, **changes)
     out = args.out or (Path(ablation.out) if ablation.out else None)
     if out is None:

@@ -55,6 +55,10 @@ class Ablation:
     seeds: Annotated[
         list[int], Field(min_length=1, max_length=10, description="of every variant")
     ] = field(default_factory=lambda: [1, 2, 3])
+    seeds_of: Annotated[
+        dict[str, Annotated[list[int], Field(min_length=1, max_length=10)]],
+        Field(description="of variants that have others, by name"),
+    ] = field(default_factory=dict)
     pairs: Annotated[
         list[tuple[str, str]],
         Field(description="of variants: the first against the second, BD-rate and dB"),
@@ -68,8 +72,20 @@ class Ablation:
         for name in (name for pair in self.pairs for name in pair):
             if name not in self.variants:
                 raise InputError(f"pairs: there is no variant {name!r}")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise InputError("seeds: one is there twice")
+        for name in self.seeds_of:
+            if name not in self.variants:
+                raise InputError(f"seeds_of: there is no variant {name!r}")
+        for seeds in (self.seeds, *self.seeds_of.values()):
+            if len(set(seeds)) != len(seeds):
+                raise InputError("seeds: one is there twice")
+        for pair in self.pairs:
+            if not self.seeds_for(*pair):
+                raise InputError(f"pairs: {pair[0]!r} and {pair[1]!r} have no seed in common")
+
+    def seeds_for(self, *variants: str) -> list[int]:
+        """Those that all of them are trained with."""
+        each = [self.seeds_of.get(variant, self.seeds) for variant in variants]
+        return [seed for seed in each[0] if all(seed in seeds for seeds in each)]
 
 
 def load_ablation(path: Path) -> Ablation:
@@ -120,7 +136,13 @@ def _fitted(stage: Stage, steps: int, names: list[str]) -> Stage:
 
 def runs(ablation: Ablation) -> list[tuple[str, int]]:
     """Variant and seed of each, in their order: all variants of a seed, then the next one."""
-    return [(variant, seed) for seed in ablation.seeds for variant in ablation.variants]
+    seeds = dict.fromkeys([*ablation.seeds, *(s for of in ablation.seeds_of.values() for s in of)])
+    return [
+        (variant, seed)
+        for seed in seeds
+        for variant in ablation.variants
+        if seed in ablation.seeds_for(variant)
+    ]
 
 
 def folder_of(out: Path, variant: str, seed: int) -> Path:
@@ -233,12 +255,14 @@ def summary(ablation: Ablation, out: Path) -> dict[str, Any]:
 
     variants = []
     for variant, settings in ablation.variants.items():
-        first = reached[variant, ablation.seeds[0]]
-        gains = [gain(variant, seed) for seed in ablation.seeds]
+        seeds = ablation.seeds_for(variant)
+        first = reached[variant, seeds[0]]
+        gains = [gain(variant, seed) for seed in seeds]
         variants.append(
             {
                 "name": variant,
                 "settings": settings,
+                "seeds": seeds,
                 "parameters_m": first["parameters_m"],
                 "kmac_per_pixel": first["kmac_per_pixel"],
                 "gains": gains,
@@ -247,15 +271,15 @@ def summary(ablation: Ablation, out: Path) -> dict[str, Any]:
         )
     pairs = []
     for one, other in ablation.pairs:
-        differences = [gain(one, s) - gain(other, s) for s in ablation.seeds]
-        by_seed = [
-            rates(reached[one, s]["rows"], reached[other, s]["rows"]) for s in ablation.seeds
-        ]
+        seeds = ablation.seeds_for(one, other)
+        differences = [gain(one, s) - gain(other, s) for s in seeds]
+        by_seed = [rates(reached[one, s]["rows"], reached[other, s]["rows"]) for s in seeds]
         streams = [k for k in by_seed[0] if all(k in found for found in by_seed)]
         pairs.append(
             {
                 "of": one,
                 "against": other,
+                "seeds": seeds,
                 "gain": interval(differences),
                 "rate": {k: interval([found[k] for found in by_seed]) for k in streams},
             }
@@ -264,7 +288,6 @@ def summary(ablation: Ablation, out: Path) -> dict[str, Any]:
         "tds_ablation": VERSION,
         "base": ablation.base,
         "steps": ablation.steps,
-        "seeds": ablation.seeds,
         "clips": sorted({r["clip"] for run in reached.values() for r in run["rows"]}),
         "variants": variants,
         "pairs": pairs,
@@ -295,22 +318,27 @@ def tables(found: dict[str, Any]) -> str:
         half = "" if value["half"] is None else f" ± {value['half']:.{digits}f}"
         return f"{value['mean']:+.{digits}f}{half}"
 
-    seeds = len(found["seeds"])
     out = [
-        f"{found['steps']} steps of `{found['base']}` each, seeds: {seeds}; "
+        f"{found['steps']} steps of `{found['base']}` each; "
         f"luma PSNR over bicubic on the clips held out ({', '.join(found['clips'])}), mean over "
-        "codecs, configurations, QPs and clips; ± is the 95 % interval over seeds.",
+        "codecs, configurations, QPs and clips; ± is the 95 % interval over seeds, where there are "
+        "several.",
         "",
-        "| variant | parameters (M) | kMAC/sample | gain (dB) |",
-        "|---|---|---|---|",
+        "| variant | parameters (M) | kMAC/sample | seeds | gain (dB) |",
+        "|---|---|---|---|---|",
     ]
     out += [
-        f"| {v['name']} | {v['parameters_m']:.2f} | {v['kmac_per_pixel']:.0f} | {shown(v)} |"
+        f"| {v['name']} | {v['parameters_m']:.2f} | {v['kmac_per_pixel']:.0f} "
+        f"| {len(v['seeds'])} | {shown(v)} |"
         for v in found["variants"]
     ]
     if found["pairs"]:
-        out += ["", "| | gain (dB) | BD-rate of the down-sampled frames (%) |", "|---|---|---|"]
+        heads = "| | seeds | gain (dB) | BD-rate of the down-sampled frames (%) |"
+        out += ["", heads, "|---|---|---|---|"]
         for p in found["pairs"]:
             each = "; ".join(f"{k.upper()} {shown(v, 1)}" for k, v in p["rate"].items()) or "–"
-            out.append(f"| {p['of']} against {p['against']} | {shown(p['gain'])} | {each} |")
+            out.append(
+                f"| {p['of']} against {p['against']} | {len(p['seeds'])} | {shown(p['gain'])} "
+                f"| {each} |"
+            )
     return "\n".join(out) + "\n"
