@@ -96,6 +96,7 @@ def test_it_goes_on_there_and_here_to_the_very_weights(config, bare, tmp_path, m
     # What is there already goes on from where it stands, not from what came.
     again = there(packed, bare)
     assert again.returncode == 0 and "resumed at step 4" in again.stderr
+    assert "state/run is not taken, run is as far: step 4" in again.stderr
     # And for the next turn only the state has to travel.
     before = {path.name: path.read_bytes() for path in parts}
     assert cli.main([*command, "--bundle", str(packed)]) == 1
@@ -107,28 +108,40 @@ def test_it_goes_on_there_and_here_to_the_very_weights(config, bare, tmp_path, m
 
 
 def test_a_slice_of_time_ends_with_a_checkpoint(config, bare, tmp_path):
-    packed = tmp_path / "packed"
+    packed, out = tmp_path / "packed", tmp_path / "out"
     long = load_config(config, ["stages.0.steps=100000"])
-    bundle.pack(long, tmp_path / "out", packed)
+    bundle.pack(Trainer(long, out), packed)
+    (packed / "state.tgz.001").write_bytes(b"of a turn before")
+    done = there(packed, bare, "1")
+    assert done.returncode == 1 and "no step was done within 1 seconds" in done.stderr
     done = there(packed, bare, "25")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "the same command goes on from here" in done.stderr
     with pytest.raises(InputError, match="is further than the run here"):
-        bundle.pack(long, tmp_path / "out", packed, overwrite=True)
-    step = bundle.resume(long, packed / "run" / "checkpoint.pt", tmp_path / "out")
-    assert 0 < step < 100000
-    with pytest.raises(InputError, match=r"and the run in .* is at"):
-        Trainer(load_config(config), tmp_path / "less", quiet=True).run(stop_after=1)
-        bundle.resume(long, tmp_path / "less", tmp_path / "out")
+        bundle.pack(Trainer(long, out), packed, overwrite=True)
+    trainer = Trainer(long, out, quiet=True)
+    assert bundle.take(trainer, packed / "run" / "checkpoint.pt")
+    assert 0 < trainer.step < 100000
+    # One that is behind is not taken, here or there.
+    Trainer(long, tmp_path / "less", quiet=True).run(stop_after=1, validating=False)
+    trainer = Trainer(long, out, quiet=True)
+    assert not bundle.take(trainer, tmp_path / "less") and trainer.step > 1
 
 
-def test_a_damaged_part_is_not_trained_on(config, bare, tmp_path):
-    packed = tmp_path / "packed"
-    bundle.pack(load_config(config), tmp_path / "out", packed)
-    part = packed / "data.tgz.00"
-    part.write_bytes(part.read_bytes()[:-1])
+def test_damage_and_another_python_are_said_before_anything_is_trained(config, bare, tmp_path):
+    packed = tmp_path / "packed with spaces"
+    bundle.pack(Trainer(load_config(config), tmp_path / "out"), packed)
+    part = packed / "data.tgz.000"
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-1])
     done = there(packed, bare)
-    assert done.returncode != 0 and "data.tgz.00" in done.stdout + done.stderr
+    assert done.returncode != 0 and part.name in done.stdout + done.stderr
+    part.write_bytes(whole)
+    script = packed / "train.sh"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    script.write_text(script.read_text().replace(version, "3.99"))
+    done = there(packed, bare)
+    assert done.returncode == 1 and "the wheels here are of Python 3.99" in done.stderr
     assert not (packed / "run").exists()
 
 
@@ -142,55 +155,112 @@ def test_the_stand_in_says_what_the_native_module_says():
         assert all(size(n, scale) == _tds.lr_size(n, scale) for n in range(2, 4000, 2))
 
 
-def test_only_what_is_trained_or_validated_on_goes_along(config, tmp_path):
+def unpacked(packed: Path, kind: str, folder: Path) -> Path:
+    """One kind of parts, as they are unpacked there."""
+    folder.mkdir(exist_ok=True)
+    archive = folder / "joined.tgz"
+    archive.write_bytes(b"".join(p.read_bytes() for p in sorted(packed.glob(f"{kind}.tgz.*"))))
+    subprocess.run(["tar", "-xzf", archive, "-C", folder], check=True)
+    return folder
+
+
+def test_only_what_is_trained_or_validated_on_goes_along(config, pair_set, tmp_path):
     packed = tmp_path / "packed"
     some = load_config(config, ["data.configs=[ai]", "data.qps=[37]", "validation.qps=[32]"])
-    bundle.pack(some, tmp_path / "out", packed)
-    data = b"".join(path.read_bytes() for path in sorted(packed.glob("data.tgz.*")))
-    (tmp_path / "data.tgz").write_bytes(data)
-    subprocess.run(["tar", "-xzf", tmp_path / "data.tgz", "-C", tmp_path], check=True)
-    found = json.loads((tmp_path / "data" / "0" / "manifest.json").read_text())["entries"]
-    held = set(some.data.held_out)
-    assert {(e["clip"] in held, e["config"], e["hr_qp"]) for e in found} >= {(False, "ai", 37)}
-    assert all(e["hr_qp"] == (32 if e["clip"] in held else 37) for e in found)
-    for e in found:
-        assert all(
-            (tmp_path / "data" / "0" / e[name]).is_file() for name in ("original", "hr", "lr")
-        )
+    bundle.pack(Trainer(some, tmp_path / "out"), packed)
+    data = unpacked(packed, "data", tmp_path / "there") / "data" / "0"
+    found = json.loads((data / "manifest.json").read_text())["entries"]
+    assert {(e["clip"], e["config"], e["hr_qp"]) for e in found} >= {
+        ("one", "ai", 37), ("two", "ai", 32),
+    }  # fmt: skip
+    assert all(e["hr_qp"] == (32 if e["clip"] == "two" else 37) for e in found)
+    assert all((data / e[name]).is_file() for e in found for name in ("original", "hr", "lr"))
+
+    # One data set, however it is spelt; a clip held out that is not validated on stays here.
+    twice = [str(pair_set), f"{pair_set}/"]
+    sets = [f"data.folders={json.dumps(twice)}", f"validation.folders={json.dumps(twice[:1])}"]
+    validated = load_config(config, [*sets, "validation.qps=[37]", "data.qps=[32]"])
+    bundle.pack(Trainer(validated, tmp_path / "out"), packed, overwrite=True)
+    state = unpacked(packed, "state", tmp_path / "there") / "state"
+    there_is = load_config(state / "config.yaml")
+    assert there_is.data.folders == ["data/0", "data/0"] and there_is.data.held_out == ["two"]
+    assert there_is.validation.folders == ["data/0"]
 
 
 def test_what_is_wrong_is_said_and_leaves_no_half_bundle(config, tmp_path, monkeypatch):
     out, packed = tmp_path / "out", tmp_path / "packed"
-    good = load_config(config)
-    with pytest.raises(MissingError, match=r"nowhere\.safetensors"):
-        bundle.pack(load_config(config, ["init=nowhere.safetensors"]), out, packed)
+
+    def pack(*settings: str, **options: str) -> None:
+        bundle.pack(Trainer(load_config(config, list(settings)), out), packed, **options)
+
     with pytest.raises(InputError, match="no stream"):
-        bundle.pack(load_config(config, ["data.qps=[63]", "validation.qps=[63]"]), out, packed)
-    with pytest.raises(OutputError, match=r"pip has no wheels of .* for Python 2"):
-        bundle.pack(good, out, packed, python="2.0")
+        pack("data.qps=[63]")
+    with pytest.raises(InputError, match="there is no clip 'nobody'"):
+        pack("data.held_out=[nobody]")
+    with pytest.raises(InputError, match=r"is smaller than samples\.patch"):
+        pack("samples.patch=1024")
+    with pytest.raises(InputError, match=r"is 3\.11 or later"):
+        pack(python="3.10")
+    with pytest.raises(OutputError, match="pip cannot fetch wheels of"):
+        pack(python="3.99")
+    with pytest.raises(InputError, match="which is written anew"):
+        bundle.pack(Trainer(load_config(config), packed / "run"), packed)
     monkeypatch.setattr(bundle, "WHEELS", ("no-such-package-of-ours",))
     with pytest.raises(MissingError, match="no-such-package-of-ours is not installed"):
-        bundle.pack(good, out, packed)
+        pack()
     assert not packed.exists() and not list(tmp_path.glob(".packed*"))
-    with pytest.raises(MissingError, match="there is no checkpoint"):
-        bundle.resume(good, tmp_path / "nothing", out)
-    (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(InputError, match="is not a checkpoint"):
-        bundle.resume(good, tmp_path / "checkpoint.pt", out)
-    Trainer(good, tmp_path / "own", quiet=True).run(stop_after=1)
-    other = load_config(config, ["network.channels=16"])
-    with pytest.raises(InputError, match="another network"):
-        bundle.resume(other, tmp_path / "own", out)
-    assert not out.exists()
 
 
-if sys.version_info < (3, 12):
-    # The machine that this is for has a Python of its own.
-    def test_wheels_of_another_python(config, tmp_path):
-        bundle.pack(load_config(config), tmp_path / "out", tmp_path / "packed", python="3.12")
-        data = b"".join(p.read_bytes() for p in sorted((tmp_path / "packed").glob("code.tgz.*")))
-        (tmp_path / "code.tgz").write_bytes(data)
-        listed = subprocess.run(
-            ["tar", "-tzf", tmp_path / "code.tgz"], capture_output=True, text=True, check=True
-        ).stdout
-        assert "cpython-312" in listed and "cpython-311" not in listed
+def test_a_manifest_has_no_say_over_other_files(config, pair_set, tmp_path):
+    (tmp_path / "set").mkdir()
+    text = (pair_set / "manifest.json").read_text()
+    for where in ("../originals/", "/originals/"):
+        (tmp_path / "set" / "manifest.json").write_text(text.replace('"originals/', f'"{where}'))
+        changed = load_config(config, [f"data.folders=[{tmp_path / 'set'}]"])
+        with pytest.raises(InputError, match="outside of it"):
+            bundle.pack(Trainer(changed, tmp_path / "out"), tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        (None, "cannot be read"),
+        ({"network": {"preset": "other"}}, "another network"),
+        ({"model": {}}, "is damaged"),
+        ({"step": -1}, "counts of steps"),
+        ({"stage": 9}, "counts of steps"),
+        ({"optimizer": {}}, "is damaged"),
+        ("nan", "not finite"),
+    ],
+)
+def test_what_came_back_is_checked_before_the_run_here_is_touched(config, tmp_path, change, why):
+    out, back = tmp_path / "out", tmp_path / "back"
+    Trainer(load_config(config), out, quiet=True).save()
+    before = (out / "checkpoint.pt").read_bytes()
+    back.mkdir()
+    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    state["step"] = 3
+    if change == "nan":
+        next(iter(state["average"].values())).fill_(float("nan"))
+    elif change is not None:
+        state.update(change)
+    torch.save(state, back / "checkpoint.pt")
+    if change is None:
+        (back / "checkpoint.pt").write_bytes(b"no checkpoint")
+    command = ["train", str(config), "--out", str(out), "--resume", str(back)]
+    with pytest.raises(InputError, match=why):
+        bundle.take(Trainer(load_config(config), out, quiet=True), back)
+    assert cli.main([*command, "--stop-after", "0"]) == 1
+    assert (out / "checkpoint.pt").read_bytes() == before
+    with pytest.raises(MissingError, match=r"there is no checkpoint\.pt"):
+        bundle.take(Trainer(load_config(config), out, quiet=True), tmp_path)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="is about a later Python than this")
+def test_wheels_of_another_python(config, tmp_path):
+    trainer = Trainer(load_config(config), tmp_path / "out")
+    bundle.pack(trainer, tmp_path / "packed", python="3.12")
+    lib = unpacked(tmp_path / "packed", "code", tmp_path / "there") / "code" / "lib"
+    names = [path.name for path in lib.rglob("*.so")]
+    assert names and not any("cpython-311" in name for name in names)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..training.config import TrainConfig
+    from ..training.trainer import Trainer
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,7 +41,6 @@ def add_parser(subparsers: Any) -> None:
     )
     p.add_argument(
         "--bundle-python",
-        default="",
         metavar="VERSION",
         help="that of the machine, as in 3.12 (this one's)",
     )
@@ -49,7 +48,8 @@ def add_parser(subparsers: Any) -> None:
         "--resume",
         type=Path,
         metavar="FOLDER",
-        help="go on from a run that came back from there: its folder, or the checkpoint.pt in it",
+        help="go on from a run that came back from there (its folder, or the checkpoint.pt in it), "
+        "if it is further; with --stop-after 0 only take it",
     )
     p.add_argument("--overwrite", action="store_true", help="replace the bundle")
     p.add_argument("--quiet", "-q", action="store_true")
@@ -66,26 +66,30 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or (Path(config.out) if config.out else None)
     if out is None:
         raise InputError(f"{args.config} has no `out`; give --out FOLDER")
+    trainer = Trainer(config, out, args.quiet)
     if args.resume is not None:
         from ..training import bundle
 
-        step = bundle.resume(config, args.resume, out)
-        if not args.quiet:
-            print(f"{args.resume} is taken as where {out} stands: step {step}", file=sys.stderr)
+        taken = bundle.take(trainer, args.resume)
+        if not args.quiet and trainer.rank == 0:
+            which = f"taken as {out}" if taken else f"not taken, {out} is as far"
+            print(f"{args.resume} is {which}: step {trainer.step}", file=sys.stderr)
     if args.bundle is not None:
-        return _bundle(args, config, out)
-    Trainer(config, out, args.quiet).run(args.stop_after)
+        return _bundle(args, trainer)
+    if args.resume is None or args.stop_after != 0:
+        trainer.run(args.stop_after)
     return 0
 
 
-def _bundle(args: argparse.Namespace, config: TrainConfig, out: Path) -> int:
+def _bundle(args: argparse.Namespace, trainer: Trainer) -> int:
     from ..training import bundle
 
-    packed = bundle.pack(config, out, args.bundle, args.overwrite, args.bundle_python)
-    mib = (f"{kind} {size / 2**20:.1f}" for kind, size in packed.sizes.items())
-    print(
-        f"{args.bundle}: {packed.parts} parts of {packed.streams} files, MiB: {', '.join(mib)}. "
-        "There: sh train.sh SECONDS; here, with the folder `run` that it makes: "
-        f"tds train {args.config} --resume run"
-    )
+    packed = bundle.pack(trainer, args.bundle, args.overwrite, args.bundle_python or "")
+    if not args.quiet:
+        mib = (f"{kind} {size / 2**20:.1f}" for kind, size in packed.sizes.items())
+        print(
+            f"{args.bundle}: {packed.parts} parts of {packed.streams} files, MiB: "
+            f"{', '.join(mib)}. There: sh train.sh SECONDS; here, with the folder `run` that it "
+            "makes, this command again with --resume run in place of --bundle"
+        )
     return 0

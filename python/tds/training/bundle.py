@@ -5,9 +5,9 @@ That machine has a graphics card, Python with torch, numpy and PyAV, and takes f
 
     BUNDLE/train.sh             sh train.sh [SECONDS]: unpacks what is new, and trains so long
     BUNDLE/parts.sha256         of the parts, in the form of sha256sum
-    BUNDLE/code.tgz.00          the package's Python, and the wheels it needs there, unpacked
-    BUNDLE/data.tgz.00, .01 ... the streams that are trained and validated on
-    BUNDLE/state.tgz.00         the configuration, what it starts from, and where the run stands
+    BUNDLE/code.tgz.000          the package's Python, and the wheels it needs there, unpacked
+    BUNDLE/data.tgz.000, 001 ... the streams that are trained and validated on
+    BUNDLE/state.tgz.000         the configuration, what it starts from, and where the run stands
 
 What training leaves there in ``run`` comes back with ``tds train --resume``. The same data makes
 the same parts, byte for byte: for a second turn only those of the state have changed.
@@ -21,29 +21,28 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import IO, cast
 
-import torch
 import yaml
 
 from .. import _tds
 from ..errors import InputError, MissingError, OutputError
-from ..files import whole_folder
-from ..models.build import settings
+from ..files import whole_file, whole_folder
 from .config import TrainConfig
 from .dataset import Entry, load_manifest
-from .trainer import STATE, kept
+from .trainer import STATE, Trainer, kept
 
 PART = 60 << 20
 """Bytes of a part at most."""
@@ -68,30 +67,49 @@ def lr_size(size: int, scale: int) -> int:
 '''
 
 SCRIPT = """#!/bin/sh
-# Goes on with a training: sh train.sh [SECONDS]. It ends after so many seconds with a checkpoint,
-# without them when it is done. `run` is what comes back: tds train CONFIG --resume run
-# PYTHON: the interpreter; it has torch, numpy and PyAV. Several cards:
-# PYTHON="torchrun --nproc-per-node=gpu" sh train.sh
+# Goes on with a training: sh train.sh [SECONDS]. Its status is 0 when the training is done, 3 when
+# the time was over first: call it again. The folder `run` is what comes back, for
+#     tds train CONFIG --resume run
+# PYTHON: the interpreter (python3), of version @PYTHON@, with torch, numpy and PyAV.
+# LAUNCH: what starts processes in its place, as in "torchrun --nproc-per-node=gpu".
 set -e
-cd "$(dirname "$0")"
+CDPATH= cd -- "$(dirname -- "$0")"
+begun=$(date +%s)
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "@PYTHON@")' || {
+    echo "train.sh: the wheels here are of Python @PYTHON@; name one with PYTHON, or pack again" \
+        "with --bundle-python" >&2
+    exit 1
+}
 sha256sum --quiet -c parts.sha256
 for kind in code data state; do
-    # Only what has changed: a run that went on here is newer than the state that came.
-    grep " $kind.tgz" parts.sha256 >new.sha256
+    grep " $kind\\.tgz" parts.sha256 >new.sha256 || {
+        echo "train.sh: parts.sha256 names no part of $kind" >&2
+        exit 1
+    }
     if ! cmp -s new.sha256 $kind.unpacked; then
-        cat $kind.tgz.* | tar -xzf -
-        cp new.sha256 $kind.unpacked
+        rm -rf $kind $kind.unpacked
+        [ $kind != data ] || rm -rf cache
+        cat $(cut -c 67- new.sha256) | tar -xzf -
+        mv new.sha256 $kind.unpacked
     fi
 done
-rm -f new.sha256
-export PYTHONPATH="$PWD/code/lib:$PWD/code${PYTHONPATH:+:$PYTHONPATH}"
-run="${PYTHON:-python3} -m tds train state/config.yaml --out run"
-if [ -z "$1" ]; then
-    exec $run
-fi
+export PYTHONPATH="code/lib:code${PYTHONPATH:+:$PYTHONPATH}"
+run="${LAUNCH:-$python} -m tds train state/config.yaml --out run"
+# Where the run here is further than the state that came, it goes on from itself.
+[ ! -f state/run/checkpoint.pt ] || run="$run --resume state/run"
+[ -n "$1" ] || exec $run
+left=$(($1 - $(date +%s) + begun))
+[ $left -gt 0 ] || left=1
+: >new.sha256
 status=0
-timeout --signal=INT --kill-after=60 "$1" $run || status=$?
+timeout --foreground --signal=INT --kill-after=60 $left $run || status=$?
 [ $status -eq 124 ] || exit $status
+[ -n "$(find run -name checkpoint.pt -newer new.sha256 2>/dev/null)" ] || {
+    echo "train.sh: no step was done within $1 seconds; give it more" >&2
+    exit 1
+}
+exit 3
 """
 
 MARKS = ("train.sh", "parts.sha256")
@@ -106,27 +124,30 @@ class Packed:
     sizes: dict[str, int]
 
 
-def pack(
-    config: TrainConfig,
-    out: Path,
-    bundle: Path,
-    overwrite: bool = False,
-    python: str = "",
-) -> Packed:
-    """Writes the folder ``bundle`` for a training into ``out``, where it may stand already.
+def pack(trainer: Trainer, bundle: Path, overwrite: bool = False, python: str = "") -> Packed:
+    """Writes the folder ``bundle`` for a training, from where its run stands.
 
     python: the version there, such as "3.12"; "": of this interpreter. Its wheels come through
     pip. Raises MissingError, InputError or OutputError; no half bundle is left.
     """
+    config, out = trainer.config, trainer.out
     python = python or f"{sys.version_info.major}.{sys.version_info.minor}"
-    folders = list(dict.fromkeys([*config.data.folders, *config.validation.folders]))
-    sets = {folder: f"data/{i}" for i, folder in enumerate(folders)}
-    wanted = {folder: _entries(config, folder) for folder in folders}
-    if not any(wanted.values()):
-        raise InputError(f"there is no stream in {', '.join(folders)} that the settings allow")
-    starts = [p for p in (config.init, config.data.enhancer) if p]
-    if absent := [path for path in starts if not Path(path).is_file()]:
-        raise MissingError(f"{absent[0]}, which the training starts from, is not there")
+    if not re.fullmatch(r"3\.(1[1-9]|[2-9]\d)", python):
+        raise InputError(f"--bundle-python is 3.11 or later, as in 3.12, not {python}")
+    trainer.check()
+    trainer.resume()
+    given = list(dict.fromkeys([*config.data.folders, *config.validation.folders]))
+    homes = {
+        path: f"data/{i}" for i, path in enumerate(dict.fromkeys(map(os.path.realpath, given)))
+    }
+    sets = {folder: homes[os.path.realpath(folder)] for folder in given}
+    for path in (out, *map(Path, given)):
+        if path.resolve().is_relative_to(bundle.resolve()):
+            raise InputError(f"{path} is in {bundle}, which is written anew; name another folder")
+    wanted: dict[str, dict[Entry, None]] = {}
+    for folder in given:
+        wanted.setdefault(sets[folder], {}).update(dict.fromkeys(_entries(config, folder)))
+    clips = {e.clip for folder in config.data.folders for e in wanted[sets[folder]]}
     there = replace(
         config,
         out="run",
@@ -134,18 +155,25 @@ def pack(
         data=replace(
             config.data,
             folders=[sets[f] for f in config.data.folders],
+            # Others are neither trained nor validated on, and do not travel.
+            held_out=[clip for clip in config.data.held_out if clip in clips],
             cache="cache",
             enhancer=config.data.enhancer and "state/enhancer.safetensors",
         ),
         validation=replace(config.validation, folders=[sets[f] for f in config.validation.folders]),
     )
-    _check_run(config, bundle / "run" / "checkpoint.pt", out / "checkpoint.pt")
+    _check_run(trainer, bundle / "run" / "checkpoint.pt")
     with whole_folder(bundle, overwrite, MARKS) as beside:
         with _Parts(beside, "code") as code:
             vvc = any(e.codec == "vvc" for entries in wanted.values() for e in entries)
             _pack_code(code, [*WHEELS, FFMPEG_WHEEL] if vvc else WHEELS, python)
         with _Parts(beside, "data") as data:
-            streams = _pack_data(data, sets, wanted)
+            files = _files({sets[folder]: Path(folder) for folder in given}, wanted)
+            for name, entries in wanted.items():
+                manifest = {"tds_dataset": 1, "entries": [asdict(e) for e in entries]}
+                data.text(f"{name}/manifest.json", json.dumps(manifest).encode())
+            for name, path in sorted(files.items()):
+                data.file(name, path)
         with _Parts(beside, "state") as state:
             values = yaml.safe_dump(asdict(there), sort_keys=False).encode()
             state.text("state/config.yaml", values)
@@ -153,62 +181,64 @@ def pack(
                 state.file("state/init.safetensors", Path(config.init))
             if config.data.enhancer:
                 state.file("state/enhancer.safetensors", Path(config.data.enhancer))
-            for name in STATE:
-                if (out / name).is_file():
-                    state.file(f"run/{name}", out / name)
+            for path in _state_in(out):
+                state.file(f"state/run/{path.name}", path)
         script = beside / "train.sh"
-        script.write_text(SCRIPT)
+        script.write_text(SCRIPT.replace("@PYTHON@", python))
         script.chmod(0o755)
         sums = [line for parts in (code, data, state) for line in parts.sums]
         (beside / "parts.sha256").write_text("".join(sums))
-    return Packed(len(sums), streams, {"code": code.size, "data": data.size, "state": state.size})
+    sizes = {"code": code.size, "data": data.size, "state": state.size}
+    return Packed(len(sums), len(files), sizes)
 
 
-def resume(config: TrainConfig, back: Path, out: Path) -> int:
-    """Takes what came back of a bundle, ``back`` (a run's folder, or the checkpoint in one), as
-    where the run in ``out`` stands. Returns its step.
+def take(trainer: Trainer, back: Path) -> bool:
+    """Takes what came back of a bundle as where the training stands, if it is further than its run
+    is; returns whether it is. ``back``: the run's folder, the checkpoint in it, or the bundle.
 
-    Raises MissingError, or InputError where it is of another network, or where the run in ``out``
-    is further than that.
+    Raises MissingError, or InputError where it is no checkpoint of this network.
     """
-    folder = back if back.is_dir() else back.parent
-    path = folder / "checkpoint.pt" if back.is_dir() else back
-    if not path.is_file():
-        raise MissingError(f"{path}: there is no checkpoint; name the folder that came back")
-    step = _step_of(path, config)
-    own = out / "checkpoint.pt"
-    if own.is_file() and (further := _step_of(own, config)) > step:
-        raise InputError(
-            f"{path} is of step {step}, and the run in {out} is at {further}; remove that one to "
-            "go back, or choose another folder with --out"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    for name in STATE:
-        source = path if name == "checkpoint.pt" else folder / name
-        if source.is_file() and source.resolve() != (out / name).resolve():
-            shutil.copyfile(source, out / name)
-    return step
+    places = [back / "checkpoint.pt", back / "run" / "checkpoint.pt"] if back.is_dir() else [back]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise MissingError(f"{back}: there is no checkpoint.pt; name the folder that came back")
+    trainer.resume()
+    own = trainer.step
+    trainer.load(path)
+    if trainer.step <= own:
+        trainer.resume()
+        return False
+    if trainer.rank == 0:
+        trainer.out.mkdir(parents=True, exist_ok=True)
+        beside_it = [p for p in _state_in(path.parent) if p.name != "checkpoint.pt"]
+        # The checkpoint last: until then the run is what it was.
+        for name, source in [*((p.name, p) for p in beside_it), ("checkpoint.pt", path)]:
+            with whole_file(trainer.out / name, overwrite=True) as beside:
+                shutil.copy2(source, beside)
+    trainer.wait()
+    return True
 
 
-def _check_run(config: TrainConfig, theirs: Path, own: Path) -> None:
+def _state_in(run: Path) -> list[Path]:
+    """The files that say where a run stands; no links, which may lead anywhere."""
+    return [p for p in (run / name for name in STATE) if p.is_file() and not p.is_symlink()]
+
+
+def _check_run(trainer: Trainer, theirs: Path) -> None:
     """Refuses to replace a bundle in which the training has gone on."""
-    if theirs.is_file() and (not own.is_file() or _step_of(theirs, config) > _step_of(own, config)):
+    if not theirs.is_file():
+        return
+    own = trainer.step
+    try:
+        trainer.load(theirs)
+        further = trainer.step > own
+    finally:
+        trainer.resume()
+    if further:
         raise InputError(
             f"{theirs.parent} is further than the run here; take it with --resume "
             f"{theirs.parent}, or remove it"
         )
-
-
-def _step_of(path: Path, config: TrainConfig) -> int:
-    try:
-        # Tensors and plain values alone: it comes from another machine.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        network, step = state["network"], int(state["step"])
-    except Exception as error:
-        raise InputError(f"{path} is not a checkpoint of `tds train` ({error})") from error
-    if network != settings(config.network):
-        raise InputError(f"{path} is of another network than the configuration's")
-    return step
 
 
 def _entries(config: TrainConfig, folder: str) -> list[Entry]:
@@ -256,23 +286,22 @@ def _wheels(folder: Path, names: Sequence[str], python: str) -> list[Path]:
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise OutputError(
-            0, f"pip has no wheels of {', '.join(wanted)} for Python {python} ({said})"
+            0, f"pip cannot fetch wheels of {', '.join(wanted)} for Python {python} ({said})"
         )
     return sorted(folder.glob("*.whl"))
 
 
-def _pack_data(data: _Parts, sets: dict[str, str], wanted: dict[str, list[Entry]]) -> int:
+def _files(folders: dict[str, Path], wanted: Mapping[str, Iterable[Entry]]) -> dict[str, Path]:
+    """Names in the bundle and where they are. Raises InputError for what a manifest has no say
+    over."""
     files: dict[str, Path] = {}
-    for folder, entries in wanted.items():
+    for name, entries in wanted.items():
         for e in entries:
-            for name in filter(None, (e.original, e.hr, e.lr)):
-                files[f"{sets[folder]}/{name}"] = Path(folder) / name
-    for folder, entries in wanted.items():
-        manifest = {"tds_dataset": 1, "entries": [asdict(e) for e in entries]}
-        data.text(f"{sets[folder]}/manifest.json", json.dumps(manifest).encode())
-    for name, path in sorted(files.items()):
-        data.file(name, path)
-    return len(files)
+            for file in filter(None, (e.original, e.hr, e.lr)):
+                if Path(file).is_absolute() or ".." in Path(file).parts:
+                    raise InputError(f"{folders[name]}/manifest.json names {file}, outside of it")
+                files[f"{name}/{file}"] = folders[name] / file
+    return files
 
 
 class _Parts:
@@ -301,7 +330,7 @@ class _Parts:
         while view:
             if self._file is None or not self._room:
                 self._end()
-                path = self._folder / f"{self._kind}.tgz.{len(self.sums):02d}"
+                path = self._folder / f"{self._kind}.tgz.{len(self.sums):03d}"
                 self._file, self._room, self._hash = path.open("wb"), PART, hashlib.sha256()
             piece, view = view[: self._room], view[self._room :]
             self._file.write(piece)
@@ -309,11 +338,14 @@ class _Parts:
             self._room -= len(piece)
 
     def file(self, name: str, path: Path) -> None:
+        if not path.is_file():
+            raise MissingError(f"{path}, which the training needs, is not there")
         try:
-            with path.open("rb") as source:
-                self._add(name, source, os.fstat(source.fileno()).st_size)
-        except FileNotFoundError:
-            raise MissingError(f"{path} is not there; make the data set again") from None
+            source = path.open("rb")
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror})") from error
+        with source:
+            self._add(name, source, os.fstat(source.fileno()).st_size)
 
     def text(self, name: str, data: bytes, mode: int = 0o644) -> None:
         self._add(name, io.BytesIO(data), len(data), mode)

@@ -280,6 +280,24 @@ class Trainer:
             dist.barrier()
         return make() if made is None else made
 
+    def check(self) -> None:
+        """What can be told of a training before any stream is decoded. Raises InputError."""
+        for stage in self.config.stages:
+            freeze(self.model, stage, 0.0)
+        self._check_held_out()
+        folders = self.config.data.folders
+        keep = kept(self.config, False)
+        entries = [e for folder in folders for e in load_manifest(folder) if keep(e)]
+        if not entries:
+            raise InputError(f"there is no stream in {', '.join(folders)} that the settings allow")
+        self._check_sizes(entries)
+
+    def _check_held_out(self) -> None:
+        d = self.config.data
+        known = {e.clip for folder in d.folders for e in load_manifest(folder)}
+        if absent := sorted(set(d.held_out) - known):
+            raise InputError(f"data.held_out: there is no clip {absent[0]!r} in data.folders")
+
     def _check_sizes(self, entries: Iterable[Entry]) -> None:
         patch = self.config.samples.patch
         for e in entries:
@@ -290,9 +308,7 @@ class Trainer:
 
     def _samples(self) -> OnlineSamples | AlignedSamples | WindowSamples:
         d = self.config.data
-        known = {e.clip for folder in d.folders for e in load_manifest(folder)}
-        if absent := sorted(set(d.held_out) - known):
-            raise InputError(f"data.held_out: there is no clip {absent[0]!r} in data.folders")
+        self._check_held_out()
         seed = self.config.optimizer.seed
         if self.windows:
             bank = self._bank(d.folders, False)
@@ -400,27 +416,44 @@ class Trainer:
         path = self.out / "checkpoint.pt"
         if not path.is_file():
             return False
+        self.load(path)
+        return True
+
+    def load(self, path: Path) -> None:
+        """Takes a checkpoint as where this training stands. Raises InputError for what is none of
+        this network's."""
         try:
+            # Tensors and plain values alone: it may come from another machine.
             state = torch.load(path, map_location=self.place, weights_only=True)
-            same = state["network"] == self.network
+            same = bool(state["network"] == self.network)
         except Exception as error:
             raise InputError(f"{path} cannot be read ({error}); remove it to start over") from error
         if not same:
             raise InputError(f"{path} is of another network; choose another folder with --out")
+        try:
+            self._take(state)
+        except Exception as error:
+            raise InputError(f"{path} is damaged ({error}); remove it to start over") from error
+
+    def _take(self, state: dict[str, Any]) -> None:
+        for name in ("model", "average"):
+            if not all(bool(v.isfinite().all()) for v in state[name].values()):
+                raise ValueError(f"numbers of {name} are not finite")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
-        self.stage = state["stage"]
-        self.stage_step = state["stage_step"]
-        self.stage_began = state["stage_began"]
-        self.spent = state["spent"]
+        if state["scaler"]:  # that of a CPU is empty
+            self.scaler.load_state_dict(state["scaler"])
+        counts = [int(state[name]) for name in ("step", "stage", "stage_step")]
+        if min(counts) < 0 or counts[1] > len(self.config.stages) or counts[2] > counts[0]:
+            raise ValueError("its counts of steps cannot be")
+        self.step, self.stage, self.stage_step = counts
+        self.stage_began = float(state["stage_began"])
+        self.spent = float(state["spent"])
         self.sources.update(state.get("sources", ()))
         torch.set_rng_state(state["random"]["torch"].cpu())
         if self.device == "cuda" and state["random"]["cuda"]:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["random"]["cuda"]])
-        return True
 
     # -- the loop
 
@@ -453,10 +486,14 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        if self.world > 1:
-            dist.barrier()  # not after an error: the others are not on their way here
+        self.wait()  # not after an error: the others are not on their way here
         if self._stop and self.stage < len(self.config.stages):
             signal.raise_signal(self._stop)
+
+    def wait(self) -> None:
+        """For the other processes."""
+        if self.world > 1:
+            dist.barrier()
 
     def _beginning(self) -> str:
         """Where a new run starts from, in words."""
