@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import hashlib
 import io
 import json
 import os
@@ -39,7 +38,7 @@ import yaml
 
 from .. import _tds
 from ..errors import InputError, MissingError, OutputError
-from ..files import whole_file, whole_folder
+from ..files import sha256_of, whole_file, whole_folder
 from .config import TrainConfig
 from .dataset import Entry, load_manifest
 from .trainer import STATE, Trainer, kept
@@ -314,7 +313,6 @@ class _Parts:
         self.size = 0
         self._folder, self._kind = folder, kind
         self._file: IO[bytes] | None = None
-        self._hash = hashlib.sha256()
         self._room = 0
         # Without the time of day, so that the same content is the same file.
         self._zip = gzip.GzipFile("", "wb", 6, cast(IO[bytes], self), mtime=0)
@@ -331,10 +329,9 @@ class _Parts:
             if self._file is None or not self._room:
                 self._end()
                 path = self._folder / f"{self._kind}.tgz.{len(self.sums):03d}"
-                self._file, self._room, self._hash = path.open("wb"), PART, hashlib.sha256()
+                self._file, self._room = path.open("wb"), PART
             piece, view = view[: self._room], view[self._room :]
             self._file.write(piece)
-            self._hash.update(piece)
             self._room -= len(piece)
 
     def file(self, name: str, path: Path) -> None:
@@ -357,10 +354,10 @@ class _Parts:
 
     def _end(self) -> None:
         if self._file is not None:
-            name = Path(self._file.name).name
+            path = Path(self._file.name)
             self._file.close()
             self._file = None
-            self.sums.append(f"{self._hash.hexdigest()}  {name}\n")
+            self.sums.append(f"{sha256_of(path)}  {path.name}\n")
 
     def __exit__(
         self,
