@@ -59,6 +59,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..bundled import configuration
     from ..errors import InputError
+    from ..training import bundle
     from ..training.config import load_config
     from ..training.trainer import Trainer
 
@@ -68,8 +69,6 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.config} has no `out`; give --out FOLDER")
     trainer = Trainer(config, out, args.quiet)
     if args.resume is not None:
-        from ..training import bundle
-
         taken = bundle.take(trainer, args.resume)
         if not args.quiet and trainer.rank == 0:
             which = f"taken as {out}" if taken else f"not taken, {out} is as far"
@@ -84,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 def _bundle(args: argparse.Namespace, trainer: Trainer) -> int:
     from ..training import bundle
 
-    packed = bundle.pack(trainer, args.bundle, args.overwrite, args.bundle_python or "")
+    packed = bundle.pack(trainer, args.bundle, args.overwrite, args.bundle_python)
     if not args.quiet:
         mib = (f"{kind} {size / 2**20:.1f}" for kind, size in packed.sizes.items())
         print(

@@ -22,7 +22,7 @@ from .._tds import lr_size
 from ..errors import InputError
 from ..files import sha256_of_text, whole_file
 from ..models.resample import BicubicUp, pack
-from .dataset import Entry, load_manifest
+from .dataset import Entry, entries_of
 from .pictures import Bytes, Yuv, read
 from .samples import ALIGNMENT, READ_BY
 
@@ -103,10 +103,7 @@ class Bank:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._ups = {k: BicubicUp(k) for k in (2, 4)}
-        self.entries = [(f, e) for f in folders for e in load_manifest(f) if keep(e)]
-        if not self.entries:
-            names = ", ".join(map(str, folders))
-            raise InputError(f"there is no stream in {names} that the settings allow")
+        self.entries = entries_of(folders, keep)
         self._streams: dict[Path, _Stream] = {}
         for folder, e in self.entries:
             self._streams.setdefault(folder / e.original, _Stream(e.width, e.height, None))

@@ -123,10 +123,12 @@ class Packed:
     sizes: dict[str, int]
 
 
-def pack(trainer: Trainer, bundle: Path, overwrite: bool = False, python: str = "") -> Packed:
+def pack(
+    trainer: Trainer, bundle: Path, overwrite: bool = False, python: str | None = None
+) -> Packed:
     """Writes the folder ``bundle`` for a training, from where its run stands.
 
-    python: the version there, such as "3.12"; "": of this interpreter. Its wheels come through
+    python: the version there, such as "3.12"; None: of this interpreter. Its wheels come through
     pip. Raises MissingError, InputError or OutputError; no half bundle is left.
     """
     config, out = trainer.config, trainer.out
@@ -134,12 +136,16 @@ def pack(trainer: Trainer, bundle: Path, overwrite: bool = False, python: str = 
     if not re.fullmatch(r"3\.(1[1-9]|[2-9]\d)", python):
         raise InputError(f"--bundle-python is 3.11 or later, as in 3.12, not {python}")
     trainer.check()
-    trainer.resume()
+    theirs = bundle / "run" / "checkpoint.pt"
+    if theirs.is_file() and _further(trainer, theirs):
+        raise InputError(
+            f"{theirs.parent} is further than the run here; take it with --resume "
+            f"{theirs.parent}, or remove it"
+        )
+    trainer.resume()  # what is packed can be resumed from
     given = list(dict.fromkeys([*config.data.folders, *config.validation.folders]))
-    homes = {
-        path: f"data/{i}" for i, path in enumerate(dict.fromkeys(map(os.path.realpath, given)))
-    }
-    sets = {folder: homes[os.path.realpath(folder)] for folder in given}
+    places = list(dict.fromkeys(map(os.path.realpath, given)))  # however they are spelt
+    sets = {folder: f"data/{places.index(os.path.realpath(folder))}" for folder in given}
     for path in (out, *map(Path, given)):
         if path.resolve().is_relative_to(bundle.resolve()):
             raise InputError(f"{path} is in {bundle}, which is written anew; name another folder")
@@ -161,7 +167,6 @@ def pack(trainer: Trainer, bundle: Path, overwrite: bool = False, python: str = 
         ),
         validation=replace(config.validation, folders=[sets[f] for f in config.validation.folders]),
     )
-    _check_run(trainer, bundle / "run" / "checkpoint.pt")
     with whole_folder(bundle, overwrite, MARKS) as beside:
         with _Parts(beside, "code") as code:
             vvc = any(e.codec == "vvc" for entries in wanted.values() for e in entries)
@@ -170,12 +175,12 @@ def pack(trainer: Trainer, bundle: Path, overwrite: bool = False, python: str = 
             files = _files({sets[folder]: Path(folder) for folder in given}, wanted)
             for name, entries in wanted.items():
                 manifest = {"tds_dataset": 1, "entries": [asdict(e) for e in entries]}
-                data.text(f"{name}/manifest.json", json.dumps(manifest).encode())
+                data.content(f"{name}/manifest.json", json.dumps(manifest).encode())
             for name, path in sorted(files.items()):
                 data.file(name, path)
         with _Parts(beside, "state") as state:
             values = yaml.safe_dump(asdict(there), sort_keys=False).encode()
-            state.text("state/config.yaml", values)
+            state.content("state/config.yaml", values)
             if config.init:
                 state.file("state/init.safetensors", Path(config.init))
             if config.data.enhancer:
@@ -201,12 +206,9 @@ def take(trainer: Trainer, back: Path) -> bool:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise MissingError(f"{back}: there is no checkpoint.pt; name the folder that came back")
-    trainer.resume()
-    own = trainer.step
-    trainer.load(path)
-    if trainer.step <= own:
-        trainer.resume()
+    if not _further(trainer, path):
         return False
+    trainer.wait()  # all processes have read what is replaced now
     if trainer.rank == 0:
         trainer.out.mkdir(parents=True, exist_ok=True)
         beside_it = [p for p in _state_in(path.parent) if p.name != "checkpoint.pt"]
@@ -223,21 +225,16 @@ def _state_in(run: Path) -> list[Path]:
     return [p for p in (run / name for name in STATE) if p.is_file() and not p.is_symlink()]
 
 
-def _check_run(trainer: Trainer, theirs: Path) -> None:
-    """Refuses to replace a bundle in which the training has gone on."""
-    if not theirs.is_file():
-        return
+def _further(trainer: Trainer, path: Path) -> bool:
+    """Whether a checkpoint is further than the run. Then the training stands there, else where its
+    run does."""
+    trainer.resume()
     own = trainer.step
-    try:
-        trainer.load(theirs)
-        further = trainer.step > own
-    finally:
-        trainer.resume()
-    if further:
-        raise InputError(
-            f"{theirs.parent} is further than the run here; take it with --resume "
-            f"{theirs.parent}, or remove it"
-        )
+    trainer.load(path)
+    if trainer.step > own:
+        return True
+    trainer.resume()
+    return False
 
 
 def _entries(config: TrainConfig, folder: str) -> list[Entry]:
@@ -257,14 +254,14 @@ def _pack_code(code: _Parts, wheels: Sequence[str], python: str) -> None:
     package = Path(__file__).resolve().parents[1]
     for path in sorted([*package.rglob("*.py"), *(package / "media" / "data").iterdir()]):
         code.file(f"code/tds/{path.relative_to(package).as_posix()}", path)
-    code.text("code/tds/_tds.py", STAND_IN.encode())
+    code.content("code/tds/_tds.py", STAND_IN.encode())
     with tempfile.TemporaryDirectory() as folder:
         for wheel in _wheels(Path(folder), wheels, python):
             with zipfile.ZipFile(wheel) as archive:
                 files = [info for info in archive.infolist() if not info.is_dir()]
                 for info in sorted(files, key=lambda info: info.filename):
                     mode = info.external_attr >> 16 & 0o777
-                    code.text(f"code/lib/{info.filename}", archive.read(info), mode or 0o644)
+                    code.content(f"code/lib/{info.filename}", archive.read(info), mode or 0o644)
 
 
 def _wheels(folder: Path, names: Sequence[str], python: str) -> list[Path]:
@@ -344,7 +341,7 @@ class _Parts:
         with source:
             self._add(name, source, os.fstat(source.fileno()).st_size)
 
-    def text(self, name: str, data: bytes, mode: int = 0o644) -> None:
+    def content(self, name: str, data: bytes, mode: int = 0o644) -> None:
         self._add(name, io.BytesIO(data), len(data), mode)
 
     def _add(self, name: str, source: IO[bytes], size: int, mode: int = 0o644) -> None:

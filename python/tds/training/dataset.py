@@ -277,6 +277,17 @@ def collect(folder: Path) -> list[Entry]:
     return entries
 
 
+def entries_of(folders: Iterable[Path], keep: Callable[[Entry], bool]) -> list[tuple[Path, Entry]]:
+    """Of data sets, folder and entry of what ``keep`` accepts. Raises MissingError, or InputError
+    when there is nothing."""
+    folders = list(folders)
+    found = [(f, e) for f in folders for e in load_manifest(f) if keep(e)]
+    if not found:
+        names = ", ".join(map(str, folders))
+        raise InputError(f"there is no stream in {names} that the settings allow")
+    return found
+
+
 def load_manifest(folder: str | os.PathLike[str]) -> list[Entry]:
     """The entries of a data set. Raises MissingError or InputError."""
     path = Path(folder) / "manifest.json"

@@ -32,7 +32,7 @@ from ..models.registry import metadata
 from ..models.registry import save as save_weights
 from .bank import Bank, Source
 from .config import Loss, Stage, TrainConfig
-from .dataset import Entry, load_manifest
+from .dataset import Entry, entries_of, load_manifest
 from .family import FamilyStep
 from .growing import grow
 from .losses import charbonnier
@@ -285,12 +285,8 @@ class Trainer:
         for stage in self.config.stages:
             freeze(self.model, stage, 0.0)
         self._check_held_out()
-        folders = self.config.data.folders
-        keep = kept(self.config, False)
-        entries = [e for folder in folders for e in load_manifest(folder) if keep(e)]
-        if not entries:
-            raise InputError(f"there is no stream in {', '.join(folders)} that the settings allow")
-        self._check_sizes(entries)
+        folders = map(Path, self.config.data.folders)
+        self._check_sizes(e for _, e in entries_of(folders, kept(self.config, False)))
 
     def _check_held_out(self) -> None:
         d = self.config.data
